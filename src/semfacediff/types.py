@@ -42,7 +42,7 @@ class RegionMasks:
 
 def to_tensor(photo: np.ndarray) -> torch.Tensor:
     """float32 ``[3, H, W]`` in [0, 1] from a uint8 ``[H, W, 3]`` photo."""
-    return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).to(torch.float32).div_(255)
+    return torch.from_numpy(photo.astype(np.float32)).permute(2, 0, 1).contiguous().div_(255)
 
 
 def to_uint8(image: torch.Tensor) -> np.ndarray:
@@ -59,5 +59,5 @@ def check_image(image: torch.Tensor, name: str = "image") -> None:
     if image.ndim != 4 or image.shape[1] != 3 or image.dtype != torch.float32:
         raise ValueError(f"{name}: expected float32 [N,3,H,W], got {image.dtype} {list(image.shape)}")
     low, high = (t.item() for t in torch.aminmax(image)) if image.numel() else (0.0, 0.0)
-    if not (0.0 <= low and high <= 1.0):
+    if not (low >= 0.0 and high <= 1.0):
         raise ValueError(f"{name}: expected values in [0,1], got {low:.4g}..{high:.4g}; images in [-1,1] need (x+1)/2")

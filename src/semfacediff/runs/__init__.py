@@ -1,0 +1,16 @@
+"""Whole runs: the only place that joins the stages."""
+
+from pathlib import Path
+
+from semfacediff import config
+
+
+def start(settings: config.Closed, folder: Path) -> int:
+    """Run the task that ``settings`` describe in ``folder``; returns the exit code (0 done, 1 incomplete)."""
+    if settings.task == "train_parser":
+        from semfacediff.runs.train_parser import train_parser as run
+    elif settings.task == "parsing":
+        from semfacediff.runs.evaluate_parsing import evaluate_parsing as run
+    else:
+        from semfacediff.runs.evaluate_editing import evaluate_editing as run
+    return run(settings, folder)

@@ -1,0 +1,178 @@
+"""The only place that turns configuration into objects."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from semfacediff import config
+from semfacediff.data.files import FileFaces, index_folder, index_shards, select
+from semfacediff.data.splits import SplitRule
+from semfacediff.data.subset import Subset
+from semfacediff.data.toy import ToyFaces
+from semfacediff.errors import UserError
+from semfacediff.labels import LabelSpace, space
+from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
+from semfacediff.parsing.checkpoint import ParserCard, file_digest, load_published, resolve
+
+MAX_BAD_SHOWN = 50
+TOY_VERSION = 1
+"""Raised whenever the drawings change, so that records of old drawings are told apart."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set that has been read through once.
+
+    Attributes:
+        faces: map-style data set of :class:`semfacediff.types.FaceSample`, ids sorted.
+        digest: SHA-256 over ids and contents.
+        skipped: id -> reason, where ``data.on_error=skip`` left samples out.
+    """
+
+    faces: Subset | FileFaces
+    digest: str
+    skipped: dict[str, str]
+
+    @property
+    def label_space(self) -> LabelSpace:
+        return self.faces.label_space
+
+
+def device(settings: config.RuntimeConfig) -> torch.device:
+    """The device that ``runtime.device`` means on this machine; a :class:`UserError` if it is not there."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if settings.device == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+    if not available[settings.device]:
+        raise UserError(f"runtime.device={settings.device} is not available here; use runtime.device=auto or cpu")
+    return torch.device(settings.device)
+
+
+def data(settings: config.DataConfig, split: str | None = None, labels_needed: bool = True, limit: int | None = None):
+    """The :class:`Data` that the configuration describes, checked file by file.
+
+    Args:
+        split: instead of ``data.split``.
+        limit: keep the first samples only.
+
+    Raises:
+        UserError: nothing selected, or defective files (every one is named).
+    """
+    split = split or settings.split
+    rule = SplitRule(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.split_rule.model_dump().items()})
+    if settings.name == "toy":
+        return _toy(settings, rule, split, limit)
+    return _files(settings, rule, split, labels_needed, limit)
+
+
+def _first(a: int | None, b: int | None) -> int | None:
+    return min((n for n in (a, b) if n is not None), default=None)
+
+
+def _toy(settings: config.ToyData, rule: SplitRule, split: str, limit: int | None) -> Data:
+    every = ToyFaces(settings.count, settings.size, settings.seed)
+    chosen = [i for i, id_ in enumerate(every.ids) if split == "all" or rule.part(id_, i) == split]
+    faces = Subset(every, chosen[: _first(settings.n, limit)])
+    _not_empty(faces, settings, split)
+    facts = f"toy:{TOY_VERSION}:{settings.size}:{settings.seed}:{','.join(faces.ids)}"
+    return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {})
+
+
+def _files(settings: config.FileData, rule: SplitRule, split: str, labels_needed: bool, limit: int | None) -> Data:
+    root = Path(settings.root).expanduser()
+    if settings.name == "folder":
+        index = index_folder(root, settings.images, settings.masks, labels_needed)
+    else:
+        index = index_shards(root, settings.shards, labels_needed)
+    entries = select(index.entries, rule, split, _first(settings.n, limit))
+    faces = FileFaces(entries, space(settings.label_space), settings.allow_mask_resize)
+    with tqdm(total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5) as bar:
+        digest, bad = faces.inspect(bar.update)
+    bad = {**index.bad, **bad}
+    if bad and settings.on_error == "error":
+        shown = [f"\n  {reason}" for reason in list(bad.values())[:MAX_BAD_SHOWN]]
+        more = f"\n  ... and {len(bad) - MAX_BAD_SHOWN} more" if len(bad) > MAX_BAD_SHOWN else ""
+        raise UserError(
+            f"{len(bad)} of the samples in {root} cannot be used; mend them, or set data.on_error=skip to leave them "
+            f"out (they are recorded):{''.join(shown)}{more}"
+        )
+    faces = faces.keep(e for e in entries if e.id not in bad)
+    _not_empty(faces, settings, split)
+    return Data(faces, digest, bad)
+
+
+def _not_empty(faces, settings: config.DataConfig, split: str) -> None:
+    if not len(faces):
+        raise UserError(
+            f"data: no usable sample in split '{split}'; data.split_rule (by {settings.split_rule.by}, modulo "
+            f"{settings.split_rule.modulo}) selects none; set data.split=all or another rule"
+        )
+
+
+def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_size: int):
+    """(model, card) to be trained: a fresh architecture, or the weights of ``parser.checkpoint`` to start from.
+
+    Raises:
+        UserError: no architecture is named, or the start weights are of another architecture or label space.
+    """
+    if settings.checkpoint is not None:
+        model, card, _ = trained_parser(settings)
+        if card.label_space != label_space.name:
+            raise UserError(
+                f"parser.checkpoint was trained for label space '{card.label_space}', the data are '{label_space.name}'"
+            )
+        return model, ParserCard.of_kind(card.name, label_space.name, input_size)
+    if settings.name is None:
+        raise UserError("no parser to train: set parser=fastscnn_lite, or parser.checkpoint=FOLDER to start from one")
+    card = ParserCard.of_kind(settings.name, label_space.name, input_size)
+    return build_parser(settings.name, classes=label_space.n, **card.options), card
+
+
+def trained_parser(settings: config.ParserConfig):
+    """(model, card, digest) of ``parser.checkpoint``: a checkpoint folder, a training run, or a released weights file.
+
+    Raises:
+        UserError: not there, damaged, or of another architecture than ``parser=`` names.
+    """
+    path = Path(settings.checkpoint).expanduser()
+    if path.is_file():
+        if settings.name is None:
+            raise UserError(f"parser.checkpoint: {path} is a bare weights file; name its architecture with parser=NAME")
+        return *load_published(settings.name, path), file_digest(path)
+    folder = resolve(path)
+    model, card = load_parser(folder)
+    if settings.name is not None and settings.name != card.name:
+        raise UserError(f"parser={settings.name} contradicts {folder}, which holds '{card.name}'; drop one of the two")
+    return model, card, file_digest(folder / "model.safetensors")
+
+
+def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
+    """The parser to evaluate with, and its facts for the record (name, digest, label space, input size).
+
+    Raises:
+        UserError: none is named, or its checkpoint cannot be used.
+    """
+    if settings.name == "ground_truth":
+        return GroundTruthParser(data_space), {"name": "ground_truth"}
+    if settings.name == "precomputed":
+        root = Path(settings.root).expanduser()
+        return PrecomputedParser(root, data_space), {"name": "precomputed", "digest": _folder_digest(root)}
+    if settings.checkpoint is None:
+        raise UserError(
+            "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
+            "parser=precomputed parser.root=DIR"
+        )
+    model, card, digest = trained_parser(settings)
+    facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
+    return ModelParser(model, card, on), facts
+
+
+def _folder_digest(root: Path) -> str:
+    """SHA-256 over relative names and contents of the PNG files below ``root``."""
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.png")):
+        total.update(f"{file.relative_to(root)}:{file_digest(file)};".encode())
+    return total.hexdigest()

@@ -1,0 +1,211 @@
+"""Photos and label maps that lie in files: a folder, or WebDataset shards.
+
+Both become the same list of :class:`Entry`; nothing is decoded before it is asked for.
+"""
+
+import hashlib
+import tarfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from semfacediff.data.reading import Blob, decode_labels, decode_photo
+from semfacediff.data.splits import SplitRule
+from semfacediff.errors import UserError
+from semfacediff.labels import LabelSpace
+from semfacediff.types import FaceSample
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample before it is read: its id (file stem), where its bytes lie, and its shard if it has one."""
+
+    id: str
+    photo: Blob
+    labels: Blob | None = None
+    shard: str | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a place holds: entries sorted by id, and what is wrong with the place itself (id -> reason)."""
+
+    entries: tuple[Entry, ...]
+    bad: dict[str, str]
+
+
+def _existing(root: Path, what: str, mend: str) -> Path:
+    if not root.is_dir():
+        raise UserError(f"{what}: expected a folder at {root}, found none; {mend}")
+    return root
+
+
+def _paired(photos: list[tuple[str, Blob, str | None]], masks: list[tuple[str, Blob]], labels_needed: bool) -> Index:
+    """Join photos and masks by id; duplicates, orphans and lonely photos go to ``bad``."""
+    photos_of, masks_of = defaultdict(list), defaultdict(list)
+    for id_, blob, shard in photos:
+        photos_of[id_].append((blob, shard))
+    for id_, blob in masks:
+        masks_of[id_].append(blob)
+    bad, entries = {}, []
+    for id_ in sorted(photos_of.keys() | (masks_of.keys() if labels_needed else set())):
+        found, mask = photos_of.get(id_, []), masks_of.get(id_, [])
+        if len(found) > 1 or (labels_needed and len(mask) > 1):
+            twice = [b for b, _ in found] if len(found) > 1 else mask
+            bad[id_] = f"id '{id_}' occurs {len(twice)} times: {', '.join(b.name for b in twice)}"
+        elif not found:
+            bad[id_] = f"{mask[0].name}: a label map without a photo"
+        elif labels_needed and not mask:
+            bad[id_] = f"{found[0][0].name}: a photo without a label map"
+        else:
+            entries.append(Entry(id_, found[0][0], mask[0] if labels_needed else None, found[0][1]))
+    return Index(tuple(entries), bad)
+
+
+def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> Index:
+    """Entries of ``root/images`` (photos) and ``root/masks`` (PNG label maps), joined by file stem.
+
+    Raises:
+        UserError: a folder is missing, or there is no photo at all.
+    """
+    _existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
+    image_dir = _existing(
+        root / images, "data.images", f"'{images}' is looked for under data.root; set data.images=NAME"
+    )
+    photos = [
+        (p.stem, Blob(p, str(p.relative_to(root))), None)
+        for p in sorted(image_dir.iterdir())
+        if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")
+    ]
+    if not photos:
+        raise UserError(f"data.images: no photo ({', '.join(PHOTO_SUFFIXES)}) in {image_dir}")
+    label_maps = []
+    if labels_needed:
+        mask_dir = _existing(root / masks, "data.masks", "this run needs label maps; set data.masks=NAME")
+        label_maps = [(p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.glob("*.png"))]
+    return _paired(photos, label_maps, labels_needed)
+
+
+def _tar_members(shard: Path) -> Iterable[tuple[Path, Blob]]:
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    path = Path(member.name)
+                    yield path, Blob(shard, f"{shard.name}:{member.name}", member.offset_data, member.size)
+    except tarfile.TarError as e:
+        raise UserError(f"{shard}: not a readable tar ({e}); copy the shard again") from e
+
+
+def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
+    """Entries of WebDataset tars: ``<id>.jpg|png|webp`` beside ``<id>.png`` label map, read in place.
+
+    Of one id a lone ``.png`` is the photo if no label maps are needed; beside another photo it is the label map.
+
+    Raises:
+        UserError: no shard, or a shard that is no tar.
+    """
+    _existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
+    shards = sorted(root.glob(pattern))
+    if not shards:
+        raise UserError(f"data.shards: no file matches '{pattern}' in {root}")
+    photos, masks = [], []
+    for shard in shards:
+        members = defaultdict(list)
+        for path, blob in _tar_members(shard):
+            if path.suffix.lower() in PHOTO_SUFFIXES:
+                members[path.stem].append((path.suffix.lower(), blob))
+        for id_, found in members.items():
+            pngs = [b for suffix, b in found if suffix == ".png"]
+            others = [b for suffix, b in found if suffix != ".png"]
+            # Two PNGs of one id can only be told apart by an explicit photo beside them.
+            if not others and not labels_needed:
+                others, pngs = pngs, []
+            photos += [(id_, b, shard.stem) for b in others]
+            masks += [(id_, b) for b in pngs]
+    return _paired(photos, masks, labels_needed)
+
+
+class FileFaces:
+    """Map-style data set over files. ``faces[i]`` decodes and checks sample ``i``.
+
+    Args:
+        entries: what to read, in order.
+        label_space: space of the label maps.
+        allow_mask_resize: accept a label map whose size differs from its photo's (it stays at its own size).
+    """
+
+    def __init__(self, entries: Iterable[Entry], label_space: LabelSpace, allow_mask_resize: bool = False):
+        self.entries = tuple(entries)
+        self.label_space = label_space
+        self.allow_mask_resize = allow_mask_resize
+
+    @property
+    def ids(self) -> list[str]:
+        return [e.id for e in self.entries]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, i: int) -> FaceSample:
+        """Raises :class:`UserError` naming the file and its defect."""
+        return self._decode(self.entries[i], *self._bytes(self.entries[i]))
+
+    @staticmethod
+    def _bytes(entry: Entry) -> tuple[bytes, bytes | None]:
+        return entry.photo.read(), entry.labels.read() if entry.labels else None
+
+    def _decode(self, entry: Entry, photo_bytes: bytes, label_bytes: bytes | None) -> FaceSample:
+        photo = decode_photo(photo_bytes, entry.photo.name)
+        labels = None
+        if label_bytes is not None:
+            labels = decode_labels(label_bytes, entry.labels.name, self.label_space)
+            if labels.shape != photo.shape[:2] and not self.allow_mask_resize:
+                (h, w), (mh, mw) = photo.shape[:2], labels.shape
+                raise UserError(
+                    f"{entry.labels.name}: the label map is {mw}x{mh}, its photo {w}x{h}; "
+                    f"set data.allow_mask_resize=true if the two show the same frame"
+                )
+        return FaceSample(entry.id, photo, labels)
+
+    def inspect(self, progress: Callable[[], None], workers: int = 2) -> tuple[str, dict[str, str]]:
+        """Read and decode everything once: (digest of all bytes, id -> defect).
+
+        The digest is a SHA-256 over ids and file contents in order; it does not depend on paths.
+        """
+
+        def look(entry: Entry) -> tuple[str, str | None]:
+            try:
+                photo, labels = self._bytes(entry)
+                digest = hashlib.sha256(photo).hexdigest() + hashlib.sha256(labels or b"").hexdigest()
+                self._decode(entry, photo, labels)
+                return digest, None
+            except UserError as e:
+                return "", str(e)
+            finally:
+                progress()
+
+        total, bad = hashlib.sha256(self.label_space.name.encode()), {}
+        with ThreadPoolExecutor(workers) as pool:
+            for entry, (digest, defect) in zip(self.entries, pool.map(look, self.entries), strict=True):
+                if defect is None:
+                    total.update(f"{entry.id}:{digest};".encode())
+                else:
+                    bad[entry.id] = defect
+        return total.hexdigest(), bad
+
+    def keep(self, entries: Iterable[Entry]) -> "FileFaces":
+        """The same data set restricted to ``entries``."""
+        return FileFaces(entries, self.label_space, self.allow_mask_resize)
+
+
+def select(entries: Iterable[Entry], rule: SplitRule, split: str, n: int | None) -> tuple[Entry, ...]:
+    """Entries of ``split`` in sorted order, the first ``n`` of them if given."""
+    ordered = sorted(entries, key=lambda e: e.id)
+    if split != "all":
+        ordered = [e for i, e in enumerate(ordered) if rule.part(e.id, i, e.shard) == split]
+    return tuple(ordered[:n])

@@ -1,0 +1,121 @@
+"""Every parser architecture by name, and how released weights enter."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from semfacediff.errors import UserError
+from semfacediff.labels import SPACES
+
+CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
+CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
+"""Averages over the 5,000 training photos of per-photo mean and (unbiased) standard deviation, RGB in [0,1]."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An architecture: where its class is, and how its inputs are normalised."""
+
+    module: str
+    cls: str
+    mean: tuple[float, float, float] = CE7454_MEAN
+    std: tuple[float, float, float] = CE7454_STD
+    options: Mapping[str, object] | None = None
+
+
+KINDS: Mapping[str, Kind] = {
+    "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite"),
+}
+
+
+def kind(name: str) -> Kind:
+    """The architecture called ``name``; a :class:`UserError` lists the known ones."""
+    if name not in KINDS:
+        raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def build_parser(name: str, *, classes: int = 19, **options) -> nn.Module:
+    """An untrained parser: normalised float32 ``[N,3,H,W]`` -> logits ``[N,classes,H,W]`` at input size.
+
+    Every parser class names its encoder's sub-modules in ``encoder`` and the smallest batch it can be trained with in
+    ``train_batch_min``.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    k = kind(name)
+    try:
+        return getattr(importlib.import_module(k.module), k.cls)(classes=classes, **(k.options or {}), **options)
+    except TypeError as e:
+        raise UserError(f"parser '{name}': {e}") from e
+
+
+_WRAPPERS = ("state_dict_backbone", "state_dict", "model")
+_CONSTRUCTED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+
+
+def flat_state_dict(state: Mapping) -> dict[str, Tensor]:
+    """The flat tensor dictionary inside a released checkpoint: unwrapped, ``module.`` prefixes stripped.
+
+    Raises:
+        UserError: there is no dictionary of tensors in it.
+    """
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+            break
+    if not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError("the checkpoint holds no flat dictionary of tensors (nor one under 'state_dict')")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
+    """Load ``state`` into ``model``; buffers that a module constructs itself may be absent.
+
+    Raises:
+        UserError: listing missing, unexpected and mis-shaped keys.
+    """
+    own = model.state_dict()
+    missing = [k for k in own if k not in state and k.rsplit(".", 1)[-1] not in _CONSTRUCTED]
+    extra = [k for k in state if k not in own]
+    shapes = [
+        f"{k} {list(state[k].shape)} instead of {list(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    faults = [
+        f"{len(keys)} {word} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+        for word, keys in (("missing keys", missing), ("unexpected keys", extra), ("mis-shaped keys", shapes))
+        if keys
+    ]
+    if faults:
+        raise UserError(f"{what}: the weights do not fit this architecture: {'; '.join(faults)}")
+    model.load_state_dict(dict(state), strict=False)
+    return model
+
+
+def _class_count(state: Mapping[str, Tensor]) -> int:
+    """Output channels of the last tensor: in every kind here the classifier's bias or weight."""
+    return next(reversed(list(state.values()))).shape[0]
+
+
+def from_published(name: str, state_dict: Mapping, *, label_space: str = "celebamask", **options) -> nn.Module:
+    """A parser in eval mode with weights under their *published* key names.
+
+    Args:
+        name: architecture, e.g. ``fastscnn_lite``.
+        state_dict: flat, or under ``state_dict_backbone`` / ``state_dict``; ``module.`` prefixes are stripped. The class
+            count is inferred from it.
+        label_space: space that the logits' channels stand for.
+
+    Raises:
+        UserError: unknown name, or keys that do not fit (listed).
+    """
+    state = flat_state_dict(state_dict)
+    classes = _class_count(state)
+    if label_space not in SPACES or SPACES[label_space].n != classes:
+        raise UserError(f"{name}: the weights have {classes} classes, which is not label space '{label_space}'")
+    return load_exactly(build_parser(name, classes=classes, **options), state, f"parser '{name}'").eval()

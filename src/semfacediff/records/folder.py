@@ -1,0 +1,134 @@
+"""A run's folder: opened once, continued after a kill, refused when it belongs to something else.
+
+Layout (see docs/records.md): ``run.json``, ``config.yaml``, ``samples.jsonl`` while the run goes, ``samples.parquet`` and
+``summary.csv`` at the end.
+"""
+
+import fcntl
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from semfacediff.errors import UserError
+from semfacediff.records.writing import failing_loudly, write_text
+
+SCHEMA_VERSION = 1
+RUNNING, INCOMPLETE, DONE = "running", "incomplete", "done"
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(a.keys() | b.keys())
+        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{prefix}{k}.")]
+    return [] if a == b else [f"{prefix[:-1]} was {a!r}, now {b!r}"]
+
+
+class RunFolder:
+    """The record of one run. Use as a context manager: it holds the folder's lock until it is left.
+
+    Args:
+        path: the folder; made if absent.
+        identity: what determines the results (scientific configuration, digests of data and weights). A folder
+            begun with another identity is refused.
+        header: further facts for ``run.json`` (task, command, seeds, ...); written when the run is begun.
+        config_text: the resolved configuration, kept as ``config.yaml``.
+
+    Raises:
+        UserError: the folder cannot be written, belongs to another configuration, or another process works in it.
+    """
+
+    def __init__(self, path: Path, identity: dict, header: dict, config_text: str):
+        self.path = path
+        with failing_loudly(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path, os.O_RDONLY)
+        self._locked()
+        self.facts = self._existing(identity) or self._begun(identity, header, config_text)
+        self._resumed_at = time.monotonic()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._lock)
+
+    def _locked(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            os.close(self._lock)
+            raise UserError(f"another process is working in {self.path}; wait for it, or set hydra.run.dir=DIR") from e
+
+    def _existing(self, identity: dict) -> dict | None:
+        file = self.path / "run.json"
+        if not file.exists():
+            foreign = [n for n in ("samples.jsonl", "summary.csv", "config.yaml") if (self.path / n).exists()]
+            if foreign:
+                raise UserError(f"{self.path} holds {', '.join(foreign)} but no run.json; set hydra.run.dir=DIR")
+            return None
+        facts = read_run(self.path)
+        changed = _differences(facts["identity"], json.loads(json.dumps(identity)))
+        if changed:
+            more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
+            raise UserError(
+                f"{self.path} belongs to another configuration: {'; '.join(changed[:4])}{more}; "
+                f"set hydra.run.dir=DIR for a new run, or repeat the old settings to continue this one"
+            )
+        return facts
+
+    def _begun(self, identity: dict, header: dict, config_text: str) -> dict:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.path.name,
+            "status": RUNNING,
+            **header,
+            "identity": identity,
+            "started": now,
+            "finished": None,
+            "wall_time_s": 0.0,
+        }
+        write_text(self.path / "config.yaml", config_text)
+        self._save(facts)
+        return facts
+
+    def _save(self, facts: dict) -> None:
+        write_text(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do."""
+        return self.facts["status"] == DONE
+
+    def update(self, **facts: Any) -> None:
+        """Change facts in ``run.json``; wall time of this and earlier sittings is added up."""
+        self.facts |= facts
+        self.facts["wall_time_s"] = round(self.facts["wall_time_s"] + time.monotonic() - self._resumed_at, 3)
+        self._resumed_at = time.monotonic()
+        self._save(self.facts)
+
+    def close(self, status: str, **facts: Any) -> None:
+        """Record the end of the run (``done`` or ``incomplete``)."""
+        self.update(status=status, finished=datetime.now(UTC).isoformat(timespec="seconds"), **facts)
+
+
+def read_run(path: Path) -> dict:
+    """``run.json`` of a run's folder.
+
+    Raises:
+        UserError: absent, damaged, or of another schema version.
+    """
+    file = path / "run.json"
+    try:
+        facts = json.loads(file.read_text())
+        version = facts["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{file}: not a run's record ({type(e).__name__}); name the folder of a run") from e
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file}: schema version {version}, this program reads {SCHEMA_VERSION}; use a matching version"
+        )
+    return facts

@@ -1,0 +1,37 @@
+"""Writes that are either whole or absent, and whose failure is never swallowed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from semfacediff.errors import UserError
+
+
+@contextlib.contextmanager
+def failing_loudly(path: Path) -> Iterator[None]:
+    """Turn a failed write (full disk, no permission, a folder in the way) into a :class:`UserError`."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(
+            f"cannot write {path} ({e.strerror or e}); free the space or the permission, then repeat the command: "
+            f"the run continues where it stopped"
+        ) from e
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write through a temporary name and rename, synced: a kill leaves the old content or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    with failing_loudly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(new, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(new, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
