@@ -12,8 +12,17 @@ from semfacediff.data.files import FileFaces, index_folder, index_shards, select
 from semfacediff.data.splits import SplitRule
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.base import Editor
+from semfacediff.editing.identity import Identity
+from semfacediff.editing.precomputed import Precomputed
+from semfacediff.editing.recolor import Recolor
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, space
+from semfacediff.metrics.base import Metric
+from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.weights import LPIPS_ALEXNET, MissingWeightsError, find
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
 from semfacediff.parsing.checkpoint import ParserCard, file_digest, load_published, resolve
 
@@ -176,3 +185,40 @@ def _folder_digest(root: Path) -> str:
     for file in sorted(root.rglob("*.png")):
         total.update(f"{file.relative_to(root)}:{file_digest(file)};".encode())
     return total.hexdigest()
+
+
+def editor(settings, on: torch.device) -> tuple[Editor, dict]:
+    """The editor that ``editor=`` names, and its facts for the record."""
+    if settings.name == "identity":
+        return Identity(), {"name": "identity"}
+    if settings.name == "recolor":
+        return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
+    root = Path(settings.root).expanduser()
+    return Precomputed(root), {"name": "precomputed", "digest": _folder_digest(root)}
+
+
+def metrics(settings: config.Evaluation, on: torch.device) -> tuple[list[Metric], dict[str, str], list[str]]:
+    """Metrics of an editing run: (metrics, column -> why it is empty, why the run is not comparable).
+
+    Raises:
+        MissingWeightsError: weights are absent and ``metrics.on_missing=error``.
+    """
+    made: list[Metric] = []
+    absent = dict.fromkeys(("clip", "fid"), "not measured by this version")
+    doubts: list[str] = []
+    for column in settings.metrics.columns:
+        if column == "lpips":
+            try:
+                w = settings.weights
+                found = find(LPIPS_ALEXNET, w.lpips_alexnet, w.root, w.download)
+            except MissingWeightsError as e:
+                if settings.metrics.on_missing == "error":
+                    raise
+                absent["lpips"] = str(e)
+                continue
+            if not found.comparable:
+                doubts.append(f"lpips: weights {found.name} are not the public {LPIPS_ALEXNET.file}")
+            made.append(LPIPS(settings.protocol, found.state, found.name, on))
+        else:
+            made.append({"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU}[column](settings.protocol))
+    return made, absent, doubts

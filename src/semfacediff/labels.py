@@ -52,70 +52,16 @@ class LabelSpace:
 
 LEFT_RIGHT_PAIRS = (("l_eye", "r_eye"), ("l_brow", "r_brow"), ("l_ear", "r_ear"))
 
-_CELEBAMASK = [
-    "background",
-    "skin",
-    "nose",
-    "eye_g",
-    "l_eye",
-    "r_eye",
-    "l_brow",
-    "r_brow",
-    "l_ear",
-    "r_ear",
-    "mouth",
-    "u_lip",
-    "l_lip",
-    "hair",
-    "hat",
-    "ear_r",
-    "neck_l",
-    "neck",
-    "cloth",
-]
-_SEGFACE = [
-    "background",
-    "neck",
-    "skin",
-    "cloth",
-    "l_ear",
-    "r_ear",
-    "l_brow",
-    "r_brow",
-    "l_eye",
-    "r_eye",
-    "nose",
-    "mouth",
-    "l_lip",
-    "u_lip",
-    "hair",
-    "eye_g",
-    "hat",
-    "ear_r",
-    "neck_l",
-]
-_ZLLRUNNING = [
-    "background",
-    "skin",
-    "l_brow",
-    "r_brow",
-    "l_eye",
-    "r_eye",
-    "eye_g",
-    "l_ear",
-    "r_ear",
-    "ear_r",
-    "nose",
-    "mouth",
-    "u_lip",
-    "l_lip",
-    "neck",
-    "neck_l",
-    "cloth",
-    "hair",
-    "hat",
-]
-_ELEVEN = ["background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "hair"]
+_CELEBAMASK = (
+    "background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
+).split()
+_SEGFACE = (
+    "background neck skin cloth l_ear r_ear l_brow r_brow l_eye r_eye nose mouth l_lip u_lip hair eye_g hat ear_r neck_l"
+).split()
+_ZLLRUNNING = (
+    "background skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck neck_l cloth hair hat"
+).split()
+_ELEVEN = "background skin l_brow r_brow l_eye r_eye nose u_lip mouth l_lip hair".split()
 
 CELEBAMASK = LabelSpace("celebamask", tuple(_CELEBAMASK), paint_order=tuple(_CELEBAMASK[1:]))
 
@@ -153,28 +99,10 @@ LONG_TAIL = ("eye_g", "hat", "ear_r", "neck_l")
 """Classes seen in a few per cent of the photos; their mean IoU is reported on its own."""
 
 # matplotlib's "tab20", one fixed colour a class of the canonical order, so that figures of different runs agree.
-_TAB20 = [
-    "1f77b4",
-    "aec7e8",
-    "ff7f0e",
-    "ffbb78",
-    "2ca02c",
-    "98df8a",
-    "d62728",
-    "ff9896",
-    "9467bd",
-    "c5b0d5",
-    "8c564b",
-    "c49c94",
-    "e377c2",
-    "f7b6d2",
-    "7f7f7f",
-    "c7c7c7",
-    "bcbd22",
-    "dbdb8d",
-    "17becf",
-    "9edae5",
-]
+_TAB20 = (
+    "1f77b4 aec7e8 ff7f0e ffbb78 2ca02c 98df8a d62728 ff9896 9467bd c5b0d5 "
+    "8c564b c49c94 e377c2 f7b6d2 7f7f7f c7c7c7 bcbd22 dbdb8d 17becf 9edae5"
+).split()
 _COLOUR_OF = {name: tuple(bytes.fromhex(_TAB20[i])) for i, name in enumerate(CELEBAMASK.classes)}
 
 
@@ -206,8 +134,8 @@ def conversion(source: LabelSpace, target: LabelSpace) -> np.ndarray:
     missing = [c for c in source.classes if c not in target.classes]
     if missing:
         raise UserError(
-            f"labels of space '{source.name}' cannot be converted to '{target.name}', which lacks {', '.join(missing)}; "
-            f"use data and a parser of the same space"
+            f"labels of space '{source.name}' cannot be converted to '{target.name}', which lacks "
+            f"{', '.join(missing)}; use data and a parser of the same space"
         )
     return np.array([target.classes.index(c) for c in source.classes], dtype=np.int64)
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
 
-MIN_SIDE_PX = 16
+MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 _LABEL_MODES = ("L", "P")
 

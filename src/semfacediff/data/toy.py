@@ -27,6 +27,7 @@ from semfacediff.types import FaceSample
 MIN_SIZE_PX = 16
 _GRID = 64  # side of the shading fields
 _SUBPIXEL_BITS = 4
+_WHITE = np.full(3, 255, np.float32)
 _L = {name: i for i, name in enumerate(CELEBAMASK.classes)}
 
 
@@ -83,9 +84,8 @@ def draw_face(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray,
     _draw_face(canvas, face, skin, rng)
     _draw_nose(canvas, face)
     _draw_mouth(canvas, face)
-    for side in (-1, 1):
-        _draw_eye(canvas, face, side)
-        _draw_brow(canvas, face, side)
+    _draw_eyes(canvas, face)
+    _draw_brows(canvas, face)
     _draw_glasses(canvas, face)
     _draw_earrings(canvas, face)
     _draw_hair_front(canvas, face, hair)
@@ -136,8 +136,13 @@ _HAIRLINES = {
     "swept": (-0.15, -0.64, -0.84, -0.74, -0.58, -0.42, -0.08),
     "parted": (-0.04, -0.44, -0.70, -0.92, -0.70, -0.44, -0.04),
 }
-# Steps of equidistributed sequences, so that a rare thing turns up regularly instead of by luck
-_RARE = {"hat": (2**0.5, 0.08), "glasses": (5**0.5 / 2, 0.10), "earrings": (3**0.5, 0.17), "necklace": (7**0.5, 0.08)}
+# Step and rate: steps of equidistributed sequences, so that a rare thing turns up regularly instead of by luck
+_RARE = {
+    "hat": (2**0.5, 0.08),
+    "glasses": ((5**0.5 + 1) / 2, 0.10),
+    "earrings": (3**0.5, 0.17),
+    "necklace": (7**0.5, 0.08),
+}
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,10 @@ class _Face:
         if turn:
             points[:, 0] = _turned(points[:, 0], self.yaw * turn)
         return points @ self._axes + self.centre
+
+    def pair(self, points: np.ndarray, turn: float = 1.0) -> list[np.ndarray]:
+        """Frame coordinates of a shape given for the viewer's right, and of its mirror image."""
+        return [self.at(_mirrored(points, side), turn) for side in (-1, 1)]
 
     def below(self, points: np.ndarray) -> np.ndarray:
         """Frame coordinates of body points, which follow the head's tilt only a little."""
@@ -338,6 +347,10 @@ def _attributes(face: _Face) -> dict[str, str | float | bool]:
     }
 
 
+def _rgb(red: float, green: float, blue: float) -> np.ndarray:
+    return np.array([red, green, blue], np.float32)
+
+
 def _vivid(rng: np.random.Generator) -> np.ndarray:
     """A random colour of some saturation, float32 RGB 0..255."""
     hsv = np.float32([[[rng.uniform(0, 360), rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.95)]]])
@@ -353,11 +366,14 @@ def _mix(a: np.ndarray, b: np.ndarray, share_of_b: float) -> np.ndarray:
 
 
 class _Canvas:
-    """Photo float32 ``[S, S, 3]`` 0..255 and labels uint8 ``[S, S]``, painted together."""
+    """Photo float32 ``[3, S, S]`` 0..255 and labels uint8 ``[S, S]``, painted together.
+
+    The photo is planar because that blends faster.
+    """
 
     def __init__(self, size: int):
         self.size = size
-        self.photo = np.zeros((size, size, 3), np.float32)
+        self.photo = np.zeros((3, size, size), np.float32)
         self.labels = np.zeros((size, size), np.uint8)
 
     def fill(
@@ -373,7 +389,7 @@ class _Canvas:
 
         Args:
             outline: ``[K, 2]`` frame coordinates, or a list of such; parts outside the frame are cut off.
-            colour: RGB 0..255, or a texture float32 ``[S, S, 3]`` of which the covered part is taken.
+            colour: RGB 0..255, or a texture float32 ``[3, S, S]`` of which the covered part is taken.
             label: class that the covered pixels get; ``None`` leaves the labels alone.
             alpha: opacity, 0..1.
             within: paint only on pixels that bear one of these labels now.
@@ -390,17 +406,16 @@ class _Canvas:
         cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
         for points in fixed:
             cv2.fillPoly(cover, [points - np.int32([x0 * one, y0 * one])], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
-        photo, labels = self.photo[y0:y1, x0:x1], self.labels[y0:y1, x0:x1]
+        photo, labels = self.photo[:, y0:y1, x0:x1], self.labels[y0:y1, x0:x1]
         if within:
             cover *= _member(within)[labels]
-        if colour.ndim == 3:
-            colour = colour[y0:y1, x0:x1]
-        photo += (colour - photo) * (cover * np.float32(alpha / 255))[..., None]
+        colour = colour[:, y0:y1, x0:x1] if colour.ndim == 3 else colour[:, None, None]
+        photo += (colour - photo) * (cover * np.float32(alpha / 255))
         if label is not None:
             top = cover > 127
             if keep:
                 top &= _member(keep)[labels] == 0
-            labels[top] = _L[label]
+            np.copyto(labels, _L[label], where=top)
 
 
 @lru_cache
@@ -472,8 +487,13 @@ def _mirrored(points: np.ndarray, side: int) -> np.ndarray:
 
 
 def _enlarged(field: np.ndarray, size: int) -> np.ndarray:
-    """A shading field ``[64, 64(, 3)]`` at ``[size, size(, 3)]``."""
-    return cv2.resize(field.astype(np.float32, copy=False), (size, size), interpolation=cv2.INTER_LINEAR)
+    """A shading field float32 ``[64, 64]`` as ``[size, size]``, or ``[64, 64, 3]`` as planar ``[3, size, size]``."""
+    if field.ndim == 2:
+        return cv2.resize(field.astype(np.float32, copy=False), (size, size), interpolation=cv2.INTER_LINEAR)
+    planes = np.empty((3, size, size), np.float32)
+    for plane, out in zip(cv2.split(field.astype(np.float32, copy=False)), planes, strict=True):
+        cv2.resize(plane, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+    return planes
 
 
 def _bumps(u: np.ndarray, v: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -514,7 +534,7 @@ _RELIEF = (
 
 
 def _skin_texture(face: _Face, size: int) -> np.ndarray:
-    """float32 ``[size, size, 3]``: lit skin of the head, with blush and beard."""
+    """float32 ``[3, size, size]``: lit skin of the head, with blush and beard."""
     u, v = face.grid()
     nu, nv = u / 0.80, (v + 0.05) / 1.22
     nz = np.sqrt(np.maximum(1 - nu**2 - nv**2, 0.02))
@@ -538,16 +558,18 @@ def _skin_texture(face: _Face, size: int) -> np.ndarray:
 
 
 def _hair_texture(face: _Face, size: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 ``[size, size, 3]``: hair with strands that follow the style and a band of shine."""
+    """float32 ``[3, size, size]``: hair with strands that follow the style and a band of shine."""
     table = cv2.GaussianBlur(rng.standard_normal((24, 384), np.float32), (0, 0), sigmaX=1.1, sigmaY=1.0) * 2.2
     if face.hair_style == "bald":
-        return np.zeros((size, size, 3), np.float32)
+        return np.zeros((3, size, size), np.float32)
     u, v = face.grid()
     kind = _STYLES[face.hair_style][3]
     rise = np.minimum(v + 0.25, 0) * 0.85
     across, along = np.hypot(u, rise), v + 0.4 * u
     if kind == "radial":
         along, across = np.hypot(u, v + 0.2), np.arctan2(u, 0.6 - v) * 0.9
+    elif face.hairline[3] > -0.6:  # a fringe falls over the forehead
+        across = 0.9 * np.arctan2(u, np.maximum(0.6 - v, 0.5))
     elif kind == "wave":
         across = across + 0.035 * np.sin(9 * v + 3 * np.sign(u))
     elif kind == "curl":
@@ -564,14 +586,14 @@ def _hair_texture(face: _Face, size: int, rng: np.random.Generator) -> np.ndarra
     shine = 0.35 * np.exp(-(((crown - 0.78 - 0.4 * face.volume) / 0.13) ** 2)) * np.clip(-v * 4, 0, 1)
     shade = 0.80 + 0.25 * (u * face.light[0] - v * 0.25) + shine - 0.18 * np.clip(v, 0, 1)
     base = _enlarged(_tinted(face.hair + np.float32(10), shade), size)
-    base *= (1 + np.clip(strands, -2, 2.4) * np.float32(0.16))[..., None]
+    base *= 1 + np.clip(strands, -2, 2.4) * np.float32(0.16)
     return base
 
 
 def _draw_background(canvas: _Canvas, face: _Face, rng: np.random.Generator) -> None:
     """An out-of-focus backdrop: gradient, lights, stripes or wall panels."""
     x, y = _unit_grid()
-    a, b, c = (_mix(_vivid(rng), np.float32([226, 220, 212]), rng.uniform(0, 0.7)) for _ in range(3))
+    a, b, c = (_mix(_vivid(rng), _rgb(226, 220, 212), rng.uniform(0, 0.7)) for _ in range(3))
     if face.backdrop in ("stripes", "panels"):
         b = _mix(a, b, 0.45)
     angle = rng.uniform(0, 2 * np.pi)
@@ -590,15 +612,16 @@ def _draw_background(canvas: _Canvas, face: _Face, rng: np.random.Generator) -> 
 
 
 def _develop(photo: np.ndarray, face: _Face, rng: np.random.Generator) -> np.ndarray:
-    """uint8 photo from the painting: falloff of the light, exposure, lens blur and grain."""
-    size = len(photo)
+    """uint8 ``[S, S, 3]`` from the planar painting: falloff of the light, exposure, lens blur and grain."""
+    size = photo.shape[1]
     x, y = _unit_grid() - 0.5
-    falloff = 1 + 0.22 * (face.light[0] * x + face.light[1] * y) - 0.25 * (x**2 + y**2)
-    photo = cv2.GaussianBlur(photo, (0, 0), max(face.sharpness * size, 0.2))
-    photo *= _enlarged(falloff[..., None] * face.gain, size)
-    grain = rng.integers(0, 256, (size, size, 1), np.uint8).astype(np.float32)
-    photo += (grain - np.float32(127.5)) * np.float32(face.grain / 127.5)
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    falloff = _enlarged(1 + 0.22 * (face.light[0] * x + face.light[1] * y) - 0.25 * (x**2 + y**2), size)
+    grain = rng.integers(0, 256, (size, size), np.uint8) * np.float32(face.grain / 127.5) - np.float32(face.grain)
+    planes = []
+    for plane, gain in zip(photo, face.gain, strict=True):
+        plane = cv2.GaussianBlur(plane, (0, 0), max(face.sharpness * size, 0.2)) * (falloff * gain) + grain
+        planes.append(np.clip(plane, 0, 255, out=plane).astype(np.uint8))
+    return cv2.merge(planes)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -630,7 +653,7 @@ def _draw_hair_back(canvas: _Canvas, face: _Face, hair: np.ndarray) -> None:
         outline = _crown(face, 142, -0.02)
     canvas.fill(face.at(outline, 0.0), hair * np.float32(0.62), "hair")
     if face.hair_style == "bun":
-        canvas.fill(face.at(_smooth(_ellipse(0.08, -1.42, 0.30, 0.26, k=12))), hair, "hair")
+        canvas.fill(face.at(_ellipse(0.06, -1.33, 0.32, 0.27), 0.2), hair, "hair")
 
 
 def _draw_neck(canvas: _Canvas, face: _Face) -> None:
@@ -652,10 +675,10 @@ def _draw_necklace(canvas: _Canvas, face: _Face) -> None:
     if face.necklace == "pearls":
         beads = [face.below(_ellipse(u, v, 0.036, 0.036, k=12)) for u, v in line[1:-1]]
         glints = [face.below(_ellipse(u - 0.012, v - 0.014, 0.014, 0.014, k=8)) for u, v in line[1:-1]]
-        canvas.fill(beads, np.float32([206, 196, 186]), "neck_l")
-        canvas.fill(glints, np.float32([255, 252, 246]))
+        canvas.fill(beads, _rgb(206, 196, 186), "neck_l")
+        canvas.fill(glints, _rgb(255, 252, 246))
         return
-    gold = np.float32([206, 160, 66]) if face.accent[0] > 120 else np.float32([186, 190, 198])
+    gold = _rgb(206, 160, 66) if face.accent[0] > 120 else _rgb(186, 190, 198)
     canvas.fill(face.below(_stroke(line, 0.042, 0.1)), gold * np.float32(0.8), "neck_l")
     canvas.fill(face.below(_stroke(line - 0.006, 0.014, 0.1)), gold * np.float32(1.2))
     canvas.fill(face.below(_ellipse(0, 1.37, 0.055, 0.075, k=16)), gold * np.float32(0.85), "neck_l")
@@ -672,12 +695,12 @@ _NECKLINES = {
 
 def _draw_cloth(canvas: _Canvas, face: _Face, rng: np.random.Generator) -> None:
     """The garment, its pattern and its collar, and a necklace above it."""
-    u, v = face.grid()
+    u, _ = face.grid()
     shade = 0.92 + 0.2 * u * face.light[0] + 0.07 * _noise_field(rng, 9) - 0.12 * np.clip(abs(u) - 0.7, 0, 1)
     texture = _enlarged(_tinted(face.cloth, shade), canvas.size)
     neckline = _arc(np.array(_NECKLINES[face.garment]), 5)
-    right = [(0.95, 1.22), (1.25, 1.36), (1.5, 1.72), (1.6, 3.0)]
-    outline = np.concatenate([neckline, right, [(-a, b) for a, b in reversed(right)]])
+    right = _arc([neckline[-1], (0.95, 1.22), (1.3, 1.40), (1.52, 1.85), (1.6, 3.0)], 4)[1:]
+    outline = np.concatenate([neckline, right, _mirrored(right, -1)[::-1]])
     canvas.fill(face.below(outline), texture, "cloth")
     if face.pattern != "plain":
         pitch = rng.uniform(0.16, 0.3)
@@ -695,7 +718,7 @@ def _draw_cloth(canvas: _Canvas, face: _Face, rng: np.random.Generator) -> None:
             flap = _mirrored([(0.42, 0.96), (0.54, 1.10), (0.50, 1.46), (0.30, 1.62), (0.02, 1.50)], side)
             canvas.fill(face.below(flap + (0.0, 0.03)), dark, "cloth", alpha=0.6)
             canvas.fill(face.below(flap), texture, "cloth")
-            canvas.fill(face.below(flap), np.float32([255, 255, 255]), alpha=0.14)
+            canvas.fill(face.below(flap), _WHITE, alpha=0.14)
         canvas.fill(face.below(_stroke(np.array([(0.0, 1.52), (0.0, 2.6)]), 0.02, 0)), dark, alpha=0.7)
     else:
         hem = 0.09 if face.garment == "turtleneck" else 0.045
@@ -733,7 +756,7 @@ def _draw_face(canvas: _Canvas, face: _Face, skin: np.ndarray, rng: np.random.Ge
     )
     chin = (0.0, 1.015 * face.chin)
     points = np.array([(0, -1.08), *half, chin, *_mirrored(half, -1)[::-1]])
-    points[:, 0] += 0.45 * face.yaw * np.clip(points[:, 1] + 0.35, 0, 1)
+    points[:, 0] += 0.5 * face.yaw * np.clip(points[:, 1] + 0.1, 0, 0.9)
     canvas.fill(face.at(_smooth(points), 0.0), skin, "skin")
     if face.freckles:
         spots = rng.normal((0, 0.15), (0.32, 0.11), (face.freckles, 2))
@@ -760,9 +783,7 @@ def _draw_nose(canvas: _Canvas, face: _Face) -> None:
     canvas.fill([face.at(_mirrored(wing, side) + (tip, 0)) for side in (-1, 1)], dark, alpha=0.42)
     canvas.fill([face.at(_mirrored(hole, side) + (tip, 0)) for side in (-1, 1)], dark, alpha=0.75)
     lit = 1 if face.light[0] > 0 else -1
-    canvas.fill(
-        face.at(_ellipse(lit * 0.02 + tip, 0.245 * long, 0.03, 0.035, k=12)), np.float32([255, 248, 240]), alpha=0.22
-    )
+    canvas.fill(face.at(_ellipse(lit * 0.02 + tip, 0.245 * long, 0.03, 0.035, k=12)), _rgb(255, 248, 240), alpha=0.22)
     shadow = -lit
     ridge = _arc(np.array([(shadow * 0.07, -0.14), (shadow * 0.06, 0.04), (shadow * 0.09, 0.2)]), 4)
     canvas.fill(face.at(_stroke(ridge, 0.035)), dark, alpha=0.16)
@@ -785,90 +806,88 @@ def _draw_mouth(canvas: _Canvas, face: _Face) -> None:
     dark = face.lip * np.float32([0.42, 0.3, 0.32])
     if gap:
         inside = np.concatenate([_arc(seam_top, 4), _arc(seam_low, 4)[::-1]])
-        canvas.fill(face.at(inside), np.float32([70, 22, 26]), "mouth")
+        canvas.fill(face.at(inside), _rgb(70, 22, 26), "mouth")
         canvas.fill(
             face.at(_ellipse(0, v + bend[3] + 0.72 * gap, wide * 0.5, 0.38 * gap, k=16)),
-            np.float32([186, 84, 88]),
+            _rgb(186, 84, 88),
             within=("mouth",),
         )
         teeth = np.concatenate([seam_top, (seam_top + (0, 0.42 * gap + 0.012))[::-1]])
-        canvas.fill(face.at(teeth * (0.92, 1)), np.float32([240, 234, 224]), within=("mouth",))
+        canvas.fill(face.at(teeth * (0.92, 1)), _rgb(240, 234, 224), within=("mouth",))
     canvas.fill(face.at(upper), face.lip * np.float32(0.86), "u_lip")
     canvas.fill(face.at(lower), face.lip, "l_lip")
     canvas.fill(
         face.at(
             _ellipse(-0.25 * wide * np.sign(face.light[0] + 1e-6), low[3, 1] - 0.055 * full, 0.3 * wide, 0.02, k=12)
         ),
-        np.float32([255, 236, 232]),
+        _rgb(255, 236, 232),
         alpha=0.28,
         within=("l_lip",),
     )
     if not gap:
         canvas.fill(face.at(_stroke(_arc(seam_top, 4), 0.022, 0.7)), dark, alpha=0.8)
     corner = _stroke(_arc([(wide * 0.97, inner_top[0] - 0.015), (wide * 1.06, inner_top[0] + 0.002)], 3), 0.03)
-    canvas.fill([face.at(_mirrored(corner, side)) for side in (-1, 1)], dark, alpha=0.5)
+    canvas.fill(face.pair(corner), dark, alpha=0.5)
 
 
-def _draw_eye(canvas: _Canvas, face: _Face, side: int) -> None:
-    """White, iris, pupil, glint and lids of one eye."""
-    at, v, tall = side * face.eye_gap, -0.12, 0.074 * face.eye_open
-    label = "l_eye" if side > 0 else "r_eye"
-    top = _mirrored(
-        [(-0.135, 0.018), (-0.07, -0.75 * tall), (0.01, -tall), (0.085, -0.62 * tall), (0.14, -0.008)], side
-    )
-    low = _mirrored(
-        [(0.14, -0.008), (0.07, 0.62 * tall), (-0.02, 0.75 * tall), (-0.09, 0.5 * tall), (-0.135, 0.018)], side
-    )
-    top, low = _arc(top + (at, v), 4), _arc(low + (at, v), 4)
-    canvas.fill(face.at(np.concatenate([top, low])), np.float32([238, 232, 228]), label)
-    iu, iv = at + 0.045 * face.gaze[0] + 0.03 * face.yaw, v - 0.006 + 0.02 * face.gaze[1]
-    for radius, colour in ((0.068, face.iris * np.float32(0.45)), (0.058, face.iris), (0.03, np.float32([12, 10, 12]))):
-        canvas.fill(face.at(_ellipse(iu, iv, radius, radius, k=16)), colour, within=(label,))
-    canvas.fill(
-        face.at(_ellipse(iu, iv + 0.035, 0.035, 0.016, k=8)),
-        face.iris * np.float32(1.5) + 20,
-        alpha=0.6,
-        within=(label,),
-    )
-    dark = _mix(face.skin * np.float32(0.3), np.float32([24, 16, 16]), 0.6)
-    canvas.fill(face.at(_stroke(top + (0, 0.022), 0.04)), dark, alpha=0.4, within=(label,))
-    canvas.fill(
-        face.at(_ellipse(iu - 0.02, iv - 0.022, 0.016, 0.016, k=8)), np.float32([255, 255, 255]), within=(label,)
-    )
-    canvas.fill(face.at(_stroke(top, 0.034, 0.7)), dark, alpha=0.9)
-    canvas.fill(face.at(_stroke(low, 0.014)), dark, alpha=0.4)
-    wing = np.array([top[-1], top[-1] + _mirrored([(0.035, -0.028)], side)[0]])
-    canvas.fill(face.at(_stroke(_arc(wing, 3), 0.026, 0.8)), dark, alpha=0.8)
-    canvas.fill(face.at(_stroke(top + (0, -0.05), 0.018)), face.skin * np.float32([0.55, 0.42, 0.4]), alpha=0.45)
+def _draw_eyes(canvas: _Canvas, face: _Face) -> None:
+    """White, iris, pupil, glints and lids of both eyes."""
+    tall, centre, eyes = 0.074 * face.eye_open, (face.eye_gap, -0.12), ("l_eye", "r_eye")
+    top = [(-0.135, 0.018), (-0.07, -0.75 * tall), (0.01, -tall), (0.085, -0.62 * tall), (0.14, -0.008)]
+    low = [(0.14, -0.008), (0.07, 0.62 * tall), (-0.02, 0.75 * tall), (-0.09, 0.5 * tall), (-0.135, 0.018)]
+    top, low = _arc(top, 4) + centre, _arc(low, 4) + centre
+    for outline, label in zip(face.pair(np.concatenate([top, low])), ("r_eye", "l_eye"), strict=True):
+        canvas.fill(outline, _rgb(238, 232, 228), label)
+
+    look = 0.045 * face.gaze[0] + 0.03 * face.yaw, -0.126 + 0.02 * face.gaze[1]
+
+    def spots(du: float, dv: float, ru: float, rv: float) -> list[np.ndarray]:
+        return [face.at(_ellipse(s * face.eye_gap + look[0] + du, look[1] + dv, ru, rv, k=16)) for s in (-1, 1)]
+
+    canvas.fill(spots(0, 0, 0.068, 0.068), face.iris * np.float32(0.45), within=eyes)
+    canvas.fill(spots(0, 0, 0.058, 0.058), face.iris, within=eyes)
+    canvas.fill(spots(0, 0, 0.030, 0.030), _rgb(12, 10, 12), within=eyes)
+    canvas.fill(spots(0, 0.035, 0.035, 0.016), face.iris * np.float32(1.5) + 20, alpha=0.6, within=eyes)
+    dark = _mix(face.skin * np.float32(0.3), _rgb(24, 16, 16), 0.6)
+    canvas.fill(face.pair(_stroke(top + (0, 0.022), 0.04)), dark, alpha=0.4, within=eyes)
+    canvas.fill(spots(-0.02, -0.022, 0.016, 0.016), _WHITE, within=eyes)
+    canvas.fill(face.pair(_stroke(top, 0.034, 0.7)), dark, alpha=0.9)
+    canvas.fill(face.pair(_stroke(low, 0.014)), dark, alpha=0.4)
+    lash = _arc([top[-1], top[-1] + (0.035, -0.028)], 3)
+    canvas.fill(face.pair(_stroke(lash, 0.026, 0.8)), dark, alpha=0.8)
+    crease = face.skin * np.float32([0.55, 0.42, 0.4])
+    canvas.fill(face.pair(_stroke(top + (0, -0.05), 0.018)), crease, alpha=0.45)
 
 
-def _draw_brow(canvas: _Canvas, face: _Face, side: int) -> None:
+def _draw_brows(canvas: _Canvas, face: _Face) -> None:
     thick, arch = face.brow
-    knots = [(0.15, -0.325), (0.27, -0.355 - 0.5 * arch), (0.40, -0.365 - 0.8 * arch), (0.52, -0.30 - 0.3 * arch)]
-    line = _arc(_mirrored(knots, side), 5)
+    line = _arc(
+        [(0.15, -0.325), (0.27, -0.355 - 0.5 * arch), (0.40, -0.365 - 0.8 * arch), (0.52, -0.30 - 0.3 * arch)], 5
+    )
     t = np.linspace(0, 1, len(line))[:, None]
     down = np.array([[0.0, thick]])
     body = np.concatenate([line - down * (1 - 0.55 * t), (line + down * (1 - 0.9 * t))[::-1]])
     colour = _mix(face.hair * np.float32(0.62), face.skin * np.float32(0.42), 0.4)
-    canvas.fill(face.at(body), colour, "l_brow" if side > 0 else "r_brow", alpha=0.78)
-    hairs = [np.array([p + (0, 0.7 * thick), p + (side * 0.05, -0.8 * thick)]) for p in line[1:-3:2]]
-    canvas.fill([face.at(_stroke(hair, 0.016, 0.5)) for hair in hairs], colour * np.float32(0.6), alpha=0.4)
+    for outline, label in zip(face.pair(body), ("r_brow", "l_brow"), strict=True):
+        canvas.fill(outline, colour, label, alpha=0.78)
+    hairs = [_stroke([p + (0, 0.7 * thick), p + (0.05, -0.8 * thick)], 0.016, 0.5) for p in line[1:-3:2]]
+    canvas.fill([side for h in hairs for side in face.pair(h)], colour * np.float32(0.6), alpha=0.4)
 
 
 def _draw_glasses(canvas: _Canvas, face: _Face) -> None:
     """Lenses, frames, bridge and arms; eyes stay visible, and labelled, behind clear glass."""
     if not face.glasses:
         return
-    rim = _mix(face.accent * np.float32(0.35), np.float32([30, 26, 28]), 0.6)
+    rim = _mix(face.accent * np.float32(0.35), _rgb(30, 26, 28), 0.6)
     power, ru, rv = (2.2, 0.215, 0.205) if face.glasses == "round" else (4.5, 0.235, 0.165)
     dark = face.glasses == "dark"
     keep = () if dark else ("l_eye", "r_eye", "l_brow", "r_brow")
     for side in (-1, 1):
         lens = _ellipse(side * 0.335, -0.09, ru, rv, power, 32)
-        glass = np.float32([26, 24, 30]) if dark else np.float32([214, 228, 238])
+        glass = _rgb(26, 24, 30) if dark else _rgb(214, 228, 238)
         canvas.fill(face.at(lens), glass, "eye_g", alpha=0.93 if dark else 0.13, keep=keep)
         glint = np.array([(side * 0.335 - 0.12, 0.0), (side * 0.335 - 0.02, -0.2)])
-        canvas.fill(face.at(_stroke(_arc(glint, 3), 0.05)), np.float32([255, 255, 255]), alpha=0.22)
+        canvas.fill(face.at(_stroke(_arc(glint, 3), 0.05)), _WHITE, alpha=0.22)
         loop = np.concatenate([lens, lens[:1]])
         canvas.fill(face.at(_stroke(loop, 0.036, 0.0)), rim, "eye_g")
         arm = np.array([(side * (0.335 + ru), -0.13), (side * 0.74, -0.11)])
@@ -881,7 +900,7 @@ def _draw_glasses(canvas: _Canvas, face: _Face) -> None:
 
 
 def _draw_earrings(canvas: _Canvas, face: _Face) -> None:
-    metal = np.float32([226, 184, 92]) if face.cloth[2] < 128 else np.float32([206, 210, 218])
+    metal = _rgb(226, 184, 92) if face.cloth[2] < 128 else _rgb(206, 210, 218)
     for side, bare in zip((-1, 1), face.bare_ears, strict=True):
         if not (face.earring and bare):
             continue
@@ -897,7 +916,7 @@ def _draw_earrings(canvas: _Canvas, face: _Face) -> None:
                 face.accent,
                 "ear_r",
             )
-        canvas.fill(face.at(_ellipse(u - 0.015, v - 0.015, 0.016, 0.016, k=8), 0.0), np.float32([255, 255, 250]))
+        canvas.fill(face.at(_ellipse(u - 0.015, v - 0.015, 0.016, 0.016, k=8), 0.0), _rgb(255, 255, 250))
 
 
 def _lock(face: _Face, side: int, wide: float) -> np.ndarray:
@@ -935,9 +954,9 @@ def _draw_hair_front(canvas: _Canvas, face: _Face, hair: np.ndarray) -> None:
 
 
 def _tips(line: np.ndarray) -> Iterator[tuple[float, float, float]]:
-    """Where strands leave the hairline ``[K, 2]``, and how far they hang down."""
+    """Where strands leave the hairline ``[K, 2]``, and how far they hang down: further from a fringe."""
     for k, (u, v) in enumerate(_arc(line, 3)[3:-3]):
-        yield u, v, (0.05, 0.09, 0.03, 0.07)[k % 4]
+        yield u, v, (0.05, 0.01, 0.08, 0.03, 0.0, 0.06, 0.02)[k * 3 % 7] * float(np.clip(v + 1.15, 0.2, 1))
 
 
 def _draw_hat(canvas: _Canvas, face: _Face) -> None:
@@ -957,7 +976,9 @@ def _draw_hat(canvas: _Canvas, face: _Face) -> None:
     _HATS[face.hat](canvas, face, texture, dark, crown, edge)
 
 
-def _draw_cap(canvas, face, texture, dark, crown, edge) -> None:
+def _draw_cap(
+    canvas: _Canvas, face: _Face, texture: np.ndarray, dark: np.ndarray, crown: np.ndarray, edge: np.ndarray
+) -> None:
     canvas.fill(face.at(np.concatenate([crown, edge]), 0.0), texture, "hat")
     seams = [_arc([(0.0, -1.2), (at * 0.8, -1.05), (at, -0.64)], 4) for at in (-0.4, 0.0, 0.4)]
     canvas.fill([face.at(_stroke(seam, 0.02, 0), 0.6) for seam in seams], dark, alpha=0.6, within=("hat",))
@@ -968,17 +989,22 @@ def _draw_cap(canvas, face, texture, dark, crown, edge) -> None:
     canvas.fill(face.at(_stroke(_arc([(-0.6, -0.56), (0, -0.72), (0.6, -0.56)]), 0.03), 0.6), dark, alpha=0.7)
 
 
-def _draw_beanie(canvas, face, texture, dark, crown, edge) -> None:
-    canvas.fill(face.at(_ellipse(0, -1.30, 0.17, 0.15), 0.0), _mix(texture, np.float32([255, 255, 255]), 0.4), "hat")
+def _draw_beanie(
+    canvas: _Canvas, face: _Face, texture: np.ndarray, dark: np.ndarray, crown: np.ndarray, edge: np.ndarray
+) -> None:
+    canvas.fill(face.at(_ellipse(0, -1.30, 0.17, 0.15), 0.0), _mix(face.accent, _WHITE, 0.3), "hat")
     canvas.fill(face.at(np.concatenate([crown, edge]), 0.0), texture, "hat")
     ribs = [_arc([(at * 0.55, -1.16), (at * 0.95, -0.92), (at, -0.52)], 4) for at in np.linspace(-0.7, 0.7, 15)]
     canvas.fill([face.at(_stroke(rib, 0.03), 0.0) for rib in ribs], dark, alpha=0.45, within=("hat",))
     cuff = np.concatenate([edge, (edge - (0, 0.17))[::-1]])
-    canvas.fill(face.at(cuff, 0.0), _mix(texture, np.float32([255, 255, 255]), 0.25), "hat")
+    canvas.fill(face.at(cuff, 0.0), texture, "hat")
+    canvas.fill(face.at(cuff, 0.0), _WHITE, alpha=0.25)
     canvas.fill(face.at(_stroke(edge - (0, 0.17), 0.03, 0), 0.0), dark, alpha=0.6)
 
 
-def _draw_brim(canvas, face, texture, dark, crown, edge) -> None:
+def _draw_brim(
+    canvas: _Canvas, face: _Face, texture: np.ndarray, dark: np.ndarray, crown: np.ndarray, edge: np.ndarray
+) -> None:
     dome = [(-0.64, -0.62), (-0.60, -1.1), (-0.42, -1.36), (0.0, -1.30), (0.42, -1.36), (0.60, -1.1), (0.64, -0.62)]
     canvas.fill(face.at(_smooth(dome, 6), 0.2), texture, "hat")
     band = np.array([(-0.64, -0.78), (0.0, -0.72), (0.64, -0.78)])

@@ -101,7 +101,7 @@ class FeatureFusion(nn.Module):
 
 
 class FastSCNNLite(nn.Module):
-    """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W of at least 32 (published for multiples of 32)."""
+    """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W from 32 (published: multiples of 32)."""
 
     encoder = ("learning_to_downsample", "global_feature_extractor")
     train_batch_min = 2  # batch norm over the pyramid's 1x1 grid

@@ -107,8 +107,8 @@ def from_published(name: str, state_dict: Mapping, *, label_space: str = "celeba
 
     Args:
         name: architecture, e.g. ``fastscnn_lite``.
-        state_dict: flat, or under ``state_dict_backbone`` / ``state_dict``; ``module.`` prefixes are stripped. The class
-            count is inferred from it.
+        state_dict: flat, or under ``state_dict_backbone`` / ``state_dict``; ``module.`` prefixes are stripped. The
+            class count is inferred from it.
         label_space: space that the logits' channels stand for.
 
     Raises:

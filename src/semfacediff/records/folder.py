@@ -1,7 +1,7 @@
 """A run's folder: opened once, continued after a kill, refused when it belongs to something else.
 
-Layout (see docs/records.md): ``run.json``, ``config.yaml``, ``samples.jsonl`` while the run goes, ``samples.parquet`` and
-``summary.csv`` at the end.
+Layout (see docs/records.md): ``run.json``, ``config.yaml``, ``samples.jsonl`` while the run goes, ``samples.parquet``
+and ``summary.csv`` at the end.
 """
 
 import fcntl

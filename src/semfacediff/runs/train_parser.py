@@ -15,7 +15,7 @@ from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.training_loop import ParserTrainer, Progress
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
-from semfacediff.tables.text import training_summary
+from semfacediff.tables.text import training_report
 
 
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
@@ -43,7 +43,7 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
             progress = trainer.run()
             write_csv(_scores(progress, val.label_space), folder / "summary.csv")
             record.close(DONE)
-        print(training_summary(folder))
+        print(training_report(folder))
     return 0
 
 

@@ -1,27 +1,115 @@
-"""Tables for the terminal, from records."""
+"""Tables for the terminal and for ``results/tables``, from records alone."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from semfacediff.metrics.segmentation import AGGREGATES
+from semfacediff.records.folder import read_run
+
+_PUBLISHED = Path("results") / "published" / "semfacediff_table_6_1.csv"
+# column of summary.csv, heading with its direction, factor, digits
+_EDITING = (
+    ("lpips", "LPIPS (down)", 1, 4),
+    ("ssim", "SSIM (up)", 1, 4),
+    ("iou", "mask IoU (up)", 1, 4),
+    ("clip", "CLIP (up)", 100, 2),
+)
+
+
+def _markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, padded so that it also reads well in a terminal; the first column is left-aligned."""
+    widths = [max(len(r[i]) for r in (headings, *rows)) for i in range(len(headings))]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
+    lines = [
+        [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        for row in (headings, rule, *rows)
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _percent(value: float) -> str:
-    return "-" if pd.isna(value) else f"{100 * value:.2f}"
+    return "" if pd.isna(value) else f"{100 * value:.2f}"
+
+
+def _mean_sd(row: pd.Series, name: str, factor: float, digits: int) -> str:
+    mean, sd = row[f"{name}_mean"], row[f"{name}_sd"]
+    if pd.isna(mean):
+        return ""
+    spread = "" if pd.isna(sd) else f" ± {factor * sd:.{digits}f}"
+    return f"{factor * mean:.{digits}f}{spread}"
 
 
 def parsing_table(summary: pd.DataFrame) -> str:
     """Per-class and aggregate scores in per cent, as Markdown."""
-    lines = ["| class | IoU % | F1 % | images |", "|---|---:|---:|---:|"]
-    for row in summary.itertuples():
-        images = "" if pd.isna(row.images) else int(row.images)
-        name = f"**{row[1]}**" if row[1] in AGGREGATES else row[1]
-        lines.append(f"| {name} | {_percent(row.iou)} | {_percent(row.f1)} | {images} |")
+    rows = []
+    for row in summary.to_dict("records"):
+        images = "" if pd.isna(row["images"]) else str(int(row["images"]))
+        name = f"**{row['class']}**" if row["class"] in AGGREGATES else row["class"]
+        rows.append([name, *(_percent(row[c]) for c in ("iou", "f1", "precision", "recall")), images])
+    return _markdown(["class", "IoU %", "F1 %", "precision %", "recall %", "images"], rows)
+
+
+def _status_lines(run: dict) -> list[str]:
+    """What a reader must know before using the numbers."""
+    lines = [f"not comparable: {reason}" for reason in run["not_comparable"]]
+    if run["status"] != "done":
+        lines.append(
+            f"status: {run['status']}, {run.get('n_failed', '?')} failed; repeat the command to try them again"
+        )
+    lines += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
+    skipped = run["data"].get("skipped", {})
+    return lines + ([f"{len(skipped)} samples were left out (run.json names them)"] if skipped else [])
+
+
+def parsing_report(folder: Path) -> str:
+    """Scores of a parsing run."""
+    run = read_run(folder)
+    lines = [parsing_table(pd.read_csv(folder / "summary.csv")), "", *_status_lines(run)]
+    lines.append(f"parser {run['parser']['name']}, n = {run['n']} of {run['n_expected']}; record: {folder}")
     return "\n".join(lines)
 
 
-def training_summary(folder: Path) -> str:
-    """What a training run ended with, and where its best checkpoint is."""
+def training_report(folder: Path) -> str:
+    """Validation scores of a training run's best epoch, and where its checkpoint is."""
     table = parsing_table(pd.read_csv(folder / "summary.csv"))
     return f"{table}\n\nbest checkpoint: {folder / 'checkpoints' / 'best'}"
+
+
+def editing_table(summary: pd.DataFrame, published: pd.DataFrame | None) -> str:
+    """Mean and sd an attribute, the thesis's published row under ours where there is one."""
+    headings = ["attribute", "n", *(heading for _, heading, _, _ in _EDITING), "latency s"]
+    rows = []
+    for row in summary.to_dict("records"):
+        cells = [_mean_sd(row, name, factor, digits) for name, _, factor, digits in _EDITING]
+        latency = "" if pd.isna(row["latency_s_median"]) else f"{row['latency_s_median']:.3f}"
+        rows.append([row["attribute"], str(row["n"]), *cells, latency])
+        if published is not None and row["attribute"] in published.index:
+            paper = published.loc[row["attribute"]]
+            # the published CLIP values are already 100 x cosine
+            cells = [_mean_sd(paper, name, 1, digits) for name, _, _, digits in _EDITING]
+            rows.append(["  published", "100", *cells, ""])
+    return _markdown(headings, rows)
+
+
+def editing_report(folder: Path, repository: Path) -> str:
+    """Table of an editing run beside the published one, and what to know about it.
+
+    Args:
+        folder: the run. repository: checkout whose ``results/published`` holds the papers' numbers.
+    """
+    run = read_run(folder)
+    file = repository / _PUBLISHED
+    published = pd.read_csv(file).set_index("attribute") if file.exists() else None
+    summary = pd.read_csv(folder / "summary.csv")
+    lines = [editing_table(summary, published), "", *_status_lines(run)]
+    empty = {a: n for a, n in zip(summary["attribute"], summary["n_empty"], strict=True) if n}
+    if empty:
+        lines.append("empty regions: " + ", ".join(f"{a} {n}" for a, n in empty.items()))
+    protocol = run["identity"]["config"]["protocol"]
+    if published is not None and protocol != "thesis":
+        lines.append(f"published: the thesis's own protocol; ours: {protocol}, which is not the same measurement")
+    lines.append(
+        f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {protocol}; record: {folder}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""What an editor is: one photo and one attribute in, a photo of the same size out."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from semfacediff.types import RegionMasks
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One photo, one attribute.
+
+    Attributes:
+        sample_id: the photo's id within its data set; names the photo in messages.
+        attribute: a key of ``labels.ATTRIBUTES``.
+        photo: float32 ``[3, H, W]`` in [0, 1], RGB; editors never write into it.
+        masks: the attribute's masks at the photo's size; ``masks.generation`` is what may be repainted.
+        prompt: what the region shall look like.
+        negative_prompt: what it shall not look like; empty where there is none.
+        seed: of this request alone, in [0, 2**63); an editor draws from nothing else.
+    """
+
+    sample_id: str
+    attribute: str
+    photo: Tensor
+    masks: RegionMasks
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+
+class Editor(Protocol):
+    """Repaints a region of a photo. Subclass it: ``check`` and ``note`` have defaults that suit most editors.
+
+    Attributes:
+        name: as recorded and as chosen with ``editor=``.
+        native_size: side in pixels of the square the editor works at; ``None`` = the photo's own size, whatever it is.
+        batchable: whether several requests in one call are faster than one call each.
+    """
+
+    name: str
+    native_size: int | None
+    batchable: bool
+
+    def check(self, attributes: dict[str, str]) -> None:
+        """Refuse prompts (attribute -> prompt) that the editor cannot follow, before any work.
+
+        Raises:
+            UserError: names the attribute, the prompt and the way out.
+        """
+
+    def note(self, request: EditRequest) -> str | None:
+        """What a reader of the record must know about this edit (e.g. that it kept the photo), or ``None``."""
+        return None
+
+    def edit(self, requests: list[EditRequest]) -> list[Tensor]:
+        """Edited photos in order, float32 ``[3, H, W]`` in [0, 1], each of its own photo's size.
+
+        A result depends on its own request only, never on what else is in the batch.
+        """
+        ...

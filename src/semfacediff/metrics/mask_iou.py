@@ -1,0 +1,31 @@
+"""Does the edited region keep its place and shape?"""
+
+from typing import ClassVar
+
+from semfacediff.metrics.base import EditPair
+
+
+class MaskIoU:
+    """Intersection over union of the attribute's region in the parse before and after the edit.
+
+    Where both are empty the thesis counts 0; ``strict`` leaves the value missing. Missing too where the parser has no
+    opinion of the edited photo.
+    """
+
+    columns = ("iou",)
+    higher_is_better: ClassVar = {"iou": True}
+
+    def __init__(self, protocol: str):
+        self.protocol = protocol
+
+    def score(self, pair: EditPair) -> dict[str, float | None]:
+        if pair.after is None:
+            return {"iou": None}
+        union = int((pair.before | pair.after).sum())
+        if union == 0:
+            return {"iou": 0.0 if self.protocol == "thesis" else None}
+        return {"iou": int((pair.before & pair.after).sum()) / union}
+
+    def identity(self) -> dict[str, object]:
+        empty = 0 if self.protocol == "thesis" else None
+        return {"metric": "iou", "implementation": "semfacediff 1", "range": [0, 1], "both_empty": empty}

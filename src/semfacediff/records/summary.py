@@ -1,0 +1,44 @@
+"""From sample rows to one row an attribute. Needs no model, no image."""
+
+import pandas as pd
+
+from semfacediff.records.samples import EMPTY_REGION, ERROR
+
+SCORES = ("lpips", "ssim", "iou", "clip")
+RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
+EDITING_COLUMNS = (
+    ["attribute", "n", "n_expected", "n_empty"]
+    + [f"{s}_{part}" for s in SCORES for part in ("mean", "sd")]
+    + ["fid", "fid_n", "latency_s_median", "n_error"]
+    + [f"{s}_{part}" for s in RAW_SCORES for part in ("mean", "sd")]
+)
+
+
+def summarise_edits(samples: pd.DataFrame, attributes: list[str], n_expected: int) -> pd.DataFrame:
+    """Means and standard deviations (ddof 1) over the scored rows of each attribute.
+
+    Args:
+        samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
+            A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
+            not, under the thesis's they were.
+        attributes: order of the rows; one without samples keeps its row.
+        n_expected: samples that should be there for each attribute.
+    """
+    rows = []
+    for attribute in attributes:
+        group = samples[samples["attribute"] == attribute] if len(samples) else samples
+        status = group["status"] if len(group) else pd.Series(dtype=object)
+        scored = group[(status != ERROR) & group["latency_s"].notna()] if len(group) else group
+        row = {
+            "attribute": attribute,
+            "n": len(scored),
+            "n_expected": n_expected,
+            "n_empty": int((status == EMPTY_REGION).sum()),
+            "n_error": int((status == ERROR).sum()),
+        }
+        for score in (*SCORES, *RAW_SCORES):
+            values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
+            row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
+        row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
+        rows.append(row)
+    return pd.DataFrame(rows, columns=EDITING_COLUMNS)
