@@ -24,7 +24,8 @@ from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.weights import LPIPS_ALEXNET, MissingWeightsError, find
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
-from semfacediff.parsing.checkpoint import ParserCard, file_digest, load_published, resolve
+from semfacediff.parsing.checkpoint import ParserCard, load_published, resolve
+from semfacediff.weight_files import file_digest
 
 MAX_BAD_SHOWN = 50
 TOY_VERSION = 1

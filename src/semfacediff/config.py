@@ -38,6 +38,17 @@ class SplitRuleConfig(Closed):
     val: list[int] = [0]
     test: list[int] = []
 
+    @model_validator(mode="after")
+    def _parts(self):
+        outside = [r for r in self.val + self.test if not 0 <= r < self.modulo]
+        both = sorted(set(self.val) & set(self.test))
+        if outside or both:
+            raise ValueError(
+                f"data.split_rule: val and test are disjoint lists of remainders 0..{self.modulo - 1}, "
+                f"got val={self.val} test={self.test}"
+            )
+        return self
+
 
 class DataConfig(Closed):
     """What every kind of data set shares."""
@@ -55,10 +66,16 @@ class ToyData(DataConfig):
 
 
 class FileData(DataConfig):
-    root: str
+    root: str | None
     label_space: Literal[tuple(SPACES)]
     on_error: Literal["error", "skip"]
     allow_mask_resize: bool
+
+    @model_validator(mode="after")
+    def _placed(self):
+        if self.root is None:
+            raise ValueError("data.root is not set; set data.root=DIR or the environment variable SEMFACEDIFF_DATA")
+        return self
 
 
 class FolderData(FileData):
@@ -181,8 +198,12 @@ class EditingEvaluation(Evaluation):
 class ParsingEvaluation(Evaluation):
     """``evaluate.py task=parsing``; what only edits need is accepted and left alone."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
     task: Literal["parsing"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_edits(cls, plain: dict) -> dict:
+        return {k: v for k, v in plain.items() if k in cls.model_fields or k not in EditingEvaluation.model_fields}
 
 
 class TrainConfig(Closed):
@@ -254,7 +275,7 @@ def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
         hint = f"did you mean '{close[0]}'? " if close else ""
         return f"unknown key '{key}'; {hint}known here: {', '.join(known)}"
     message = error["msg"].removeprefix("Value error, ")
-    if not key:
+    if error["type"] == "value_error" and not isinstance(error["input"], str | int | float | list):
         return message
     return f"{key}: {message[0].lower() + message[1:]}, got {error['input']!r}"
 

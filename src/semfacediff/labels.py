@@ -53,13 +53,16 @@ class LabelSpace:
 LEFT_RIGHT_PAIRS = (("l_eye", "r_eye"), ("l_brow", "r_brow"), ("l_ear", "r_ear"))
 
 _CELEBAMASK = (
-    "background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
+    "background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear "
+    "mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
 ).split()
 _SEGFACE = (
-    "background neck skin cloth l_ear r_ear l_brow r_brow l_eye r_eye nose mouth l_lip u_lip hair eye_g hat ear_r neck_l"
+    "background neck skin cloth l_ear r_ear l_brow r_brow l_eye r_eye "
+    "nose mouth l_lip u_lip hair eye_g hat ear_r neck_l"
 ).split()
 _ZLLRUNNING = (
-    "background skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck neck_l cloth hair hat"
+    "background skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r "
+    "nose mouth u_lip l_lip neck neck_l cloth hair hat"
 ).split()
 _ELEVEN = "background skin l_brow r_brow l_eye r_eye nose u_lip mouth l_lip hair".split()
 

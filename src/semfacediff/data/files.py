@@ -90,33 +90,46 @@ def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> In
     return _paired(photos, label_maps, labels_needed)
 
 
-def _tar_members(shard: Path) -> Iterable[tuple[Path, Blob]]:
+def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], str | None]:
+    """Files in a tar as far as it can be read, and what is wrong with it (``None``: nothing)."""
+    members = []
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 if member.isfile():
-                    path = Path(member.name)
-                    yield path, Blob(shard, f"{shard.name}:{member.name}", member.offset_data, member.size)
-    except tarfile.TarError as e:
-        raise UserError(f"{shard}: not a readable tar ({e}); copy the shard again") from e
+                    blob = Blob(shard, f"{shard.name}:{member.name}", member.offset_data, member.size)
+                    members.append((Path(member.name), blob))
+            end = tar.offset
+        with open(shard, "rb") as f:
+            f.seek(end)
+            # tarfile takes a damaged header, or a cut between two members, for the end; a whole tar ends in zeros.
+            if f.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"it breaks off after {len(members)} files")
+    except (tarfile.TarError, OSError) as e:
+        return members, f"{shard.name}: not a whole tar ({e}); copy the shard again"
+    return members, None
 
 
 def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
     """Entries of WebDataset tars: ``<id>.jpg|png|webp`` beside ``<id>.png`` label map, read in place.
 
-    Of one id a lone ``.png`` is the photo if no label maps are needed; beside another photo it is the label map.
+    Of one id a lone ``.png`` is the photo if no label maps are needed; beside another photo it is the label map. A
+    damaged shard is ``bad`` under its file name; what can be read of it is indexed all the same.
 
     Raises:
-        UserError: no shard, or a shard that is no tar.
+        UserError: there is no shard.
     """
     _existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
     shards = sorted(root.glob(pattern))
     if not shards:
         raise UserError(f"data.shards: no file matches '{pattern}' in {root}")
-    photos, masks = [], []
+    photos, masks, bad = [], [], {}
     for shard in shards:
         members = defaultdict(list)
-        for path, blob in _tar_members(shard):
+        files, defect = _tar_members(shard)
+        if defect:
+            bad[shard.name] = defect
+        for path, blob in files:
             if path.suffix.lower() in PHOTO_SUFFIXES:
                 members[path.stem].append((path.suffix.lower(), blob))
         for id_, found in members.items():
@@ -127,7 +140,8 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
                 others, pngs = pngs, []
             photos += [(id_, b, shard.stem) for b in others]
             masks += [(id_, b) for b in pngs]
-    return _paired(photos, masks, labels_needed)
+    index = _paired(photos, masks, labels_needed)
+    return Index(index.entries, {**bad, **index.bad})
 
 
 class FileFaces:

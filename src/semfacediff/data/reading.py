@@ -3,7 +3,11 @@
 Photos of any mode become RGB; transparency is composited over white first (thesis, section 5.1).
 """
 
+import contextlib
 import io
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +20,8 @@ from semfacediff.labels import LabelSpace
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 _LABEL_MODES = ("L", "P")
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+"""What Pillow's many decoders raise on damaged bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,28 @@ class Blob:
         return data
 
 
+@contextlib.contextmanager
+def _naming_damage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise
+    except _DAMAGE as e:
+        raise UserError(f"{name}: the image is truncated or corrupt ({e})") from e
+
+
 def _opened(data: bytes, name: str) -> Image.Image:
     if not data:
         raise UserError(f"{name}: the file is empty")
     try:
-        image = Image.open(io.BytesIO(data))
+        with _naming_damage(name):
+            image = Image.open(io.BytesIO(data))
     except (UnidentifiedImageError, Image.DecompressionBombError) as e:
         raise UserError(f"{name}: not a readable image ({type(e).__name__})") from e
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
             f"{name}: {image.width}x{image.height} px is over the limit of {MAX_PIXELS} pixels; scale it down"
         )
-    return image
-
-
-def _loaded(image: Image.Image, name: str) -> Image.Image:
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError) as e:
-        raise UserError(f"{name}: the image is truncated or corrupt ({e})") from e
     return image
 
 
@@ -90,7 +99,9 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
     image = _opened(data, name)
     if min(image.size) < MIN_SIDE_PX:
         raise UserError(f"{name}: {image.width}x{image.height} px; a photo needs at least {MIN_SIDE_PX} px a side")
-    return np.asarray(rgb_over_white(ImageOps.exif_transpose(_loaded(image, name))))
+    with _naming_damage(name):
+        image = ImageOps.exif_transpose(image)
+        return np.asarray(rgb_over_white(image))
 
 
 def decode_labels(data: bytes, name: str, space: LabelSpace) -> np.ndarray:
@@ -102,7 +113,8 @@ def decode_labels(data: bytes, name: str, space: LabelSpace) -> np.ndarray:
     image = _opened(data, name)
     if image.mode not in _LABEL_MODES:
         raise UserError(f"{name}: expected a label map in mode L or P, got mode {image.mode}")
-    labels = np.asarray(_loaded(image, name))
+    with _naming_damage(name):
+        labels = np.asarray(image)
     highest = int(labels.max())
     if highest >= space.n:
         bad = ", ".join(str(v) for v in np.unique(labels[labels >= space.n])[:5])

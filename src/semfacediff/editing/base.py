@@ -37,7 +37,7 @@ class Editor(Protocol):
     Attributes:
         name: as recorded and as chosen with ``editor=``.
         native_size: side in pixels of the square the editor works at; ``None`` = the photo's own size, whatever it is.
-        batchable: whether several requests in one call are faster than one call each.
+        batchable: whether several requests may come in one call; otherwise the list has one element.
     """
 
     name: str

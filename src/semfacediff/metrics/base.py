@@ -5,6 +5,15 @@ from typing import Protocol
 
 import numpy as np
 
+PROTOCOLS = ("thesis", "strict")
+
+
+def known_protocol(protocol: str) -> str:
+    """``protocol``, if it is one; a :class:`ValueError` otherwise, for a misspelt one would score as another."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got '{protocol}'")
+    return protocol
+
 
 @dataclass(frozen=True)
 class EditPair:
@@ -15,6 +24,9 @@ class EditPair:
         blend: uint8 ``[H, W]``: the blend mask, 255 = edit.
         before, after: bool ``[H, W]``: the attribute's region in the parse of photo and edit; ``after`` is ``None``
             where the parser has no opinion.
+
+    Raises:
+        ValueError: another type or size; floats in [0,1] or [-1,1] would be scored without complaint otherwise.
     """
 
     photo: np.ndarray
@@ -22,6 +34,21 @@ class EditPair:
     blend: np.ndarray
     before: np.ndarray
     after: np.ndarray | None
+
+    def __post_init__(self):
+        height, width = self.photo.shape[:2]
+        for name, dtype, shape in (
+            ("photo", np.uint8, (height, width, 3)),
+            ("edit", np.uint8, (height, width, 3)),
+            ("blend", np.uint8, (height, width)),
+            ("before", np.bool_, (height, width)),
+            ("after", np.bool_, (height, width)),
+        ):
+            x = getattr(self, name)
+            if x is not None and (x.dtype != dtype or x.shape != shape):
+                raise ValueError(
+                    f"{name}: expected {np.dtype(dtype)} {list(shape)}, as the photo has, got {x.dtype} {list(x.shape)}"
+                )
 
 
 class Metric(Protocol):

@@ -8,7 +8,7 @@ import skimage
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.base import EditPair, known_protocol
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 
@@ -32,7 +32,7 @@ class SSIM:
     higher_is_better: ClassVar = {"ssim": True}
 
     def __init__(self, protocol: str):
-        self.protocol = protocol
+        self.protocol = known_protocol(protocol)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         photo, edit, kept = luma(pair.photo), luma(pair.edit), outside(pair.blend, self.protocol)
@@ -62,7 +62,7 @@ class PSNR:
     higher_is_better: ClassVar = {"psnr_outside": True, "max_abs_outside": False}
 
     def __init__(self, protocol: str):
-        self.protocol = protocol
+        self.protocol = known_protocol(protocol)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         kept = outside(pair.blend, self.protocol)

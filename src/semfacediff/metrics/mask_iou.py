@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.base import EditPair, known_protocol
 
 
 class MaskIoU:
@@ -16,7 +16,7 @@ class MaskIoU:
     higher_is_better: ClassVar = {"iou": True}
 
     def __init__(self, protocol: str):
-        self.protocol = protocol
+        self.protocol = known_protocol(protocol)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         if pair.after is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.base import EditPair, known_protocol
 from semfacediff.metrics.outside import outside
 
 
@@ -42,7 +42,7 @@ class LPIPS:
     def __init__(self, protocol: str, trunk: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         import lpips
 
-        self.protocol, self.weights, self.device = protocol, weights, device
+        self.protocol, self.weights, self.device = known_protocol(protocol), weights, device
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips calls torchvision by its old keyword
             torch.manual_seed(0)  # random trunks, where asked for, are at least the same ones

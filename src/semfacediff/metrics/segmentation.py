@@ -11,9 +11,15 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n: int) -> np.nda
 
     Args:
         truth, predicted: integer ``[H, W]`` with values in 0..n-1, equal shapes.
+
+    Raises:
+        ValueError: shapes differ, or a value lies outside; it would be counted as another class.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"label maps differ in shape: {truth.shape} and {predicted.shape}")
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if labels.size and not 0 <= labels.min() <= labels.max() < n:
+            raise ValueError(f"{name}: expected labels in 0..{n - 1}, got {labels.min()}..{labels.max()}")
     joint = truth.astype(np.int64).ravel() * n + predicted.astype(np.int64).ravel()
     return np.bincount(joint, minlength=n * n).reshape(n, n)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.parsing.checkpoint import file_digest, read_pickle_safely
+from semfacediff.weight_files import file_digest, read_pickle_safely
 
 RANDOM = "random"
 _TIMEOUT_S = 15

@@ -1,22 +1,20 @@
 """A trained parser is a folder: ``model.safetensors`` and ``parser.json``."""
 
-import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import space
 from semfacediff.parsing.registry import build_parser, from_published, kind, load_exactly
+from semfacediff.weight_files import read_safetensors, read_weights
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "parser.json"
@@ -47,12 +45,6 @@ class ParserCard:
     def of_kind(cls, name: str, label_space: str, input_size: int, training: dict | None = None) -> "ParserCard":
         k = kind(name)
         return cls(name, label_space, input_size, tuple(k.mean), tuple(k.std), {}, training or {})
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def replace_folder(folder: Path, new: Path) -> None:
@@ -102,15 +94,37 @@ def resolve(path: str | Path) -> Path:
 
 def read_card(folder: Path) -> ParserCard:
     """The card of a checkpoint folder; a :class:`UserError` if it is damaged or of another format."""
+    file = folder / CARD
     try:
-        plain = json.loads((folder / CARD).read_text())
-        if plain.pop("format") != FORMAT:
-            raise UserError(f"{folder / CARD}: format {plain.get('format')} is not {FORMAT}; use a matching version")
-        card = ParserCard(**plain)
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise UserError(f"{folder / CARD}: not a parser's card ({e}); retrain or copy the folder again") from e
-    space(card.label_space)
+        plain = json.loads(file.read_text())
+        found = plain.pop("format")
+        card = ParserCard(**plain) if found == FORMAT else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+        raise UserError(f"{file}: not a parser's card ({e}); retrain or copy the folder again") from e
+    if card is None:
+        raise UserError(f"{file}: format {found!r} is not {FORMAT}; use the version of semfacediff that wrote it")
+    wrong = _wrong_values(card)
+    if wrong:
+        raise UserError(f"{file}: not a parser's card (unusable {', '.join(wrong)}); retrain or copy the folder again")
+    kind(card.name), space(card.label_space)
     return card
+
+
+def _wrong_values(card: ParserCard) -> list[str]:
+    """Fields of a card whose values are of no use, e.g. after an edit by hand."""
+    usable = {
+        "name": isinstance(card.name, str),
+        "label_space": isinstance(card.label_space, str),
+        "input_size": type(card.input_size) is int and card.input_size >= 1,
+        "mean": _three_numbers(card.mean),
+        "std": _three_numbers(card.std) and all(s > 0 for s in card.std),
+        "options": isinstance(card.options, dict),
+    }
+    return [f"{name}: {getattr(card, name)!r}" for name, good in usable.items() if not good]
+
+
+def _three_numbers(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(type(v) in (int, float) for v in values)
 
 
 def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
@@ -120,29 +134,11 @@ def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
         UserError: missing or truncated weights, or weights that do not fit the card's architecture.
     """
     card = read_card(folder)
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as e:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({e}); copy the checkpoint again") from e
+    state = read_safetensors(folder / WEIGHTS)
     model = build_parser(card.name, classes=space(card.label_space).n, **card.options)
     return load_exactly(model, state, str(folder / WEIGHTS)).eval(), card
 
 
-def read_pickle_safely(path: Path) -> Mapping[str, Tensor]:
-    """Contents of a ``.pt``/``.pth``/``.bin`` file, tensors only.
-
-    Raises:
-        UserError: the file carries code, or is not a torch file.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise UserError(f"{path}: refused, the pickle carries code or objects, not only tensors; convert it") from e
-    except (OSError, RuntimeError, EOFError, ValueError) as e:
-        raise UserError(f"{path}: not a readable weights file ({str(e).splitlines()[0]})") from e
-
-
 def load_published(name: str, path: Path) -> tuple[nn.Module, ParserCard]:
     """Model and card from a released weights file (``.pt``, ``.pth``, ``.bin``, ``.safetensors``)."""
-    state = load_file(path) if path.suffix == ".safetensors" else read_pickle_safely(path)
-    return from_published(name, state), ParserCard.of_kind(name, "celebamask", 512)
+    return from_published(name, read_weights(path)), ParserCard.of_kind(name, "celebamask", 512)

@@ -10,8 +10,9 @@ from torch import Tensor
 def class_weights(kind: str, counts: Tensor) -> Tensor:
     """float32 ``[C]`` with mean 1, from int64 pixel counts ``[C]``.
 
-    ``inverse`` is 1 / frequency (thesis, section 5.1), ``inverse_sqrt`` its square root, ``none`` all ones. A class
-    that was never counted gets the largest weight of the others: it may still occur, and an infinite weight helps nobody.
+    ``inverse`` is 1 / frequency (thesis, section 5.1), ``inverse_sqrt`` its square root, ``none`` all ones. A
+    class that was never counted gets the largest weight of the others: it may still occur, and an infinite weight helps
+    nobody.
     """
     if kind == "none":
         return torch.ones(len(counts))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from semfacediff.errors import UserError
-from semfacediff.labels import SPACES
+from semfacediff.labels import SPACES, space
 
 CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
 CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
@@ -16,17 +16,18 @@ CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
 
 @dataclass(frozen=True)
 class Kind:
-    """An architecture: where its class is, and how its inputs are normalised."""
+    """An architecture: where its class is, the tensor with one row a class, and how inputs are normalised."""
 
     module: str
     cls: str
+    head: str
     mean: tuple[float, float, float] = CE7454_MEAN
     std: tuple[float, float, float] = CE7454_STD
     options: Mapping[str, object] | None = None
 
 
 KINDS: Mapping[str, Kind] = {
-    "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite"),
+    "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite", head="classifier.3.bias"),
 }
 
 
@@ -64,10 +65,10 @@ def flat_state_dict(state: Mapping) -> dict[str, Tensor]:
         UserError: there is no dictionary of tensors in it.
     """
     for wrapper in _WRAPPERS:
-        if isinstance(state.get(wrapper), Mapping):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break
-    if not state or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError("the checkpoint holds no flat dictionary of tensors (nor one under 'state_dict')")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -97,11 +98,6 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     return model
 
 
-def _class_count(state: Mapping[str, Tensor]) -> int:
-    """Output channels of the last tensor: in every kind here the classifier's bias or weight."""
-    return next(reversed(list(state.values()))).shape[0]
-
-
 def from_published(name: str, state_dict: Mapping, *, label_space: str = "celebamask", **options) -> nn.Module:
     """A parser in eval mode with weights under their *published* key names.
 
@@ -112,10 +108,16 @@ def from_published(name: str, state_dict: Mapping, *, label_space: str = "celeba
         label_space: space that the logits' channels stand for.
 
     Raises:
-        UserError: unknown name, or keys that do not fit (listed).
+        UserError: unknown name or space, another number of classes, or keys that do not fit (listed).
     """
     state = flat_state_dict(state_dict)
-    classes = _class_count(state)
-    if label_space not in SPACES or SPACES[label_space].n != classes:
-        raise UserError(f"{name}: the weights have {classes} classes, which is not label space '{label_space}'")
+    expected = space(label_space).n
+    head = state.get(kind(name).head)
+    classes = len(head) if head is not None and head.ndim else expected  # foreign weights: their keys get listed below
+    if classes != expected:
+        fitting = ", ".join(s.name for s in SPACES.values() if s.n == classes) or "none of the known ones"
+        raise UserError(
+            f"{name}: the weights have {classes} classes, label space '{label_space}' has {expected}; set "
+            f"label_space to the one they were trained for (of that size: {fitting})"
+        )
     return load_exactly(build_parser(name, classes=classes, **options), state, f"parser '{name}'").eval()

@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from semfacediff import __version__
+
 PACKAGES = (
     "accelerate diffusers hydra-core lpips numpy opencv-python-headless pandas pillow pytorch-fid scikit-image "
     "open-clip-torch safetensors torch torchvision transformers"
@@ -23,8 +25,11 @@ def code_version(repository: Path) -> dict[str, str | bool | None]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    version = importlib.metadata.version("semfacediff")
-    return {"version": version, "commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    return {
+        "version": __version__,
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }
 
 
 def package_versions() -> dict[str, str]:

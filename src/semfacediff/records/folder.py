@@ -4,6 +4,7 @@ Layout (see docs/records.md): ``run.json``, ``config.yaml``, ``samples.jsonl`` w
 and ``summary.csv`` at the end.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from semfacediff.records.writing import failing_loudly, write_text
 
 SCHEMA_VERSION = 1
 RUNNING, INCOMPLETE, DONE = "running", "incomplete", "done"
+_HOLDER = ".holder"
 
 
 def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
@@ -45,22 +47,37 @@ class RunFolder:
         with failing_loudly(path):
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path, os.O_RDONLY)
-        self._locked()
-        self.facts = self._existing(identity) or self._begun(identity, header, config_text)
+        try:
+            self._locked()
+            self.facts = self._existing(identity) or self._begun(identity, header)
+            if not self.finished:
+                self._taken(config_text)
+        except BaseException:
+            os.close(self._lock)  # a refused folder must not stay locked: the next job of a sweep may want it
+            raise
         self._resumed_at = time.monotonic()
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *_) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / _HOLDER).unlink(missing_ok=True)
         os.close(self._lock)
 
     def _locked(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            os.close(self._lock)
-            raise UserError(f"another process is working in {self.path}; wait for it, or set hydra.run.dir=DIR") from e
+            holder = self.path / _HOLDER
+            who = f"process {holder.read_text()}" if holder.exists() else "another process"
+            raise UserError(f"{who} is working in {self.path}; wait for it, or set hydra.run.dir=DIR") from e
+
+    def _taken(self, config_text: str) -> None:
+        """Say who holds the folder, and keep the configuration unless an earlier sitting did."""
+        write_text(self.path / _HOLDER, str(os.getpid()))
+        if not (self.path / "config.yaml").exists():
+            write_text(self.path / "config.yaml", config_text)
 
     def _existing(self, identity: dict) -> dict | None:
         file = self.path / "run.json"
@@ -79,7 +96,7 @@ class RunFolder:
             )
         return facts
 
-    def _begun(self, identity: dict, header: dict, config_text: str) -> dict:
+    def _begun(self, identity: dict, header: dict) -> dict:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {
             "schema_version": SCHEMA_VERSION,
@@ -91,7 +108,6 @@ class RunFolder:
             "finished": None,
             "wall_time_s": 0.0,
         }
-        write_text(self.path / "config.yaml", config_text)
         self._save(facts)
         return facts
 
@@ -124,7 +140,7 @@ def read_run(path: Path) -> dict:
     file = path / "run.json"
     try:
         facts = json.loads(file.read_text())
-        version = facts["schema_version"]
+        version, _, _ = (facts[key] for key in ("schema_version", "status", "identity"))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(f"{file}: not a run's record ({type(e).__name__}); name the folder of a run") from e
     if version != SCHEMA_VERSION:

@@ -22,13 +22,15 @@ class SampleLog:
         key: the columns that name a row.
 
     Raises:
-        UserError: a whole line is not JSON, so that the file was changed by something else.
+        UserError: a whole line is no row, or one sample has two, so that the file was changed by something else.
     """
 
     def __init__(self, file: Path, key: tuple[str, ...]):
         self.file, self.key = file, key
         self.rows = [row for row in self._whole_lines() if row["status"] != ERROR]
         self.done = {self.key_of(row) for row in self.rows}
+        if len(self.done) < len(self.rows):
+            raise UserError(f"{file}: a sample has two rows, so it was changed by hand; start in a new folder")
         write_bytes(file, b"".join(self._line(row) for row in self.rows))
         with failing_loudly(file):
             self._handle = open(file, "ab", buffering=0)  # noqa: SIM115  kept open for the run
@@ -37,12 +39,17 @@ class SampleLog:
         if not self.file.exists():
             return []
         lines = self.file.read_bytes().split(b"\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as e:
-            raise UserError(
-                f"{self.file}: a line is not JSON; the file was changed by hand, start in a new folder"
-            ) from e
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                _ = row["status"], hash(self.key_of(row))
+            except (ValueError, KeyError, TypeError) as e:
+                raise UserError(
+                    f"{self.file}: line {number} is no row of a run, so it was changed by hand; start in a new folder"
+                ) from e
+            rows.append(row)
+        return rows
 
     @staticmethod
     def _line(row: dict) -> bytes:
@@ -62,8 +69,14 @@ class SampleLog:
         self.done.add(self.key_of(row))
 
     def table(self, order: list[tuple]) -> pd.DataFrame:
-        """All rows in the given order of keys, whatever order they were made in."""
+        """All rows in the given order of keys, whatever order they were made in.
+
+        Raises:
+            UserError: a row is of a sample that the run does not have.
+        """
         place = {key: i for i, key in enumerate(order)}
+        if strange := self.done - place.keys():
+            raise UserError(f"{self.file}: the run has no sample {min(strange)}; start in a new folder")
         return pd.DataFrame(sorted(self.rows, key=lambda row: place[self.key_of(row)]))
 
     def close(self) -> None:

@@ -25,11 +25,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     with failing_loudly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(new, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(new, path)
+        try:
+            with open(new, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink()  # half a file would only take up room on a full disk
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

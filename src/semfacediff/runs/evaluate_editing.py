@@ -38,6 +38,9 @@ COLUMNS = (
     "mask_semantic mask_generation mask_blend edit_sha256 note error"
 ).split()
 
+_ROUNDING = 1e-3
+"""An edit's values may leave [0,1] by this much; a quarter of an 8-bit level."""
+
 
 def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     """Edit every sample's attributes and score the edits; returns 1 if one failed."""
@@ -193,7 +196,7 @@ class Bench:
         try:
             if isinstance(edit, Exception):
                 raise edit
-            raw = to_uint8(edit)
+            raw = to_uint8(_checked(edit, request.photo))
             blend = np.rint(request.masks.blend[0].numpy() * 255).astype(np.uint8)
             final = composite(p.photo, raw, request.masks.blend[0].numpy(), self.settings.composite)
             scores = self._scores(p, request, final, blend)
@@ -250,6 +253,16 @@ class Bench:
             return None
         photo = self._at_working_size(sample.photo)
         return Parsed(sample, photo, self.parser.before(sample, to_tensor(photo)), 0.0)
+
+
+def _checked(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+    """``edit``, if an editor may return it; clamping would make a plausible photo of [-1,1] or of NaN."""
+    if edit.shape != photo.shape:
+        raise ValueError(f"the edit is {list(edit.shape)}, its photo {list(photo.shape)}; editors keep the size")
+    low, high = (x.item() for x in torch.aminmax(edit))
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        raise ValueError(f"the edit has values {low:.4g}..{high:.4g}; editors return photos in [0,1]")
+    return edit
 
 
 def _mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:

@@ -33,5 +33,5 @@ def config_text(settings: config.Closed) -> str:
     """The resolved configuration as YAML; where the data lie on this machine is left to the environment again."""
     plain = settings.model_dump(mode="json")
     if "root" in plain["data"]:
-        plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,???}"
+        plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

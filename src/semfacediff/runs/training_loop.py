@@ -230,9 +230,9 @@ class ParserTrainer:
         found = surviving(self.folder / "checkpoints" / "last")
         if found is None:
             return None
-        from semfacediff.parsing.checkpoint import load_file, read_pickle_safely
+        from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
-        self.accelerator.unwrap_model(self.net).load_state_dict(load_file(found / "model.safetensors"))
+        self.accelerator.unwrap_model(self.net).load_state_dict(read_safetensors(found / "model.safetensors"))
         state = read_pickle_safely(found / "state.pt")
         self.optimiser.load_state_dict(state["optimiser"])
         progress = Progress(**state["progress"])

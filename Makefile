@@ -1,0 +1,40 @@
+# Two commands are the whole set-up: make demo, make test.
+# SEMFACEDIFF_PYTHON=/path/to/python uses an interpreter that already has the dependencies, instead of a new .venv.
+
+BASE_PYTHON ?= python3
+ifdef SEMFACEDIFF_PYTHON
+PYTHON := $(SEMFACEDIFF_PYTHON)
+READY :=
+else
+PYTHON := .venv/bin/python
+READY := .venv/ready
+endif
+export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.PHONY: demo test setup lint pictures
+
+setup: $(READY)
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(BASE_PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set BASE_PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(BASE_PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Train a small parser on drawn faces, edit five regions with it, measure, print the table.
+demo: $(READY)
+	$(PYTHON) train_parser.py experiment=demo/parser hydra.run.dir=outputs/demo/parser
+	$(PYTHON) evaluate.py experiment=demo/editing parser.checkpoint=outputs/demo/parser hydra.run.dir=outputs/demo/editing
+
+test: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pytest -n 2
+
+lint: $(READY)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+# The README's picture, from the demo's drawn faces.
+pictures: demo
+	cp outputs/demo/editing/figures/overview.png docs/pictures/overview.png

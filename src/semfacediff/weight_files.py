@@ -1,0 +1,63 @@
+"""Files of weights, read without running what may be in them. Common ground: parsers and metrics both have some."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from semfacediff.errors import UserError
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Contents of a weights file: ``.safetensors``, else a pickle of tensors.
+
+    Raises:
+        UserError: not there, damaged, or carrying more than tensors.
+    """
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_pickle_safely(path)
+
+
+def read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    """Contents of a ``.safetensors`` file; a :class:`UserError` if it is not there or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise UserError(f"{path}: the weights cannot be read ({e}); copy the file again") from e
+
+
+def read_pickle_safely(path: Path) -> Mapping[str, Tensor]:
+    """Contents of a ``.pt``/``.pth``/``.bin`` file: a dictionary of tensors and plain values.
+
+    Raises:
+        UserError: the file carries code, or is not a torch file.
+    """
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        wanted = re.search(r"GLOBAL (\S+)", str(e))
+        if wanted:
+            raise UserError(
+                f"{path}: refused, the pickle carries code or objects ({wanted[1]}), not only tensors; "
+                f"convert it to .safetensors where you trust it"
+            ) from e
+        raise UserError(f"{path}: refused, not a pickle of tensors alone; copy or convert the file again") from e
+    except (
+        Exception
+    ) as e:  # on damaged bytes the unpickler raises IndexError, KeyError, AssertionError ...
+        reason = f"{type(e).__name__} {str(e)[:80]}".splitlines()[0].strip()
+        raise UserError(f"{path}: not a readable weights file ({reason}); copy it again") from e
+    if not isinstance(contents, Mapping):
+        raise UserError(f"{path}: expected a dictionary of tensors, got a {type(contents).__name__}")
+    return contents
