@@ -28,7 +28,7 @@ from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.seeding import derive_seed
-from semfacediff.tables.figures import strip_figure
+from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tables.text import editing_report
 from semfacediff.types import FaceSample, RegionMasks, to_tensor, to_uint8
 
@@ -70,7 +70,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             bench = Bench(settings, data, parser, editor, metrics, folder)
             bench.run()
             bench.finish(record)
-        print(editing_report(folder, config.repository()))
+        print(editing_report(folder, config.repository()), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 
@@ -231,22 +231,34 @@ class Bench:
         write_csv(summarise_edits(samples, attributes, len(ids)), self.folder / "summary.csv")
         self._strips()
         failed = int((samples["status"] == ERROR).sum())
-        record.close(INCOMPLETE if failed else DONE, n=len(samples) - failed, n_failed=failed)
+        notes = {
+            a: g["note"].value_counts().to_dict() for a, g in samples[samples["note"].notna()].groupby("attribute")
+        }
+        record.close(INCOMPLETE if failed else DONE, n=len(samples) - failed, n_failed=failed, editor_notes=notes)
 
     def _strips(self) -> None:
-        """Photo, parse, mask and edit of the first samples, a figure an attribute."""
+        """Photo, parse, mask and edit of the first samples, a figure an attribute; and all edits side by side."""
         first = range(min(self.settings.strips, len(self.data.faces)))
         parsed = [p for i in first if (p := self._quietly_parsed(self.data.faces[i])) is not None]
+        if not parsed:
+            return
+        space, figures, rows = self.parser.label_space, self.folder / "figures", [[] for _ in parsed]
+        for p, row in zip(parsed, rows, strict=True):
+            row += [("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))]
         for attribute in self.settings.attributes:
-            panels = []
-            for p in parsed:
-                masks = region_masks(p.labels, attribute, self.parser.label_space, self.rule)
-                file = self.folder / "edits" / attribute / f"{p.sample.id}.png"
-                edit = cv2.imread(str(file))[..., ::-1] if file.exists() else None
-                panels.append((p.sample.id, p.photo, p.labels.numpy(), masks.blend[0].numpy(), edit))
-            if panels:
-                title = f"{attribute}: {self.settings.prompts[attribute]}"
-                strip_figure(panels, self.parser.label_space, title, self.folder / "figures" / f"{attribute}.png")
+            strips = []
+            for p, row in zip(parsed, rows, strict=True):
+                mask = region_masks(p.labels, attribute, space, self.rule).blend[0].numpy()
+                edit = self._saved(attribute, p.sample.id)
+                strips.append([*row[:2], ("mask", mask), ("edit", edit)])
+                row.append((attribute, edit))
+            panel_figure(strips, f"{attribute}: {self.settings.prompts[attribute]}", figures / f"{attribute}.png")
+        panel_figure(rows, "", figures / "overview.png")
+
+    def _saved(self, attribute: str, sample_id: str) -> np.ndarray | None:
+        """The edit as written, uint8 ``[H, W, 3]``; ``None`` where the region was empty."""
+        file = self.folder / "edits" / attribute / f"{sample_id}.png"
+        return cv2.imread(str(file))[..., ::-1] if file.exists() else None
 
     def _quietly_parsed(self, sample: FaceSample) -> Parsed | None:
         if any(r["sample_id"] == sample.id and r["status"] == ERROR for r in self.log.rows):

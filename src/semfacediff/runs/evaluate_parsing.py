@@ -36,7 +36,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
             log = SampleLog(folder / "samples.jsonl", ("sample_id",))
             _score_all(data, parser, to_data, log, settings.runtime.workers)
             _finish(record, log, data, folder)
-        print(parsing_report(folder))
+        print(parsing_report(folder), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 

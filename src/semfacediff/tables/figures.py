@@ -32,34 +32,37 @@ def training_curves(history: Path, file: Path) -> None:
 
 
 _PANEL_PX = 256
-_CAPTIONS = ("photo", "parse", "mask", "edit")
 
 
-def strip_figure(panels: list[tuple], space: LabelSpace, title: str, file: Path) -> None:
-    """A row a sample: photo, parse in palette colours over the photo, blend mask, edit.
+def overlay(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """uint8 ``[H, W, 3]``: palette colours of an integer ``[H, W]`` label map over a uint8 photo."""
+    return (0.4 * photo + 0.6 * palette(space)[labels]).astype(np.uint8)
+
+
+def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, file: Path) -> None:
+    """A grid of pictures, a row a sample, the columns captioned.
 
     Args:
-        panels: (id, photo uint8 ``[H, W, 3]``, labels int64 ``[H, W]``, blend mask float32 ``[H, W]``, edit uint8 or
-            ``None`` where the photo was not edited).
+        rows: (caption, picture) pairs: uint8 ``[H, W, 3]``, float32 ``[H, W]`` in [0,1], or ``None`` where the photo
+            was not edited.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 2.0 * len(panels) + 0.6), layout="constrained")
+    columns = len(rows[0])
+    figure = Figure(figsize=(1.9 * columns, 1.9 * len(rows) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title.replace("$", r"\$"), fontsize=10)
-    grid = figure.subplots(len(panels), 4, squeeze=False)
-    for axes, (id_, photo, labels, blend, edit) in zip(grid, panels, strict=True):
-        overlay = (0.4 * photo + 0.6 * palette(space)[labels]).astype(np.uint8)
-        for ax, image in zip(axes, (photo, overlay, blend, edit), strict=True):
-            if image is None:
-                ax.text(0.5, 0.5, "empty region:\nnot edited", ha="center", va="center", fontsize=8)
-            else:
-                shown = cv2.resize(image, (_PANEL_PX, _PANEL_PX), interpolation=cv2.INTER_AREA)
-                ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
+    if title:
+        figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for ax, (_, picture) in zip(axes, row, strict=True):
             ax.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(id_.replace("$", r"\$"), fontsize=8)
-    for ax, caption in zip(grid[0], _CAPTIONS, strict=True):
+            if picture is None:
+                ax.text(0.5, 0.5, "empty region:\nnot edited", ha="center", va="center", fontsize=8)
+                continue
+            shown = cv2.resize(picture, (_PANEL_PX, _PANEL_PX), interpolation=cv2.INTER_AREA)
+            ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
+    for ax, (caption, _) in zip(figure.axes[:columns], rows[0], strict=True):
         ax.set_title(caption, fontsize=9)
     with failing_loudly(file):
         file.parent.mkdir(parents=True, exist_ok=True)

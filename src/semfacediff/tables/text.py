@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.metrics.segmentation import AGGREGATES
-from semfacediff.records.folder import read_run
+from semfacediff.records.folder import DONE, read_run
 
 _PUBLISHED = Path("results") / "published" / "semfacediff_table_6_1.csv"
 # column of summary.csv, heading with its direction, factor, digits
@@ -50,30 +50,36 @@ def parsing_table(summary: pd.DataFrame) -> str:
     return _markdown(["class", "IoU %", "F1 %", "precision %", "recall %", "images"], rows)
 
 
-def _status_lines(run: dict) -> list[str]:
-    """What a reader must know before using the numbers."""
-    lines = [f"not comparable: {reason}" for reason in run["not_comparable"]]
-    if run["status"] != "done":
-        lines.append(
-            f"status: {run['status']}, {run.get('n_failed', '?')} failed; repeat the command to try them again"
-        )
-    lines += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
+def run_notes(run: dict) -> list[str]:
+    """What a reader must know before using the numbers of a run; one sentence each."""
+    notes = [f"not comparable: {reason}" for reason in run["not_comparable"]]
+    if run["status"] != DONE:
+        failed = run.get("n_failed", "some")
+        notes.append(f"status {run['status']}: {failed} samples failed; repeat the command to try them again")
+    notes += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
+    for attribute, said in run.get("editor_notes", {}).items():
+        notes += [f"{attribute}: {text} ({count} edits)" for text, count in said.items()]
     skipped = run["data"].get("skipped", {})
-    return lines + ([f"{len(skipped)} samples were left out (run.json names them)"] if skipped else [])
+    return notes + ([f"{len(skipped)} samples were left out (run.json names them)"] if skipped else [])
 
 
 def parsing_report(folder: Path) -> str:
-    """Scores of a parsing run."""
+    """Scores of a parsing run, and what to know about them."""
     run = read_run(folder)
-    lines = [parsing_table(pd.read_csv(folder / "summary.csv")), "", *_status_lines(run)]
-    lines.append(f"parser {run['parser']['name']}, n = {run['n']} of {run['n_expected']}; record: {folder}")
-    return "\n".join(lines)
+    names = f"parser {run['parser']['name']}, n = {run['n']} of {run['n_expected']}"
+    return "\n".join([parsing_table(pd.read_csv(folder / "summary.csv")), "", *run_notes(run), names])
 
 
 def training_report(folder: Path) -> str:
     """Validation scores of a training run's best epoch, and where its checkpoint is."""
     table = parsing_table(pd.read_csv(folder / "summary.csv"))
     return f"{table}\n\nbest checkpoint: {folder / 'checkpoints' / 'best'}"
+
+
+def published_editing(repository: Path) -> pd.DataFrame | None:
+    """The thesis's table 6.1 by attribute; ``None`` where the checkout does not hold it."""
+    file = repository / _PUBLISHED
+    return pd.read_csv(file).set_index("attribute") if file.exists() else None
 
 
 def editing_table(summary: pd.DataFrame, published: pd.DataFrame | None) -> str:
@@ -98,18 +104,13 @@ def editing_report(folder: Path, repository: Path) -> str:
     Args:
         folder: the run. repository: checkout whose ``results/published`` holds the papers' numbers.
     """
-    run = read_run(folder)
-    file = repository / _PUBLISHED
-    published = pd.read_csv(file).set_index("attribute") if file.exists() else None
-    summary = pd.read_csv(folder / "summary.csv")
-    lines = [editing_table(summary, published), "", *_status_lines(run)]
-    empty = {a: n for a, n in zip(summary["attribute"], summary["n_empty"], strict=True) if n}
+    run, summary = read_run(folder), pd.read_csv(folder / "summary.csv")
+    notes = run_notes(run)
+    empty = [f"{a} {n}" for a, n in zip(summary["attribute"], summary["n_empty"], strict=True) if n]
     if empty:
-        lines.append("empty regions: " + ", ".join(f"{a} {n}" for a, n in empty.items()))
+        notes.append("empty regions: " + ", ".join(empty))
     protocol = run["identity"]["config"]["protocol"]
-    if published is not None and protocol != "thesis":
-        lines.append(f"published: the thesis's own protocol; ours: {protocol}, which is not the same measurement")
-    lines.append(
-        f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {protocol}; record: {folder}"
-    )
-    return "\n".join(lines)
+    ours = "" if protocol == "thesis" else f"; ours is protocol {protocol}, another measurement"
+    notes.append(f"published rows: thesis table 6.1, SDXL inpainting of 100 photos, protocol thesis{ours}")
+    names = f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {protocol}"
+    return "\n".join([editing_table(summary, published_editing(repository)), "", *notes, names])

@@ -1,0 +1,57 @@
+"""The whole program as a user starts it, against committed numbers.
+
+After an intended change: SEMFACEDIFF_UPDATE_GOLDEN=1 pytest tests/runs/test_golden.py, then read the difference.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GOLDEN = REPOSITORY / "tests" / "golden"
+RUNS = {
+    "editing_strict": "parser.root=parses protocol=strict region.dilate_px=32 region.feather_sigma_px=32",
+    "editing_thesis": "parser.root=parses protocol=thesis working_size=128 region.feather_sigma_px=14",
+    "parsing": "parser.root=shifted task=parsing",
+}
+
+
+def without_latency(stdout: str, folder: Path) -> str:
+    """The printed table and what stands below it, without the column that differs every time."""
+    lines = stdout.replace(str(folder), "RUN").splitlines()
+    if "latency" in lines[0]:
+        lines = [line.rsplit("|", 2)[0] + "|" if line.startswith("|") else line for line in lines]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def root(write_files, tmp_path_factory):
+    root = write_files(tmp_path_factory.mktemp("golden"), [(64, 64)] * 6, ["hair", "lips", "skin"])
+    shutil.copytree(root / "parses" / "after" / "hair", root / "shifted" / "before")
+    return root
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_record_and_printed_table_are_the_committed_ones(root, tmp_path, name):
+    folder = tmp_path / "run"
+    overrides = "data=folder metrics=no_weights attributes=[hair,lips,skin] strips=1 runtime.device=cpu".split()
+    overrides += f"data.root={root} parser=precomputed editor=precomputed editor.root=edits".split()
+    overrides += [*RUNS[name].split(), f"hydra.run.dir={folder}"]
+    command = [sys.executable, str(REPOSITORY / "evaluate.py"), *overrides]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    summary = pd.read_csv(folder / "summary.csv").drop(columns="latency_s_median", errors="ignore")
+    printed = without_latency(done.stdout, folder)
+    if os.environ.get("SEMFACEDIFF_UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        summary.to_csv(GOLDEN / f"{name}.csv", index=False, float_format="%.10g")
+        (GOLDEN / f"{name}.txt").write_text(printed)
+    expected = pd.read_csv(GOLDEN / f"{name}.csv")
+    pd.testing.assert_frame_equal(summary, expected, rtol=0, atol=1e-6)
+    assert printed == (GOLDEN / f"{name}.txt").read_text()
