@@ -53,9 +53,7 @@ def read_pickle_safely(path: Path) -> Mapping[str, Tensor]:
                 f"convert it to .safetensors where you trust it"
             ) from e
         raise UserError(f"{path}: refused, not a pickle of tensors alone; copy or convert the file again") from e
-    except (
-        Exception
-    ) as e:  # on damaged bytes the unpickler raises IndexError, KeyError, AssertionError ...
+    except Exception as e:  # on damaged bytes the unpickler raises IndexError, KeyError, AssertionError ...
         reason = f"{type(e).__name__} {str(e)[:80]}".splitlines()[0].strip()
         raise UserError(f"{path}: not a readable weights file ({reason}); copy it again") from e
     if not isinstance(contents, Mapping):

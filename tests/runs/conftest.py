@@ -106,7 +106,7 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
     bias = model.classifier[3].bias
     with torch.no_grad():
         logits = model((photo - torch.tensor(card.mean).view(3, 1, 1)) / torch.tensor(card.std).view(3, 1, 1))
-        bias[[SKIN, HAIR]] += 100.0
+        bias[[c for c in range(19) if c not in (SKIN, HAIR)]] -= 100.0
         bias[HAIR] += (logits[0, SKIN] - logits[0, HAIR]).median()
     folder = tmp_path_factory.mktemp("checkpoint") / "two-classes"
     save_parser(model, card, folder)

@@ -170,7 +170,7 @@ def test_the_saved_edit_is_the_composited_one(finished, files):
 
 def test_strips_show_the_first_samples_of_every_attribute(files, tmp_path):
     assert runs.start(from_files(files, "strips=2", "data.n=3"), tmp_path) == 0
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["hair.png", "lips.png"]
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["hair.png", "lips.png", "overview.png"]
 
 
 # The numbers, computed again from the files.
@@ -255,7 +255,7 @@ def strict_scores(root, id_, attribute, net):
 @pytest.mark.parametrize(
     ("protocol", "sizes", "direct"),
     [
-        (("protocol=thesis", "attributes=[lips]"), [(64, 64), (128, 64)], thesis_scores),
+        (("protocol=thesis", "attributes=[lips]"), [(128, 64)], thesis_scores),
         (SOFT, [(64, 64), (96, 80), (70, 101)], strict_scores),
     ],
     ids=["thesis", "strict"],
@@ -281,7 +281,9 @@ def test_numbers_equal_a_direct_computation_from_the_files(
     for attribute in attributes:
         expected = [v["lpips"] for k, v in rows.items() if k[1] == attribute]
         assert summary(tmp_path / "run").loc[attribute, "lpips_mean"] == pytest.approx(np.mean(expected), abs=1e-5)
-        assert summary(tmp_path / "run").loc[attribute, "lpips_sd"] == pytest.approx(np.std(expected, ddof=1), abs=1e-5)
+        if len(expected) > 1:
+            spread = summary(tmp_path / "run").loc[attribute, "lpips_sd"]
+            assert spread == pytest.approx(np.std(expected, ddof=1), abs=1e-5)
 
 
 def test_photo_and_edit_are_resized_alike_to_the_working_size(tmp_path, write_files):
@@ -456,7 +458,7 @@ def test_a_failing_sample_is_recorded_and_tried_again(files, tmp_path, monkeypat
     assert table.loc[("b", "lips"), ["status", "error"]].tolist() == ["error", "RuntimeError: out of luck"]
     assert (table["status"] == "error").sum() == 1, "the others of its batch are not lost with it"
     assert summary(tmp_path)["n"].tolist() == [4, 3]
-    assert "1 failed; repeat the command" in capsys.readouterr().out
+    assert "repeat the command to try them again" in capsys.readouterr().out
     broken[0] = False
     assert runs.start(settings(files), tmp_path) == 0
     run = record(tmp_path)

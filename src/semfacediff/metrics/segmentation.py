@@ -55,7 +55,7 @@ def class_scores(confusion: np.ndarray, classes: tuple[str, ...], images: np.nda
             "images": images,
         }
     )
-    accuracy = tp.sum() / max(confusion.sum(), 1)
+    accuracy = tp.sum() / confusion.sum() if confusion.any() else np.nan
     aggregates = pd.DataFrame(
         {
             "class": list(AGGREGATES),

@@ -106,7 +106,8 @@ def read_card(folder: Path) -> ParserCard:
     wrong = _wrong_values(card)
     if wrong:
         raise UserError(f"{file}: not a parser's card (unusable {', '.join(wrong)}); retrain or copy the folder again")
-    kind(card.name), space(card.label_space)
+    kind(card.name)  # both refuse an unknown name
+    space(card.label_space)
     return card
 
 

@@ -1,0 +1,209 @@
+"""Fixtures for every test: toy data in files, an untrained checkpoint, markers that skip with a reason.
+
+The suite runs on the CPU and offline, whatever the machine offers. Markers: ``gpu``, ``weights`` (run where what they
+need is there), ``slow`` (run with ``--slow``), ``shared_data`` (run where ``SEMFACEDIFF_SHARED_DATA`` names a folder).
+"""
+
+import os
+
+# Before anything imports torch or the hub: an accelerator would change floats, a download would hide a missing file.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", WANDB_MODE="disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel processes
+os.environ.pop("SEMFACEDIFF_DATA", None)
+os.environ.pop("SEMFACEDIFF_EXPERIMENTS", None)
+
+import copy
+import functools
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import HealthCheck, settings
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from semfacediff import hydra_app
+from semfacediff.data.toy import ToyFaces
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = "SEMFACEDIFF_SHARED_DATA"
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+# No deadline: a loaded machine is slow, not wrong. Derandomised: the same examples on every machine.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+
+
+def _why_skipped(marker: str, config) -> str | None:
+    """Why tests with ``marker`` cannot run here; ``None`` if they can."""
+    if marker == "gpu" and not torch.cuda.is_available():
+        return "needs an accelerator"
+    if marker == "weights" and not any((Path(torch.hub.get_dir()) / "checkpoints").glob("alexnet-owt-*.pth")):
+        return "needs downloaded weights in torch's cache"
+    if marker == "slow" and not config.getoption("--slow"):
+        return "slow; run with --slow"
+    if marker == "shared_data" and not Path(os.environ.get(SHARED_DATA, "")).is_absolute():
+        return f"needs {SHARED_DATA}=DIR, the folder of the CelebAMask-HQ subset"
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    reasons = {m: _why_skipped(m, config) for m in ("gpu", "weights", "slow", "shared_data")}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout under test."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the CelebAMask-HQ subset; only for tests marked ``shared_data``."""
+    return Path(os.environ[SHARED_DATA])
+
+
+def encoded(image: np.ndarray | Image.Image, kind: str = "png", **options) -> bytes:
+    """Bytes of an image file; ``image`` is uint8 ``[H, W, 3]``, ``[H, W]`` or a PIL image."""
+    out = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    """:func:`encoded`, for tests that write defective files."""
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def toy_samples() -> Callable[[int, int], list]:
+    """``toy_samples(n, size)``: the first toy faces, drawn once a session."""
+    drawn: dict[int, list] = {}
+
+    def first(n: int, size: int = 64) -> list:
+        known = drawn.setdefault(size, [])
+        known += [ToyFaces(n, size)[i] for i in range(len(known), n)]
+        return known[:n]
+
+    return first
+
+
+@pytest.fixture
+def toy_folder(tmp_path, toy_samples) -> Callable[..., Path]:
+    """``toy_folder(n, size=64, name="faces", masks=True)``: a ``data=folder`` root of toy faces, all PNG.
+
+    ``images/00000.png`` beside ``masks/00000.png`` and so on; written below ``tmp_path``.
+    """
+
+    def write(n: int, size: int = 64, name: str = "faces", masks: bool = True) -> Path:
+        root = tmp_path / name
+        (root / "images").mkdir(parents=True)
+        if masks:
+            (root / "masks").mkdir()
+        for s in toy_samples(n, size):
+            (root / "images" / f"{s.id}.png").write_bytes(encoded(s.photo))
+            if masks:
+                (root / "masks" / f"{s.id}.png").write_bytes(encoded(s.labels))
+        return root
+
+    return write
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """An uncompressed tar of ``members`` in the given order."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_tar() -> Callable[[Path, dict[str, bytes]], Path]:
+    """:func:`write_tar`, for tests that write odd shards."""
+    return write_tar
+
+
+@pytest.fixture
+def toy_shards(tmp_path, toy_samples) -> Callable[..., Path]:
+    """``toy_shards(n, size=64, per_shard=4, name="shards")``: a ``data=shards`` root of toy faces.
+
+    ``toy-00000.tar`` and so on with ``<id>.webp`` (lossless photo) beside ``<id>.png`` (label map).
+    """
+
+    def write(n: int, size: int = 64, per_shard: int = 4, name: str = "shards") -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        samples = toy_samples(n, size)
+        for k in range(0, n, per_shard):
+            members = {}
+            for s in samples[k : k + per_shard]:
+                members[f"{s.id}.webp"] = encoded(s.photo, "webp", lossless=True)
+                members[f"{s.id}.png"] = encoded(s.labels)
+            write_tar(root / f"toy-{k // per_shard:05d}.tar", members)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def compose(repository) -> Callable[..., DictConfig]:
+    """``compose(primary, *overrides)``: the untyped configuration, as the script ``<primary>.py`` would get it.
+
+    Hydra composes every choice of groups once; values such as ``seed=3`` or ``+new=1`` are set on a copy of that.
+    """
+    parser = OverridesParser.create()
+    groups = {p.name for p in (repository / "conf").iterdir() if p.is_dir()} | {"experiment"}
+
+    @functools.cache
+    def chosen(primary: str, choices: tuple[str, ...]) -> DictConfig:
+        return hydra_app.composed(primary, list(choices), repository)
+
+    def make(primary: str, *overrides: str) -> DictConfig:
+        choices = tuple(o for o in overrides if o.partition("=")[0] in groups)
+        cfg = copy.deepcopy(chosen(primary, choices))
+        for override in parser.parse_overrides([o for o in overrides if o not in choices]):
+            if not override.is_add():
+                # The key exists (also where its value is missing), or Hydra would refuse it.
+                *parents, key = override.key_or_group.split(".")
+                assert key in (OmegaConf.select(cfg, ".".join(parents)) if parents else cfg)
+            OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+        return cfg
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint folder of an untrained ``fastscnn_lite`` at input size 64; read it, never write into it."""
+    from semfacediff.parsing import ParserCard, build_parser, save_parser
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_parser("fastscnn_lite", classes=19)
+    save_parser(model, ParserCard.of_kind("fastscnn_lite", "celebamask", 64), folder)
+    return folder
