@@ -1,6 +1,7 @@
 """The only place that turns configuration into objects."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 from tqdm import tqdm
 
 from semfacediff import config
+from semfacediff.data.celebamask_hq import OfficialFaces
+from semfacediff.data.celebamask_layout import index_official
 from semfacediff.data.files import FileFaces, index_folder, index_shards, select
-from semfacediff.data.splits import SplitRule
+from semfacediff.data.splits import SplitRule, read_split_list
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.base import Editor
@@ -39,12 +42,14 @@ class Data:
     Attributes:
         faces: map-style data set of :class:`semfacediff.types.FaceSample`, ids sorted.
         digest: SHA-256 over ids and contents.
-        skipped: id -> reason, where ``data.on_error=skip`` left samples out.
+        skipped: id (or archive) -> reason, where ``data.on_error=skip`` left something out.
+        n_expected: samples that were selected, the skipped ones included.
     """
 
     faces: Subset | FileFaces
     digest: str
     skipped: dict[str, str]
+    n_expected: int
 
     @property
     def label_space(self) -> LabelSpace:
@@ -72,7 +77,9 @@ def data(settings: config.DataConfig, split: str | None = None, labels_needed: b
         UserError: nothing selected, or defective files (every one is named).
     """
     split = split or settings.split
-    rule = SplitRule(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.split_rule.model_dump().items()})
+    if settings.name == "celebamask_hq":
+        return _official(settings, split, labels_needed, limit)
+    rule = _split_rule(settings)
     if settings.name == "toy":
         return _toy(settings, rule, split, limit)
     return _files(settings, rule, split, labels_needed, limit)
@@ -82,13 +89,20 @@ def _first(a: int | None, b: int | None) -> int | None:
     return min((n for n in (a, b) if n is not None), default=None)
 
 
+def _split_rule(settings: config.RuledData) -> SplitRule:
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.split_rule.model_dump().items()}
+    if plain["by"] == "file" and settings.name != "toy":
+        plain["listed"] = read_split_list(Path(settings.root).expanduser())
+    return SplitRule(**plain)
+
+
 def _toy(settings: config.ToyData, rule: SplitRule, split: str, limit: int | None) -> Data:
     every = ToyFaces(settings.count, settings.size, settings.seed)
     chosen = [i for i, id_ in enumerate(every.ids) if split == "all" or rule.part(id_, i) == split]
     faces = Subset(every, chosen[: _first(settings.n, limit)])
     _not_empty(faces, settings, split)
     facts = f"toy:{TOY_VERSION}:{settings.size}:{settings.seed}:{','.join(faces.ids)}"
-    return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {})
+    return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {}, len(faces))
 
 
 def _files(settings: config.FileData, rule: SplitRule, split: str, labels_needed: bool, limit: int | None) -> Data:
@@ -97,28 +111,46 @@ def _files(settings: config.FileData, rule: SplitRule, split: str, labels_needed
         index = index_folder(root, settings.images, settings.masks, labels_needed)
     else:
         index = index_shards(root, settings.shards, labels_needed)
-    entries = select(index.entries, rule, split, _first(settings.n, limit))
+    entries = select(index.candidates, rule, split, _first(settings.n, limit))
     faces = FileFaces(entries, space(settings.label_space), settings.allow_mask_resize)
+    return _checked(faces, index.broken, settings, split)
+
+
+def _official(settings: config.CelebAMaskHQData, split: str, labels_needed: bool, limit: int | None) -> Data:
+    index = index_official(Path(settings.root).expanduser(), labels_needed)
+    unsplit = {} if split == "all" else index.unsplit
+    if len(unsplit) == len(index.entries):
+        reason = next(iter(unsplit.values()))
+        raise UserError(f"data.split={split}: {reason}; copy the official lists into data.root, or set data.split=all")
+    chosen = [e for e in index.entries if split in ("all", e.split)][: _first(settings.n, limit)]
+    faces = OfficialFaces(chosen, settings.paint_order, labels_needed, settings.allow_mask_resize)
+    return _checked(faces, unsplit, settings, split)
+
+
+def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.PlacedData, split: str) -> Data:
+    """Everything read once; ``broken``: what is known to be unusable before (name -> reason)."""
+    entries = faces.entries
     with tqdm(total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5) as bar:
         digest, bad = faces.inspect(bar.update)
-    bad = {**index.bad, **bad}
+    bad = {**broken, **bad}
     if bad and settings.on_error == "error":
         shown = [f"\n  {reason}" for reason in list(bad.values())[:MAX_BAD_SHOWN]]
         more = f"\n  ... and {len(bad) - MAX_BAD_SHOWN} more" if len(bad) > MAX_BAD_SHOWN else ""
         raise UserError(
-            f"{len(bad)} of the samples in {root} cannot be used; mend them, or set data.on_error=skip to leave them "
-            f"out (they are recorded):{''.join(shown)}{more}"
+            f"{len(bad)} of the samples in {settings.root} cannot be used; mend them, or set data.on_error=skip to "
+            f"leave them out (they are recorded):{''.join(shown)}{more}"
         )
     faces = faces.keep(e for e in entries if e.id not in bad)
     _not_empty(faces, settings, split)
-    return Data(faces, digest, bad)
+    return Data(faces, digest, bad, len(entries))
 
 
 def _not_empty(faces, settings: config.DataConfig, split: str) -> None:
     if not len(faces):
+        rule = getattr(settings, "split_rule", None)
+        ways = f"data.split_rule (by {rule.by}, modulo {rule.modulo})" if rule else "the official partition"
         raise UserError(
-            f"data: no usable sample in split '{split}'; data.split_rule (by {settings.split_rule.by}, modulo "
-            f"{settings.split_rule.modulo}) selects none; set data.split=all or another rule"
+            f"data: no usable sample in split '{split}'; {ways} selects none; set data.split=all or another rule"
         )
 
 
@@ -169,7 +201,7 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
         return GroundTruthParser(data_space), {"name": "ground_truth"}
     if settings.name == "precomputed":
         root = Path(settings.root).expanduser()
-        return PrecomputedParser(root, data_space), {"name": "precomputed", "digest": _folder_digest(root)}
+        return PrecomputedParser(root, data_space), {"name": "precomputed"}
     if settings.checkpoint is None:
         raise UserError(
             "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
@@ -180,14 +212,6 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
     return ModelParser(model, card, on), facts
 
 
-def _folder_digest(root: Path) -> str:
-    """SHA-256 over relative names and contents of the PNG files below ``root``."""
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*.png")):
-        total.update(f"{file.relative_to(root)}:{file_digest(file)};".encode())
-    return total.hexdigest()
-
-
 def editor(settings, on: torch.device) -> tuple[Editor, dict]:
     """The editor that ``editor=`` names, and its facts for the record."""
     if settings.name == "identity":
@@ -195,7 +219,7 @@ def editor(settings, on: torch.device) -> tuple[Editor, dict]:
     if settings.name == "recolor":
         return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
     root = Path(settings.root).expanduser()
-    return Precomputed(root), {"name": "precomputed", "digest": _folder_digest(root)}
+    return Precomputed(root), {"name": "precomputed"}
 
 
 def metrics(settings: config.Evaluation, on: torch.device) -> tuple[list[Metric], dict[str, str], list[str]]:

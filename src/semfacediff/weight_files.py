@@ -20,6 +20,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def fingerprint(*files: Path) -> str:
+    """First 16 hex digits over the contents of ``files``, in order; an absent one counts as such."""
+    parts = [file_digest(f) if f.is_file() else "absent" for f in files]
+    return hashlib.sha256(",".join(parts).encode()).hexdigest()[:16]
+
+
 def read_weights(path: Path) -> Mapping[str, Tensor]:
     """Contents of a weights file: ``.safetensors``, else a pickle of tensors.
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.records.samples import ERROR, OK, SampleLog, write_csv, write_parquet
+from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, write_csv, write_parquet
 
 KEY = ("sample_id", "attribute")
 
@@ -94,7 +94,7 @@ def test_two_rows_of_one_sample_are_refused(file):
 def test_a_row_of_a_sample_the_run_does_not_have_is_refused(file):
     log = log_with(file, row("a"), row("stranger"))
     with pytest.raises(UserError, match=r"the run has no sample \('stranger', 'hair'\)"):
-        log.table([("a", "hair")])
+        log.finish([("a", "hair")])
 
 
 @pytest.mark.parametrize("fault", ["short", "raised"])
@@ -131,10 +131,25 @@ def test_failing_sync_is_not_swallowed(file, monkeypatch):
         log.append(row("a"))
 
 
-def test_table_has_the_given_order_whatever_order_rows_were_made_in(file):
+def test_finished_file_has_the_given_order_whatever_order_rows_were_made_in(file):
     keys = [("a", "hair"), ("b", "hair"), ("a", "lips"), ("b", "lips")]
     log = log_with(file, *(row(*keys[i], x=i) for i in (2, 0, 3, 1)))
-    assert list(log.table(keys)["x"]) == [0, 1, 2, 3]
+    assert list(log.finish(keys)["x"]) == [0, 1, 2, 3]
+    assert [json.loads(line)["x"] for line in file.read_text().splitlines()] == [0, 1, 2, 3]
+
+
+def test_rows_made_from_other_inputs_are_made_again(file):
+    log_with(file, row("a", x=1), row("b", x=2))
+    log = SampleLog(file, KEY, lambda r: r["x"] == 2)
+    assert [r["sample_id"] for r in log.rows] == ["b"]
+    log.close()
+
+
+def test_finished_run_whose_inputs_changed_is_refused(file):
+    log_with(file, row("a", x=1), row("b", x=2))
+    refuse_changed_inputs(file, KEY, lambda r: True)
+    with pytest.raises(UserError, match=r"is finished, but the precomputed files of 1 of its rows \(first a/hair\)"):
+        refuse_changed_inputs(file, KEY, lambda r: r["x"] == 2)
 
 
 def test_tables_on_disk_keep_numbers_and_missing_values(tmp_path):

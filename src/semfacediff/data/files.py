@@ -22,20 +22,43 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample before it is read: its id (file stem), where its bytes lie, and its shard if it has one."""
+    """One sample before it is read.
+
+    Attributes:
+        id: file stem.
+        photo, labels: where the bytes lie; ``labels`` is ``None`` where no label map is wanted.
+        shard: the tar it comes from, if any.
+        defect: why it cannot be a sample (no partner, an id that occurs twice); its blobs are then not read.
+    """
 
     id: str
-    photo: Blob
+    photo: Blob | None
     labels: Blob | None = None
     shard: str | None = None
+    defect: str | None = None
 
 
 @dataclass(frozen=True)
 class Index:
-    """What a place holds: entries sorted by id, and what is wrong with the place itself (id -> reason)."""
+    """What a place holds.
 
-    entries: tuple[Entry, ...]
-    bad: dict[str, str]
+    Attributes:
+        candidates: every id that occurs, sorted, defective ones too: a split must not depend on what is broken.
+        broken: archive -> why it could not be read to its end.
+    """
+
+    candidates: tuple[Entry, ...]
+    broken: dict[str, str]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Candidates without a defect."""
+        return tuple(e for e in self.candidates if e.defect is None)
+
+    @property
+    def bad(self) -> dict[str, str]:
+        """Everything that is wrong: archive or id -> reason."""
+        return self.broken | {e.id: e.defect for e in self.candidates if e.defect is not None}
 
 
 def _existing(root: Path, what: str, mend: str) -> Path:
@@ -45,25 +68,27 @@ def _existing(root: Path, what: str, mend: str) -> Path:
 
 
 def _paired(photos: list[tuple[str, Blob, str | None]], masks: list[tuple[str, Blob]], labels_needed: bool) -> Index:
-    """Join photos and masks by id; duplicates, orphans and lonely photos go to ``bad``."""
+    """Join photos and masks by id; duplicates, orphans and lonely photos become defective candidates."""
     photos_of, masks_of = defaultdict(list), defaultdict(list)
     for id_, blob, shard in photos:
         photos_of[id_].append((blob, shard))
     for id_, blob in masks:
         masks_of[id_].append(blob)
-    bad, entries = {}, []
+    candidates = []
     for id_ in sorted(photos_of.keys() | (masks_of.keys() if labels_needed else set())):
         found, mask = photos_of.get(id_, []), masks_of.get(id_, [])
         if len(found) > 1 or (labels_needed and len(mask) > 1):
             twice = [b for b, _ in found] if len(found) > 1 else mask
-            bad[id_] = f"id '{id_}' occurs {len(twice)} times: {', '.join(b.name for b in twice)}"
+            defect = f"id '{id_}' occurs {len(twice)} times: {', '.join(b.name for b in twice)}"
         elif not found:
-            bad[id_] = f"{mask[0].name}: a label map without a photo"
+            defect = f"{mask[0].name}: a label map without a photo"
         elif labels_needed and not mask:
-            bad[id_] = f"{found[0][0].name}: a photo without a label map"
+            defect = f"{found[0][0].name}: a photo without a label map"
         else:
-            entries.append(Entry(id_, found[0][0], mask[0] if labels_needed else None, found[0][1]))
-    return Index(tuple(entries), bad)
+            defect = None
+        photo, shard = found[0] if found else (None, None)
+        candidates.append(Entry(id_, photo, mask[0] if labels_needed and mask else None, shard, defect))
+    return Index(tuple(candidates), {})
 
 
 def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> Index:
@@ -141,7 +166,7 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
             photos += [(id_, b, shard.stem) for b in others]
             masks += [(id_, b) for b in pngs]
     index = _paired(photos, masks, labels_needed)
-    return Index(index.entries, {**bad, **index.bad})
+    return Index(index.candidates, bad)
 
 
 class FileFaces:
@@ -169,6 +194,17 @@ class FileFaces:
         """Raises :class:`UserError` naming the file and its defect."""
         return self._decode(self.entries[i], *self._bytes(self.entries[i]))
 
+    @property
+    def facts(self) -> str:
+        """What the digest holds besides ids and contents."""
+        return self.label_space.name
+
+    def _examined(self, entry: Entry) -> tuple[FaceSample, str]:
+        """The decoded sample and the digest of its bytes."""
+        photo, labels = self._bytes(entry)
+        digest = hashlib.sha256(photo).hexdigest() + hashlib.sha256(labels or b"").hexdigest()
+        return self._decode(entry, photo, labels), digest
+
     @staticmethod
     def _bytes(entry: Entry) -> tuple[bytes, bytes | None]:
         return entry.photo.read(), entry.labels.read() if entry.labels else None
@@ -194,16 +230,15 @@ class FileFaces:
 
         def look(entry: Entry) -> tuple[str, str | None]:
             try:
-                photo, labels = self._bytes(entry)
-                digest = hashlib.sha256(photo).hexdigest() + hashlib.sha256(labels or b"").hexdigest()
-                self._decode(entry, photo, labels)
-                return digest, None
+                if entry.defect is not None:
+                    return "", entry.defect
+                return self._examined(entry)[1], None
             except UserError as e:
                 return "", str(e)
             finally:
                 progress()
 
-        total, bad = hashlib.sha256(self.label_space.name.encode()), {}
+        total, bad = hashlib.sha256(self.facts.encode()), {}
         with ThreadPoolExecutor(workers) as pool:
             for entry, (digest, defect) in zip(self.entries, pool.map(look, self.entries), strict=True):
                 if defect is None:

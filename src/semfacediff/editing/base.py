@@ -51,6 +51,10 @@ class Editor(Protocol):
             UserError: names the attribute, the prompt and the way out.
         """
 
+    def fingerprint(self, sample_id: str, attribute: str) -> str | None:
+        """Digest of the file this edit is read from; ``None`` for an editor that computes."""
+        return None
+
     def note(self, request: EditRequest) -> str | None:
         """What a reader of the record must know about this edit (e.g. that it kept the photo), or ``None``."""
         return None

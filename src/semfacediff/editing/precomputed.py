@@ -9,6 +9,7 @@ from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.errors import UserError
 from semfacediff.types import to_tensor
+from semfacediff.weight_files import fingerprint
 
 
 class Precomputed(Editor):
@@ -35,6 +36,9 @@ class Precomputed(Editor):
                 f"editor.root: no folder {', '.join(missing)} in {self.root}; expected <root>/<attribute>/<id>.png, "
                 f"or choose attributes=[...]"
             )
+
+    def fingerprint(self, sample_id: str, attribute: str) -> str:
+        return fingerprint(self.root / attribute / f"{sample_id}.png")
 
     def edit(self, requests: list[EditRequest]) -> list:
         """float32 ``[3, H, W]`` in [0,1] a request."""

@@ -12,6 +12,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, space
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.types import FaceSample, check_image
+from semfacediff.weight_files import fingerprint
 
 
 class Parser(Protocol):
@@ -27,15 +28,19 @@ class Parser(Protocol):
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None: ...
 
+    def fingerprint(self, sample_id: str, attribute: str | None) -> str | None:
+        """Digest of the files the parse (and that of the edit) is read from; ``None`` for a parser that computes."""
+        return None
+
 
 def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour resize of an integer ``[H, W]`` map to ``size`` = (height, width)."""
+    """Nearest-neighbour resize of an integer ``[H, W]`` map to ``size`` = (height, width), pixel centres aligned."""
     if tuple(labels.shape) == size:
         return labels.long()
-    return F.interpolate(labels[None, None].float(), size=size, mode="nearest")[0, 0].long()
+    return F.interpolate(labels[None, None].float(), size=size, mode="nearest-exact")[0, 0].long()
 
 
-class ModelParser:
+class ModelParser(Parser):
     """A neural parser with its preparation: resize to a square, normalise, logits, resize back, argmax."""
 
     def __init__(self, model: nn.Module, card: ParserCard, device: torch.device):
@@ -80,7 +85,7 @@ class ModelParser:
         return self.predict(photo[None])[0]
 
 
-class GroundTruthParser:
+class GroundTruthParser(Parser):
     """The data set's own labels before the edit, and no opinion after it."""
 
     def __init__(self, label_space: LabelSpace):
@@ -93,14 +98,25 @@ class GroundTruthParser:
         return None
 
 
-class PrecomputedParser:
-    """Label maps from disk: ``<root>/before/<id>.png`` and ``<root>/after/<attribute>/<id>.png``, nearest-resized."""
+class PrecomputedParser(Parser):
+    """Label maps from disk: ``<root>/before/<id>.png`` and ``<root>/after/<attribute>/<id>.png``, nearest-resized.
+
+    Without a folder ``after`` it has no opinion of edits.
+    """
 
     def __init__(self, root: Path, label_space: LabelSpace):
         if not (root / "before").is_dir():
             raise UserError(f"parser.root: expected label maps in {root / 'before'}, found no such folder")
         self.root = root
         self.label_space = label_space
+
+    def fingerprint(self, sample_id: str, attribute: str | None) -> str:
+        folders = ["before"] if attribute is None else ["before", f"after/{attribute}"]
+        return fingerprint(*(self.root / folder / f"{sample_id}.png" for folder in folders))
+
+    @property
+    def _judges_edits(self) -> bool:
+        return (self.root / "after").is_dir()
 
     def _read(self, relative: str, size: tuple[int, int]) -> Tensor:
         labels = decode_labels(Blob(self.root / relative, relative).read(), relative, self.label_space)
@@ -110,4 +126,6 @@ class PrecomputedParser:
         return self._read(f"before/{sample.id}.png", tuple(photo.shape[-2:]))
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
+        if not self._judges_edits:
+            return None
         return self._read(f"after/{attribute}/{sample.id}.png", tuple(photo.shape[-2:]))

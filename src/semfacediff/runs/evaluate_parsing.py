@@ -1,5 +1,6 @@
 """``evaluate.py task=parsing``: parse every photo, count against the labels, keep the record."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from semfacediff.labels import LabelSpace, conversion
 from semfacediff.metrics.segmentation import class_scores, confusion_matrix, mean_iou
 from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
-from semfacediff.records.samples import ERROR, OK, SampleLog, write_csv, write_parquet
+from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, write_csv, write_parquet
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.tables.text import parsing_report
 from semfacediff.types import FaceSample, to_tensor
+
+KEY = ("sample_id",)
 
 
 def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
@@ -29,15 +32,22 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
     to_data = conversion(parser.label_space, data.label_space)
-    facts = {"parser": parser_facts, "data": {"skipped": data.skipped}, "n_expected": len(data.faces)}
-    inputs = {"data": data.digest, "parser": parser_facts["digest"]}
+    facts = {"parser": parser_facts, "data": {"skipped": data.skipped}, "n_expected": data.n_expected}
+    inputs = {"data": data.digest, "parser": parser_facts.get("digest")}
     with RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record:
-        if not record.finished:
-            log = SampleLog(folder / "samples.jsonl", ("sample_id",))
+        still_valid = _still_valid(parser)
+        if record.finished:
+            refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid)
+        else:
+            log = SampleLog(folder / "samples.jsonl", KEY, still_valid)
             _score_all(data, parser, to_data, log, settings.runtime.workers)
             _finish(record, log, data, folder)
         print(parsing_report(folder), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
+
+
+def _still_valid(parser: Parser) -> Callable[[dict], bool]:
+    return lambda row: row["inputs_sha256"] == parser.fingerprint(row["sample_id"], None)
 
 
 def _score_all(data: build.Data, parser: Parser, to_data: np.ndarray, log: SampleLog, workers: int) -> None:
@@ -48,6 +58,7 @@ def _score_all(data: build.Data, parser: Parser, to_data: np.ndarray, log: Sampl
             row = _scored(sample, parser, to_data, data.label_space)
         except Exception as e:  # one bad sample must not cost the others
             row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}
+        row["inputs_sha256"] = parser.fingerprint(sample.id, None)
         log.append(row)
 
 
@@ -79,9 +90,9 @@ def pooled(rows: list[dict], n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _finish(record: RunFolder, log: SampleLog, data: build.Data, folder: Path) -> None:
-    log.close()
+    samples = log.finish([(id_,) for id_ in data.faces.ids])
     failed = sum(row["status"] == ERROR for row in log.rows)
     confusion, images = pooled(log.rows, data.label_space.n)
-    write_parquet(log.table([(id_,) for id_ in data.faces.ids]), folder / "samples.parquet")
+    write_parquet(samples, folder / "samples.parquet")
     write_csv(class_scores(confusion, data.label_space.classes, images), folder / "summary.csv")
     record.close(INCOMPLETE if failed else DONE, n=len(log.rows) - failed, n_failed=failed)

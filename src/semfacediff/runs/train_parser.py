@@ -33,7 +33,7 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
             "val": {"n": len(val.faces), "skipped": val.skipped},
         },
         "n": len(train.faces),
-        "n_expected": len(train.faces) + len(train.skipped),
+        "n_expected": train.n_expected,
     }
     with RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record:
         if not record.finished:

@@ -110,7 +110,9 @@ def editing_report(folder: Path, repository: Path) -> str:
     if empty:
         notes.append("empty regions: " + ", ".join(empty))
     protocol = run["identity"]["config"]["protocol"]
-    ours = "" if protocol == "thesis" else f"; ours is protocol {protocol}, another measurement"
-    notes.append(f"published rows: thesis table 6.1, SDXL inpainting of 100 photos, protocol thesis{ours}")
+    published = published_editing(repository)
+    if published is not None:
+        ours = "" if protocol == "thesis" else f"; ours is protocol {protocol}, another measurement"
+        notes.append(f"published rows: thesis table 6.1, SDXL inpainting of 100 photos, protocol thesis{ours}")
     names = f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {protocol}"
-    return "\n".join([editing_table(summary, published_editing(repository)), "", *notes, names])
+    return "\n".join([editing_table(summary, published), "", *notes, names])
