@@ -1,0 +1,70 @@
+"""Rates that a user waits for: drawn faces per second, and edits per second of the benchmark around `recolor`.
+
+    python benchmarks/rates.py [--size 512] [--faces 24]
+
+Edits: parse, recolour, composite, parse again (final and raw), SSIM, PSNR and IoU, everything written to disk, as
+`evaluate.py` does it. The parser is untrained (its time does not depend on its weights) and the regions are those of the
+drawn labels, so that every attribute is really edited.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from semfacediff import build, config
+from semfacediff.data.toy import ToyFaces
+from semfacediff.hydra_app import composed
+from semfacediff.parsing import ModelParser, ParserCard, build_parser
+from semfacediff.runs.editing_bench import EditingBench
+
+ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
+
+
+class LabelledParser(ModelParser):
+    """Runs the network for its time and answers with the drawn labels."""
+
+    def before(self, sample, photo):
+        super().before(sample, photo)
+        return torch.from_numpy(sample.labels).long()
+
+    def after(self, sample, attribute, photo):
+        super().after(sample, attribute, photo)
+        return torch.from_numpy(sample.labels).long()
+
+
+def toy_rate(size: int, n: int = 60) -> float:
+    """Drawn faces per second on one core."""
+    faces = ToyFaces(n + 2, size)
+    _ = faces[n], faces[n + 1]
+    start = time.perf_counter()
+    for i in range(n):
+        _ = faces[i]
+    return n / (time.perf_counter() - start)
+
+
+def edit_rate(size: int, n: int) -> float:
+    """Edits per second of the editing benchmark."""
+    words = [f"data.count={n}", f"data.size={size}", "metrics=no_weights", f"attributes=[{','.join(ATTRIBUTES)}]"]
+    settings = config.typed(composed("evaluate", words, config.repository()), config.EditingEvaluation)
+    faces = [ToyFaces(n, size)[i] for i in range(n)]
+    dataset = type("Drawn", (), {"ids": [f.id for f in faces], "__len__": lambda s: n, "__getitem__": lambda s, i: faces[i]})()
+    parser = LabelledParser(build_parser("fastscnn_lite"), ParserCard.of_kind("fastscnn_lite", "celebamask", 512), torch.device("cpu"))
+    editor, _ = build.editor(settings.editor, torch.device("cpu"))
+    metrics, _, _ = build.metrics(settings, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        bench = EditingBench(settings, dataset, parser, editor, metrics, Path(folder))
+        start = time.perf_counter()
+        bench.run()
+        return n * len(ATTRIBUTES) / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--size", type=int, default=512)
+    arguments.add_argument("--faces", type=int, default=24)
+    options = arguments.parse_args()
+    print(f"drawn faces, 256 px: {toy_rate(256):.1f} a second")
+    print(f"edits, {options.size} px: {edit_rate(options.size, options.faces):.1f} a second ({torch.get_num_threads()} threads)")

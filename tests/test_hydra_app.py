@@ -1,0 +1,91 @@
+"""The entry scripts as a user meets them: exit codes, sentences instead of tracebacks, sweeps."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+QUICK = "data.count=2 data.size=64 parser=ground_truth metrics=no_weights attributes=[hair] runtime.workers=0".split()
+
+
+def script(name, *words, cwd):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / name), *words], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["data.rot=x"], 1, "unknown key 'data.rot'; known here: count, n, name, seed"),
+        (["data=folder", "data.rot=x"], 1, "unknown key 'data.rot'; did you mean 'root'?"),
+        (["data=foldr"], 1, "Could not find 'data/foldr'"),
+        (["+data.extra=1"], 2, "unknown key 'data.extra'"),
+        (["attributes=[hair,ears]"], 2, "unknown attribute 'ears'; choose one of hair, lips"),
+        (["prompts.hair=''"], 2, "the prompt for 'hair' is empty"),
+        (["parser.checkpoint=nowhere"], 2, "parser.checkpoint: nothing is at nowhere"),
+        (["data=folder"], 2, "data.root is not set"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, words, code, said):
+    done = script("evaluate.py", *words, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = script("evaluate.py", *QUICK, f"hydra.run.dir={tmp_path}/file/run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be made (Not a directory); set hydra.run.dir=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_configuration_load_nothing_heavy(tmp_path):
+    probe = "import runpy, sys; sys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules, 'pydantic' in sys.modules)"
+    for name in ("evaluate.py", "train_parser.py"):
+        for word in ("--help", "--cfg=job"):
+            words = [sys.executable, "-c", probe, str(REPOSITORY / name), word]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+            assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_every_job_of_a_sweep_has_a_folder_of_its_own_and_a_failure_stops_no_other(tmp_path):
+    words = ["-m", *QUICK, "region.dilate_px=0,3", "editor=identity,recolor", "prompts.hair='',red hair"]
+    first = script("evaluate.py", *words[:-1], "prompts.hair=red hair", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    folders = {p.parent.name for p in tmp_path.rglob("run.json")}
+    assert len(folders) == 4
+    assert all(name.startswith("toy-") for name in folders)
+    second = script("evaluate.py", *words[:2], *QUICK[1:], "prompts.hair='',red hair", cwd=tmp_path)
+    assert second.returncode == 2
+    assert second.stderr.count("error: the prompt for 'hair' is empty") == 1
+    assert "| hair" in second.stdout
+    assert len({p.parent.name for p in tmp_path.rglob("run.json")}) == 5
+
+
+def test_interrupting_leaves_a_run_that_continues(tmp_path):
+    words = [*QUICK, "data.count=60", "data.size=256", "hydra.run.dir=run"]
+    command = [sys.executable, str(REPOSITORY / "evaluate.py"), *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    log, deadline = tmp_path / "run" / "samples.jsonl", time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command continues this run" in stderr
+    assert "Traceback" not in stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    again = script("evaluate.py", *words, cwd=tmp_path)
+    assert again.returncode == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
