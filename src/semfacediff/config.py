@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES, SPACES, attribute_classes
 
-VOLATILE = ("runtime",)
+VOLATILE = ("runtime", "tracking")
 """Top-level keys that change how fast or where a run works, never what comes out."""
 PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "root"), ("editor", "root"), ("weights", None))
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
@@ -33,7 +33,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class SplitRuleConfig(Closed):
-    by: Literal["id", "index", "shard"] = "id"
+    by: Literal["id", "index", "shard", "file"] = "id"
     modulo: Positive = 10
     val: list[int] = [0]
     test: list[int] = []
@@ -54,20 +54,24 @@ class DataConfig(Closed):
     """What every kind of data set shares."""
 
     split: Literal["train", "val", "test", "all"]
-    split_rule: SplitRuleConfig
     n: Positive | None
 
 
-class ToyData(DataConfig):
+class RuledData(DataConfig):
+    """Data sets that are split by a rule."""
+
+    split_rule: SplitRuleConfig
+
+
+class ToyData(RuledData):
     name: Literal["toy"]
     count: Positive
     size: Annotated[int, Field(ge=32, le=2048)]
     seed: int
 
 
-class FileData(DataConfig):
+class PlacedData(DataConfig):
     root: str | None
-    label_space: Literal[tuple(SPACES)]
     on_error: Literal["error", "skip"]
     allow_mask_resize: bool
 
@@ -76,6 +80,17 @@ class FileData(DataConfig):
         if self.root is None:
             raise ValueError("data.root is not set; set data.root=DIR or the environment variable SEMFACEDIFF_DATA")
         return self
+
+
+class CelebAMaskHQData(PlacedData):
+    """The official layout; split through its lists."""
+
+    name: Literal["celebamask_hq"]
+    paint_order: Literal["official", "segface"]
+
+
+class FileData(PlacedData, RuledData):
+    label_space: Literal[tuple(SPACES)]
 
 
 class FolderData(FileData):
@@ -89,7 +104,7 @@ class ShardsData(FileData):
     shards: str
 
 
-AnyData = Annotated[ToyData | FolderData | ShardsData, Field(discriminator="name")]
+AnyData = Annotated[ToyData | FolderData | ShardsData | CelebAMaskHQData, Field(discriminator="name")]
 
 
 class ParserConfig(Closed):
@@ -112,6 +127,23 @@ class RuntimeConfig(Closed):
     device: Literal["auto", "cpu", "cuda", "mps"]
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
+
+
+class NoTracking(Closed):
+    name: Literal["none"]
+
+
+class WandbTracking(Closed):
+    name: Literal["wandb"]
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None
+    mode: Literal["auto", "online", "offline"]
+    group: str | None
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]]
+    images: bool
+
+
+AnyTracking = Annotated[NoTracking | WandbTracking, Field(discriminator="name")]
 
 
 class WeightsConfig(Closed):
@@ -159,6 +191,7 @@ class Evaluation(Closed):
     parser: ParserConfig
     weights: WeightsConfig
     runtime: RuntimeConfig
+    tracking: AnyTracking
     metrics: MetricsConfig
     protocol: Literal["thesis", "strict"]
 
@@ -243,6 +276,7 @@ class ParserTraining(Closed):
     loss: LossConfig
     optim: OptimConfig
     runtime: RuntimeConfig
+    tracking: AnyTracking
 
 
 def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
@@ -266,7 +300,7 @@ def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
 
 def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
     # A discriminated union puts the chosen kind into the location; the user never typed it.
-    kinds = {"toy", "folder", "shards", "identity", "recolor", "precomputed"}
+    kinds = {"toy", "folder", "shards", "celebamask_hq", "identity", "recolor", "precomputed", "none", "wandb"}
     path = [str(p) for i, p in enumerate(error["loc"]) if not (i == 1 and p in kinds)]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":

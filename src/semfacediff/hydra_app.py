@@ -16,6 +16,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from semfacediff.errors import UserError
@@ -26,8 +27,9 @@ EXIT_INTERRUPTED = 130
 
 
 def _folder_digest(*, _root_: DictConfig) -> str:
-    """First 8 hex digits over the job's configuration without ``runtime``; names the run's default folder."""
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(_root_, [k for k in _root_ if k not in ("hydra", "runtime")]))
+    """First 8 hex digits over what the job's configuration says of the results; names the run's default folder."""
+    kept = [k for k in _root_ if k not in ("hydra", "runtime", "tracking")]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(_root_, kept))
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -51,7 +53,10 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     codes = [0]
 
     def job(cfg: DictConfig) -> None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        hydra_cfg = HydraConfig.get()
+        folder = Path(hydra_cfg.runtime.output_dir)
+        if hydra_cfg.mode == RunMode.MULTIRUN:
+            os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
         try:
             codes.append(task(cfg, folder))
         except UserError as e:

@@ -1,11 +1,14 @@
 """Bytes to photos and label maps, with every defect named.
 
-Photos of any mode become RGB; transparency is composited over white first (thesis, section 5.1).
+Photos of any mode become RGB; transparency is composited over white first (thesis, section 5.1). Of an animation the
+first frame counts. An embedded colour profile is not applied: values are taken as sRGB.
 """
 
 import contextlib
 import io
+import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from semfacediff.labels import LabelSpace
 
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
+# The limit above is checked before anything is decoded, and its error is the one to read.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _LABEL_MODES = ("L", "P")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow's many decoders raise on damaged bytes."""
@@ -70,38 +75,90 @@ def _opened(data: bytes, name: str) -> Image.Image:
     try:
         with _naming_damage(name):
             image = Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as e:
+    except Image.DecompressionBombError as e:  # far over the limit; Pillow tells the pixels, but not the sides
+        pixels = re.search(r"\((\d+) pixels\)", str(e))
+        raise _too_large(name, f"{pixels[1]} px" if pixels else "the image") from e
+    except UnidentifiedImageError as e:
         raise UserError(f"{name}: not a readable image ({type(e).__name__})") from e
     if image.width * image.height > MAX_PIXELS:
-        raise UserError(
-            f"{name}: {image.width}x{image.height} px is over the limit of {MAX_PIXELS} pixels; scale it down"
-        )
+        raise _too_large(name, f"{image.width}x{image.height} px")
     return image
 
 
+def _too_large(name: str, what: str) -> UserError:
+    return UserError(f"{name}: {what} is over the limit of {MAX_PIXELS} pixels; scale it down")
+
+
 def rgb_over_white(image: Image.Image) -> Image.Image:
-    """Mode RGB of any PIL image; transparent pixels are composited over white, 16-bit greys scaled to 8 bit."""
+    """Mode RGB of any PIL image; transparent pixels are composited over white, deep greys scaled to 8 bit."""
     if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(np.rint(grey / 257), 0, 255).astype(np.uint8))
+        image = _deep_grey(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """Mode L, or LA where one grey is declared transparent.
+
+    Integers are taken as 16 bit (0..65535). Floats are taken as 0..1 if none exceeds 1, and else as 0..255; what is not
+    a number becomes black.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        values = np.nan_to_num(values, posinf=np.inf, neginf=0)
+        eight_bit = values * 255 if values.max() <= 1 else values
+    else:
+        eight_bit = values / 257
+    grey = Image.fromarray(np.clip(np.rint(eight_bit), 0, 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
 def decode_photo(data: bytes, name: str) -> np.ndarray:
     """uint8 ``[H, W, 3]`` RGB, upright according to EXIF.
 
     Raises:
-        UserError: empty, unreadable, truncated, too large, or a side under :data:`MIN_SIDE_PX`.
+        UserError: empty, unreadable, truncated, too large, of a colour mode that has no RGB values, or a side under
+            :data:`MIN_SIDE_PX`.
     """
     image = _opened(data, name)
+    if image.mode == "LAB":
+        raise UserError(f"{name}: colour mode {image.mode} cannot be turned into RGB here; save the photo as RGB")
     if min(image.size) < MIN_SIDE_PX:
         raise UserError(f"{name}: {image.width}x{image.height} px; a photo needs at least {MIN_SIDE_PX} px a side")
     with _naming_damage(name):
         image = ImageOps.exif_transpose(image)
         return np.asarray(rgb_over_white(image))
+
+
+def photo_size(data: bytes, name: str) -> tuple[int, int]:
+    """(height, width) that :func:`decode_photo` would give, from the header alone.
+
+    Raises:
+        UserError: empty, unreadable, too large, or a JPEG that breaks off before its end.
+    """
+    image = _opened(data, name)
+    if image.format == "JPEG" and b"\xff\xd9" not in data[-4096:]:  # some cameras write a little behind the end mark
+        raise UserError(f"{name}: the image is truncated or corrupt (no end mark); copy it again")
+    with _naming_damage(name):
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode_any(data: bytes, name: str) -> np.ndarray:
+    """``[H, W]`` or ``[H, W, 3]`` values of any image as they are stored, without transparency; palettes become RGB.
+
+    Raises:
+        UserError: empty, unreadable, truncated or too large.
+    """
+    image = _opened(data, name)
+    with _naming_damage(name):
+        plain = {"1": "L", "P": "RGB", "PA": "RGB", "LA": "L", "RGBA": "RGB", "CMYK": "RGB"}.get(image.mode)
+        return np.asarray(image.convert(plain) if plain else image)
 
 
 def decode_labels(data: bytes, name: str, space: LabelSpace) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Which samples belong to which part of a data set: a rule, not a list, so that it survives moving files."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from semfacediff.errors import UserError
 
 SPLITS = ("train", "val", "test", "all")
+SPLIT_LIST = "split.txt"
 
 
 @dataclass(frozen=True)
@@ -14,20 +17,31 @@ class SplitRule:
 
     Attributes:
         by: ``id`` takes the number that ends the id; ``index`` the position in sorted order; ``shard`` the number
-            that ends the shard's name.
+            that ends the shard's name; ``file`` looks the id up in ``listed``.
         modulo: the number is reduced by this; for ``shard`` it is usually larger than any shard's number.
         val, test: remainders that belong to these parts; everything else is ``train``.
+        listed: id -> part, for ``file``.
     """
 
     by: str = "id"
     modulo: int = 10
     val: tuple[int, ...] = (0,)
     test: tuple[int, ...] = ()
+    listed: Mapping[str, str] | None = None
 
     def part(self, sample_id: str, index: int, shard: str | None = None) -> str:
         """``train``, ``val`` or ``test`` for one sample; a :class:`UserError` where the rule finds no number."""
+        if self.by == "file":
+            return self._looked_up(sample_id)
         remainder = self._number(sample_id, index, shard) % self.modulo
         return "val" if remainder in self.val else "test" if remainder in self.test else "train"
+
+    def _looked_up(self, sample_id: str) -> str:
+        if self.listed is None:
+            raise UserError("data.split_rule.by=file needs data in files; use by=id or by=index here")
+        if sample_id not in self.listed:
+            raise UserError(f"{SPLIT_LIST}: no line for '{sample_id}'; add one, or set data.split=all")
+        return self.listed[sample_id]
 
     def _number(self, sample_id: str, index: int, shard: str | None) -> int:
         if self.by == "index":
@@ -42,3 +56,26 @@ class SplitRule:
                 f"use data.split_rule.by=index, or data.split=all"
             )
         return int(digits[1])
+
+
+def read_split_list(root: Path) -> dict[str, str]:
+    """Id -> part from ``root/split.txt``: lines ``<id> train|val|test``, as ``semfacediff prepare`` writes them.
+
+    Raises:
+        UserError: not there, or another kind of line.
+    """
+    parts = {}
+    try:
+        lines = (root / SPLIT_LIST).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(
+            f"data.split_rule.by=file: expected {root / SPLIT_LIST} with lines '<id> train|val|test' ({e}); write it, "
+            f"or use another rule"
+        ) from e
+    for n, line in enumerate(lines, 1):
+        id_, _, part = line.strip().rpartition(" ")
+        if line.strip() and (not id_ or part not in ("train", "val", "test")):
+            raise UserError(f"{root / SPLIT_LIST}, line {n}: expected '<id> train|val|test', got '{line.strip()[:80]}'")
+        if line.strip():
+            parts[id_] = part
+    return parts

@@ -28,6 +28,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite", head="classifier.3.bias"),
+    "unet_lite": Kind("semfacediff.parsing.unet_lite", "UNetLite", head="output.bias"),
 }
 
 

@@ -7,6 +7,7 @@ from semfacediff.labels import attribute_indices
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
 from semfacediff.records.samples import ERROR, refuse_changed_inputs, write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits
+from semfacediff.records.tracking import tracked
 from semfacediff.runs.editing_bench import KEY, EditingBench, still_valid
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.strips import draw_strips
@@ -35,7 +36,10 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     head = header(settings, facts)
     head["not_comparable"] += not_comparable
     inputs = {"data": data.digest, "parser": parser_facts.get("digest"), "metrics": facts["metrics"]}
-    with RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record:
+    with (
+        RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
+        tracked(record, settings.tracking.model_dump(), settings.name),
+    ):
         if record.finished:
             refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid(parser, editor))
         else:

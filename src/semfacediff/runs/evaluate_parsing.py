@@ -14,6 +14,7 @@ from semfacediff.metrics.segmentation import class_scores, confusion_matrix, mea
 from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
 from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, write_csv, write_parquet
+from semfacediff.records.tracking import tracked
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.tables.text import parsing_report
@@ -34,7 +35,10 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     to_data = conversion(parser.label_space, data.label_space)
     facts = {"parser": parser_facts, "data": {"skipped": data.skipped}, "n_expected": data.n_expected}
     inputs = {"data": data.digest, "parser": parser_facts.get("digest")}
-    with RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record:
+    with (
+        RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record,
+        tracked(record, settings.tracking.model_dump(), settings.name),
+    ):
         still_valid = _still_valid(parser)
         if record.finished:
             refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid)

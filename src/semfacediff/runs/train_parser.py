@@ -11,6 +11,7 @@ from semfacediff import build, config
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
+from semfacediff.records.tracking import tracked
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.training_loop import ParserTrainer, Progress
 from semfacediff.seeding import derive_seed
@@ -35,11 +36,17 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
         "n": len(train.faces),
         "n_expected": train.n_expected,
     }
-    with RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record:
+    with (
+        RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record,
+        tracked(record, settings.tracking.model_dump(), settings.name) as grown,
+    ):
         if not record.finished:
-            trainer = ParserTrainer(
-                model, card, settings, train.faces, val.faces, folder, device, lambda p: _keep(p, folder, record)
-            )
+
+            def on_epoch(progress: Progress) -> None:
+                _keep(progress, folder, record)
+                grown()
+
+            trainer = ParserTrainer(model, card, settings, train.faces, val.faces, folder, device, on_epoch)
             progress = trainer.run()
             write_csv(_scores(progress, val.label_space), folder / "summary.csv")
             record.close(DONE)

@@ -1,0 +1,169 @@
+"""``semfacediff parse``: label maps, figures and overlays of photos."""
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from semfacediff import build, config
+from semfacediff.data.files import PHOTO_SUFFIXES
+from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.errors import UserError
+from semfacediff.labels import LabelSpace, conversion, palette, space
+from semfacediff.parsing import ModelParser
+from semfacediff.parsing.any_photo import ParsedPhoto, parse_any
+from semfacediff.records.writing import failing_loudly, write_bytes, write_text
+from semfacediff.tables.figures import overlay
+
+SUFFIXES = (*PHOTO_SUFFIXES, ".gif")
+REPORT = "parse_report.json"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is done with every photo."""
+
+    parser: ModelParser
+    digest: str
+    space: LabelSpace
+    to_space: np.ndarray
+    out: Path
+    overlay: bool
+
+
+def parse_photos(
+    source: Path,
+    out: Path,
+    checkpoint: str | None,
+    architecture: str | None = None,
+    label_space: str | None = None,
+    with_overlay: bool = False,
+    device: str = "auto",
+) -> int:
+    """Parse a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be parsed.
+
+    Writes ``<out>/<stem>.png`` (mode P, pixel = label), ``<out>/<stem>.json`` and, if asked for,
+    ``<out>/overlays/<stem>.png``; of a folder also ``parse_report.json``.
+
+    Raises:
+        UserError: no photo there, no usable parser, ``out`` cannot be written, or the one photo cannot be read.
+    """
+    photos, single = _photos(source), source.is_file()
+    if out.resolve() == photos[0].parent.resolve():
+        raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
+    task = _task(out, checkpoint, architecture, label_space, with_overlay, device)
+    failed = _name_clashes(photos)
+    for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
+        try:
+            photo = decode_photo(Blob(file, file.name).read(), file.name)
+        except UserError as e:
+            if single:
+                raise
+            failed[file.name] = str(e)
+        else:
+            _parse_one(file, photo, task)
+    if not single:
+        _report(failed, len(photos), out)
+    print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}")
+    return 1 if failed else 0
+
+
+def _photos(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UserError(f"PHOTO: expected a photo or a folder of photos, nothing is at {source}; correct the path")
+    found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    if not found:
+        raise UserError(f"PHOTO: no photo ({', '.join(SUFFIXES)}) in {source}; give another folder")
+    return found
+
+
+def _name_clashes(photos: list[Path]) -> dict[str, str]:
+    """File name -> why it is left out: an earlier photo has the same stem, and so would be overwritten."""
+    first: dict[str, Path] = {}
+    for p in photos:
+        first.setdefault(p.stem, p)
+    return {
+        p.name: f"{p.name}: its label map would overwrite that of {first[p.stem].name}; rename one of the two"
+        for p in photos
+        if first[p.stem] != p
+    }
+
+
+def _task(
+    out: Path,
+    checkpoint: str | None,
+    architecture: str | None,
+    label_space: str | None,
+    with_overlay: bool,
+    device: str,
+) -> _Task:
+    if checkpoint is None:
+        raise UserError(
+            "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder or "
+            "a weights file)"
+        )
+    settings = config.ParserConfig(name=architecture, checkpoint=checkpoint, root=None)
+    on = build.device(config.RuntimeConfig(device=device, batch_size=1, workers=0))
+    model, card, digest = build.trained_parser(settings)
+    wanted = space(label_space or card.label_space)
+    to_space = conversion(space(card.label_space), wanted)
+    with failing_loudly(out):
+        out.mkdir(parents=True, exist_ok=True)
+    return _Task(ModelParser(model, card, on), digest, wanted, to_space, out, with_overlay)
+
+
+def _parse_one(file: Path, photo: np.ndarray, task: _Task) -> None:
+    parsed = parse_any(task.parser, photo)
+    labels = task.to_space[parsed.labels].astype(np.uint8)
+    write_bytes(task.out / f"{file.stem}.png", palette_png(labels, task.space))
+    if task.overlay:
+        picture = Image.fromarray(overlay(photo, labels, task.space))
+        write_bytes(task.out / "overlays" / f"{file.stem}.png", _png(picture))
+    facts = {"photo": file.name, "height": photo.shape[0], "width": photo.shape[1], **_facts(parsed, task)}
+    write_text(task.out / f"{file.stem}.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _facts(parsed: ParsedPhoto, task: _Task) -> dict:
+    """Coverage (share of the photo, 0..1) and confidence of every class, and what made them."""
+    card, total = task.parser.card, int(parsed.pixels.sum())
+    classes = {
+        task.space.classes[task.to_space[k]]: {
+            "pixels": int(n),
+            "coverage": int(n) / total,
+            "confidence": float(parsed.confidence[k]) if n else None,
+        }
+        for k, n in enumerate(parsed.pixels)
+    }
+    absent = {"pixels": 0, "coverage": 0.0, "confidence": None}
+    return {
+        "label_space": task.space.name,
+        "parser": {"name": card.name, "digest": task.digest, "input_size": card.input_size},
+        "confidence": parsed.overall,
+        "classes": {c: classes.get(c, absent) for c in task.space.classes},
+    }
+
+
+def palette_png(labels: np.ndarray, label_space: LabelSpace) -> bytes:
+    """PNG (mode P, pixel = label, the palette of :mod:`semfacediff.labels`) of a label map uint8 ``[H, W]``."""
+    image = Image.fromarray(labels)
+    image.putpalette(palette(label_space).tobytes())
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
+
+
+def _report(failed: dict[str, str], n: int, out: Path) -> None:
+    write_text(out / REPORT, json.dumps({"photos": n, "parsed": n - len(failed), "failed": failed}, indent=1) + "\n")
+    for reason in failed.values():
+        print(f"error: {reason}", file=sys.stderr)
