@@ -2,7 +2,7 @@
 
     python benchmarks/rates.py [--size 512] [--faces 24]
 
-Edits: parse, recolour, composite, parse again (final and raw), SSIM, PSNR and IoU, everything written to disk, as
+Edits: parse, recolour, composite, parse again (final and raw), SSIM, PSNR and IoU, all of it written to disk, as
 `evaluate.py` does it. The parser is untrained (its time does not depend on its weights) and the regions are those of the
 drawn labels, so that every attribute is really edited.
 """
@@ -35,6 +35,14 @@ class LabelledParser(ModelParser):
         return torch.from_numpy(sample.labels).long()
 
 
+class Drawn(list):
+    """Samples held in memory, so that drawing them is not timed."""
+
+    @property
+    def ids(self) -> list[str]:
+        return [sample.id for sample in self]
+
+
 def toy_rate(size: int, n: int = 60) -> float:
     """Drawn faces per second on one core."""
     faces = ToyFaces(n + 2, size)
@@ -50,12 +58,12 @@ def edit_rate(size: int, n: int) -> float:
     words = [f"data.count={n}", f"data.size={size}", "metrics=no_weights", f"attributes=[{','.join(ATTRIBUTES)}]"]
     settings = config.typed(composed("evaluate", words, config.repository()), config.EditingEvaluation)
     faces = [ToyFaces(n, size)[i] for i in range(n)]
-    dataset = type("Drawn", (), {"ids": [f.id for f in faces], "__len__": lambda s: n, "__getitem__": lambda s, i: faces[i]})()
-    parser = LabelledParser(build_parser("fastscnn_lite"), ParserCard.of_kind("fastscnn_lite", "celebamask", 512), torch.device("cpu"))
+    card = ParserCard.of_kind("fastscnn_lite", "celebamask", 512)
+    parser = LabelledParser(build_parser("fastscnn_lite"), card, torch.device("cpu"))
     editor, _ = build.editor(settings.editor, torch.device("cpu"))
     metrics, _, _ = build.metrics(settings, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        bench = EditingBench(settings, dataset, parser, editor, metrics, Path(folder))
+        bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder))
         start = time.perf_counter()
         bench.run()
         return n * len(ATTRIBUTES) / (time.perf_counter() - start)
@@ -67,4 +75,5 @@ if __name__ == "__main__":
     arguments.add_argument("--faces", type=int, default=24)
     options = arguments.parse_args()
     print(f"drawn faces, 256 px: {toy_rate(256):.1f} a second")
-    print(f"edits, {options.size} px: {edit_rate(options.size, options.faces):.1f} a second ({torch.get_num_threads()} threads)")
+    rate = edit_rate(options.size, options.faces)
+    print(f"edits, {options.size} px: {rate:.1f} a second ({torch.get_num_threads()} threads)")

@@ -51,10 +51,17 @@ def test_a_run_folder_that_cannot_be_made(tmp_path):
 
 
 def test_help_and_configuration_load_nothing_heavy(tmp_path):
-    probe = "import runpy, sys; sys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules, 'pydantic' in sys.modules)"
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print('torch' in sys.modules, 'pydantic' in sys.modules)\n"
+    )
     for name in ("evaluate.py", "train_parser.py"):
         for word in ("--help", "--cfg=job"):
-            words = [sys.executable, "-c", probe, str(REPOSITORY / name), word]
+            words = [sys.executable, str(probe), str(REPOSITORY / name), word]
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
             assert done.stdout.splitlines()[-1] == "False False"
 

@@ -229,12 +229,17 @@ def _checked(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
 
 def _mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:
     hashes = {
-        f"mask_{f.name}": hashlib.sha256(getattr(masks, f.name).numpy().tobytes()).hexdigest()[:16]
+        f"mask_{f.name}": _digest_of_mask(getattr(masks, f.name))
         for f in dataclasses.fields(masks)
         if f.name != "coverage"
     }
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"status": EMPTY_REGION if empty else OK, "coverage": masks.coverage, **size, **hashes}
+
+
+def _digest_of_mask(mask: torch.Tensor) -> str:
+    """First 16 hex digits of the SHA-256 of the mask at 8 bits, which is what all three masks are made of."""
+    return hashlib.sha256(mask.mul(255).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
 def _peak_memory_mib() -> float:
