@@ -2,8 +2,8 @@
 
     python benchmarks/rates.py [--size 512] [--faces 24]
 
-Edits: parse, recolour, composite, parse again (final and raw), SSIM, PSNR and IoU, all of it written to disk, as
-`evaluate.py` does it. The parser is untrained (its time does not depend on its weights) and the regions are those of the
+Edits: parse, recolour, composite, parse again (final and raw), SSIM, PSNR and IoU, written as `evaluate.py` does.
+The parser is untrained (its time does not depend on its weights) and the regions are those of the
 drawn labels, so that every attribute is really edited.
 """
 
@@ -61,7 +61,7 @@ def edit_rate(size: int, n: int) -> float:
     card = ParserCard.of_kind("fastscnn_lite", "celebamask", 512)
     parser = LabelledParser(build_parser("fastscnn_lite"), card, torch.device("cpu"))
     editor, _ = build.editor(settings.editor, torch.device("cpu"))
-    metrics, _, _ = build.metrics(settings, torch.device("cpu"))
+    metrics = build.metrics(settings, torch.device("cpu")).each
     with tempfile.TemporaryDirectory() as folder:
         bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder))
         start = time.perf_counter()

@@ -22,6 +22,7 @@ MODELS = {
 PLACES = {
     "data/folder": {"data.root": "DIR"},
     "data/shards": {"data.root": "DIR"},
+    "data/celebamask_hq": {"data.root": "DIR"},
     "parser/precomputed": {"parser.root": "DIR"},
     "editor/precomputed": {"editor.root": "DIR"},
 }

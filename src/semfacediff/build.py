@@ -22,10 +22,22 @@ from semfacediff.editing.recolor import Recolor
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, space
 from semfacediff.metrics.base import Metric
+from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
-from semfacediff.metrics.weights import LPIPS_ALEXNET, MissingWeightsError, find
+from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
+from semfacediff.metrics.weights import (
+    CLIP_VIT_B_32,
+    INCEPTION,
+    LPIPS_ALEXNET,
+    FoundWeights,
+    MissingWeightsError,
+    PublicWeights,
+    find,
+    find_clip,
+)
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
 from semfacediff.parsing.checkpoint import ParserCard, load_published, resolve
 from semfacediff.weight_files import file_digest
@@ -222,28 +234,66 @@ def editor(settings, on: torch.device) -> tuple[Editor, dict]:
     return Precomputed(root), {"name": "precomputed"}
 
 
-def metrics(settings: config.Evaluation, on: torch.device) -> tuple[list[Metric], dict[str, str], list[str]]:
-    """Metrics of an editing run: (metrics, column -> why it is empty, why the run is not comparable).
+@dataclass(frozen=True)
+class Metrics:
+    """What an editing run measures.
+
+    Attributes:
+        each: metrics of one edit. sets: distances between all photos and all edits, if there are any to measure.
+        absent: column -> why it is empty. doubts: why the run is not comparable.
+    """
+
+    each: list[Metric]
+    sets: SetScores | None
+    absent: dict[str, str]
+    doubts: list[str]
+
+    def identities(self) -> list[dict[str, object]]:
+        """What every metric says of itself."""
+        return [m.identity() for m in self.each] + (self.sets.identities() if self.sets else [])
+
+
+def metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
+    """The metrics that ``metrics.columns`` names.
 
     Raises:
         MissingWeightsError: weights are absent and ``metrics.on_missing=error``.
     """
-    made: list[Metric] = []
-    absent = dict.fromkeys(("clip", "fid"), "not measured by this version")
-    doubts: list[str] = []
-    for column in settings.metrics.columns:
+    columns, protocol, clip = settings.metrics.columns, settings.protocol, settings.metrics.clip.model
+    weights = _MetricWeights(settings)
+    each: list[Metric] = []
+    for column in columns:
         if column == "lpips":
-            try:
-                w = settings.weights
-                found = find(LPIPS_ALEXNET, w.lpips_alexnet, w.root, w.download)
-            except MissingWeightsError as e:
-                if settings.metrics.on_missing == "error":
-                    raise
-                absent["lpips"] = str(e)
-                continue
-            if not found.comparable:
-                doubts.append(f"lpips: weights {found.name} are not the public {LPIPS_ALEXNET.file}")
-            made.append(LPIPS(settings.protocol, found.state, found.name, on))
-        else:
-            made.append({"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU}[column](settings.protocol))
-    return made, absent, doubts
+            if found := weights.find(LPIPS_ALEXNET, column):
+                each.append(LPIPS(protocol, found.state, found.name, on))
+        elif column == "clip":
+            if found := weights.find(CLIP_VIT_B_32, column):
+                each.append(CLIP(clip, found.state, found.name, on))
+        elif column not in SET_COLUMNS:
+            each.append({"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU}[column](protocol))
+    of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
+    if of_sets and (found := weights.find(INCEPTION, *of_sets)):
+        sets = SetScores(of_sets, Inception(found.state, found.name, on))
+    return Metrics(each, sets, weights.absent, weights.doubts)
+
+
+class _MetricWeights:
+    """Weights by the configuration's policy, and what has to be said of them."""
+
+    def __init__(self, settings: config.Evaluation):
+        self.settings, self.absent, self.doubts = settings, {}, []
+
+    def find(self, public: PublicWeights, *columns: str) -> FoundWeights | None:
+        """``None`` if they are missing and the columns may stay empty."""
+        places, wanted = self.settings.weights, self.settings.metrics
+        where = getattr(places, public.key), places.root, places.download
+        try:
+            found = find_clip(wanted.clip.model, *where) if public is CLIP_VIT_B_32 else find(public, *where)
+        except MissingWeightsError as e:
+            if wanted.on_missing == "error":
+                raise
+            self.absent |= dict.fromkeys(columns, str(e))
+            return None
+        if not found.comparable:
+            self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.file}")
+        return found

@@ -60,6 +60,19 @@ def _add_parse(commands) -> None:
     parse.set_defaults(run=_parse)
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.doctor import doctor
+
+    return doctor(arguments.root, arguments.json)
+
+
+def _add_doctor(commands) -> None:
+    doctor = commands.add_parser("doctor", help="what is there, and what each command would need; fetches nothing")
+    doctor.add_argument("--root", help="folder of weights, as weights.root")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_doctor)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
@@ -75,6 +88,7 @@ def main(words: list[str] | None = None) -> int:
     tables.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
     tables.set_defaults(run=_tables)
     _add_prepare(commands)
+    _add_doctor(commands)
     _add_parse(commands)
     arguments = parser.parse_args(words)
     try:

@@ -149,6 +149,8 @@ AnyTracking = Annotated[NoTracking | WandbTracking, Field(discriminator="name")]
 class WeightsConfig(Closed):
     root: str | None
     lpips_alexnet: str | None
+    inception: str | None
+    clip: str | None
     download: bool
 
 
@@ -178,8 +180,13 @@ class RegionConfig(Closed):
     feather_sigma_px: Annotated[float, Field(ge=0, le=100)]
 
 
+class ClipConfig(Closed):
+    model: Annotated[str, Field(min_length=1)]
+
+
 class MetricsConfig(Closed):
-    columns: list[Literal["ssim", "psnr", "lpips", "iou"]]
+    columns: list[Literal["ssim", "psnr", "lpips", "iou", "clip", "fid", "kid"]]
+    clip: ClipConfig
     on_missing: Literal["error", "skip"]
 
 

@@ -33,6 +33,7 @@ SMALL = (
     "attributes=[hair,lips] runtime.device=cpu runtime.workers=0"
 ).split()
 SOFT = ("region.dilate_px=32", "region.feather_sigma_px=32")  # at 64 px: dilated by 2, feathered with sigma 2
+LPIPS_TOO = "metrics.columns=[ssim,psnr,lpips,iou]"
 FAST_THESIS = ("protocol=thesis", "working_size=64", "region.feather_sigma_px=3")
 CLASSES = {"hair": (13,), "lips": (11, 12)}
 VARYING = ["latency_s", "peak_memory_mib"]
@@ -265,7 +266,7 @@ def test_numbers_equal_a_direct_computation_from_the_files(
     tmp_path, write_files, alexnet_file, protocol, sizes, direct
 ):
     root = write_files(tmp_path / "files", sizes)
-    lpips_too = ("metrics=full", f"weights.lpips_alexnet={alexnet_file}")
+    lpips_too = (LPIPS_TOO, f"weights.lpips_alexnet={alexnet_file}")
     assert runs.start(from_files(root, *protocol, *lpips_too), tmp_path / "run") == 0
     net = lpips_by_hand(torch.load(alexnet_file), spatial=direct is strict_scores)
     rows = {k: direct(root, *k, net) for k in samples(tmp_path / "run").index}
@@ -631,7 +632,7 @@ def test_the_other_composites(files, tmp_path, monkeypatch, form):
 @pytest.mark.parametrize("protocol", [FAST_THESIS, SOFT], ids=["thesis", "strict"])
 def test_an_editor_that_changes_nothing_is_perfect(files, checkpoint, tmp_path, protocol):
     network = ("parser=checkpoint", f"parser.checkpoint={checkpoint}", "attributes=[hair,skin]", "data.n=2")
-    perceptual = ("metrics=full", "weights.lpips_alexnet=random")
+    perceptual = (LPIPS_TOO, "weights.lpips_alexnet=random")
     assert runs.start(settings(files, *network, *perceptual, *protocol), tmp_path) == 0
     table = samples(tmp_path)
     assert (table["status"] == "ok").all()
@@ -673,7 +674,7 @@ def test_missing_weights_may_leave_the_column_empty(files, tmp_path, monkeypatch
 
 def test_random_and_unknown_weights_stamp_the_run(files, tmp_path, alexnet_file, capsys):
     for name, said in (("random", "weights random are not"), (alexnet_file, "weights sha256:")):
-        run = settings(files, "metrics=full", f"weights.lpips_alexnet={name}", "data.n=1", "attributes=[hair]")
+        run = settings(files, LPIPS_TOO, f"weights.lpips_alexnet={name}", "data.n=1", "attributes=[hair]")
         assert runs.start(run, tmp_path / Path(name).stem) == 0
         assert said in record(tmp_path / Path(name).stem)["not_comparable"][0]
         assert f"not comparable: lpips: {said}" in capsys.readouterr().out

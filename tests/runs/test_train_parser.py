@@ -1,5 +1,6 @@
 """Training from the configuration to checkpoints, stopped and continued."""
 
+import itertools
 import json
 import os
 import signal
@@ -22,7 +23,8 @@ from semfacediff.runs.training_loop import ParserTrainer, learning_rate_factor, 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
     "data.count=24 data.size=64 data.split_rule.modulo=4 train.size=64 train.batch_size=4 train.epochs=2 "
-    "train.checkpoint_every_steps=2 loss.class_weight_batches=2 optim.warmup_steps=2 runtime.workers=0 runtime.device=cpu"
+    "train.checkpoint_every_steps=2 loss.class_weight_batches=2 optim.warmup_steps=2 runtime.workers=0 "
+    "runtime.device=cpu"
 ).split()
 
 
@@ -149,6 +151,6 @@ def test_rate_warms_up_and_falls_to_zero():
     factors = [learning_rate_factor(step, 100, "cosine", 10) for step in range(100)]
     assert factors[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
     assert factors[10] == 1
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     assert factors[-1] < 0.001
     assert learning_rate_factor(99, 100, "constant", 10) == 1

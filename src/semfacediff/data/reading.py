@@ -145,7 +145,8 @@ def photo_size(data: bytes, name: str) -> tuple[int, int]:
     if image.format == "JPEG" and b"\xff\xd9" not in data[-4096:]:  # some cameras write a little behind the end mark
         raise UserError(f"{name}: the image is truncated or corrupt (no end mark); copy it again")
     with _naming_damage(name):
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Pillow gives a TIFF's size as it will be shown, and that of other files as it is stored.
+        turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -24,6 +24,7 @@ class EditPair:
         blend: uint8 ``[H, W]``: the blend mask, 255 = edit.
         before, after: bool ``[H, W]``: the attribute's region in the parse of photo and edit; ``after`` is ``None``
             where the parser has no opinion.
+        prompt: what the edit was asked to be.
 
     Raises:
         ValueError: another type or size; floats in [0,1] or [-1,1] would be scored without complaint otherwise.
@@ -34,6 +35,7 @@ class EditPair:
     blend: np.ndarray
     before: np.ndarray
     after: np.ndarray | None
+    prompt: str = ""
 
     def __post_init__(self):
         height, width = self.photo.shape[:2]
@@ -65,6 +67,10 @@ class Metric(Protocol):
     def score(self, pair: EditPair) -> dict[str, float | None]:
         """Value of every column; ``None`` = missing (undefined for this edit)."""
         ...
+
+    def note(self, prompt: str) -> str | None:
+        """What a reader of this prompt's scores must know; most metrics have nothing to say."""
+        return None
 
     def identity(self) -> dict[str, object]:
         """Range, resize, implementation, version, weights: two values are comparable only if these agree."""

@@ -8,7 +8,7 @@ import skimage
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semfacediff.metrics.base import EditPair, known_protocol
+from semfacediff.metrics.base import EditPair, Metric, known_protocol
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 
@@ -17,7 +17,7 @@ def luma(photo: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(photo).convert("L"))
 
 
-class SSIM:
+class SSIM(Metric):
     """Structural similarity of 8-bit luma (Wang et al. 2004; scikit-image, 7x7 uniform window, data range 255).
 
     ``thesis``: the region is set to 0 in both photos and the mean is taken over the whole frame, so that the region
@@ -55,7 +55,7 @@ class SSIM:
         }
 
 
-class PSNR:
+class PSNR(Metric):
     """Peak signal-to-noise ratio in dB (infinite for equal photos) and largest 8-bit difference, over the outside."""
 
     columns = ("psnr_outside", "max_abs_outside")

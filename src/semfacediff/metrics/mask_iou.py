@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from semfacediff.metrics.base import EditPair, known_protocol
+from semfacediff.metrics.base import EditPair, Metric, known_protocol
 
 
-class MaskIoU:
+class MaskIoU(Metric):
     """Intersection over union of the attribute's region in the parse before and after the edit.
 
     Where both are empty the thesis counts 0; ``strict`` leaves the value missing. Missing too where the parser has no

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.base import EditPair, known_protocol
+from semfacediff.metrics.base import EditPair, Metric, known_protocol
 from semfacediff.metrics.outside import outside
 
 
@@ -20,7 +20,7 @@ def _in_lpips_range(photo: np.ndarray, device: torch.device) -> Tensor:
     return x / 127.5 - 1
 
 
-class LPIPS:
+class LPIPS(Metric):
     """Distance of deep features; 0 for equal photos.
 
     ``thesis``: both photos are multiplied by the outside, so that the region is mid-grey in both, and the value is the

@@ -1,5 +1,7 @@
 """From sample rows to one row an attribute. Needs no model, no image."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from semfacediff.records.samples import EMPTY_REGION, ERROR
@@ -11,10 +13,16 @@ EDITING_COLUMNS = (
     + [f"{s}_{part}" for s in SCORES for part in ("mean", "sd")]
     + ["fid", "fid_n", "latency_s_median", "n_error"]
     + [f"{s}_{part}" for s in RAW_SCORES for part in ("mean", "sd")]
+    + ["kid", "kid_sd"]
 )
 
 
-def summarise_edits(samples: pd.DataFrame, attributes: list[str], n_expected: int) -> pd.DataFrame:
+def summarise_edits(
+    samples: pd.DataFrame,
+    attributes: list[str],
+    n_expected: int,
+    of_sets: Mapping[str, Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
     """Means and standard deviations (ddof 1) over the scored rows of each attribute.
 
     Args:
@@ -23,6 +31,7 @@ def summarise_edits(samples: pd.DataFrame, attributes: list[str], n_expected: in
             not, under the thesis's they were.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute.
+        of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
     """
     rows = []
     for attribute in attributes:
@@ -40,5 +49,5 @@ def summarise_edits(samples: pd.DataFrame, attributes: list[str], n_expected: in
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
-        rows.append(row)
-    return pd.DataFrame(rows, columns=EDITING_COLUMNS)
+        rows.append(row | dict((of_sets or {}).get(attribute, {})))
+    return pd.DataFrame(rows, columns=EDITING_COLUMNS).astype({"fid_n": "Int64"})

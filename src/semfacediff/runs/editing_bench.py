@@ -29,7 +29,7 @@ from semfacediff.types import FaceSample, RegionMasks, to_tensor, to_uint8
 
 COLUMNS = (
     "sample_id attribute prompt negative_prompt seed status coverage lpips ssim iou clip psnr_outside max_abs_outside "
-    "latency_s peak_memory_mib lpips_raw ssim_raw iou_raw psnr_outside_raw max_abs_outside_raw width height "
+    "latency_s peak_memory_mib lpips_raw ssim_raw iou_raw clip_raw psnr_outside_raw max_abs_outside_raw width height "
     "mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note error"
 ).split()
 
@@ -110,7 +110,7 @@ class EditingBench:
 
     def parsed(self, sample: FaceSample) -> Parsed:
         """The photo at the working size, and its parse."""
-        photo = self._at_working_size(sample.photo)
+        photo = self.at_working_size(sample.photo)
         start = time.perf_counter()
         labels = self.parser.before(sample, to_tensor(photo))
         return Parsed(sample, photo, labels, time.perf_counter() - start)
@@ -125,7 +125,8 @@ class EditingBench:
                     self._keep(self._facts(sample.id, attribute) | _failure(e), bar)
             return None
 
-    def _at_working_size(self, photo: np.ndarray) -> np.ndarray:
+    def at_working_size(self, photo: np.ndarray) -> np.ndarray:
+        """uint8 ``[H, W, 3]``: the photo as it is edited and scored."""
         size = self.settings.working_size
         if size is None or photo.shape[:2] == (size, size):
             return photo
@@ -181,7 +182,7 @@ class EditingBench:
         try:
             if isinstance(edit, Exception):
                 raise edit
-            raw = to_uint8(_checked(edit, request.photo))
+            raw = to_uint8(checked_edit(edit, request.photo))
             blend = np.rint(request.masks.blend[0].numpy() * 255).astype(np.uint8)
             final = composite(p.photo, raw, request.masks.blend[0].numpy(), self.settings.composite)
             scores = self._scores(p, request, final, blend)
@@ -192,8 +193,12 @@ class EditingBench:
         _, png = cv2.imencode(".png", final[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         write_bytes(edit_file(self.folder, request.attribute, request.sample_id), png.tobytes())
         raw_columns = {f"{k}_raw": v for k, v in raw_scores.items()}
-        facts = {"note": self.editor.note(request), "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest()[:16]}
+        facts = {"note": self._note(request), "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest()[:16]}
         return scores | raw_columns | facts
+
+    def _note(self, request: EditRequest) -> str | None:
+        said = [self.editor.note(request), *(metric.note(request.prompt) for metric in self.metrics)]
+        return "; ".join(filter(None, said)) or None
 
     def _scores(self, p: Parsed, request: EditRequest, edit: np.ndarray, blend: np.ndarray) -> dict:
         space = self.parser.label_space
@@ -204,6 +209,7 @@ class EditingBench:
             blend=blend,
             before=attribute_region(p.labels, request.attribute, space),
             after=None if after is None else attribute_region(after, request.attribute, space),
+            prompt=request.prompt,
         )
         return {k: v for metric in self.metrics for k, v in metric.score(pair).items()}
 
@@ -217,7 +223,7 @@ def _failure(error: Exception) -> dict:
     return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
 
 
-def _checked(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+def checked_edit(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
     """``edit``, if an editor may return it; clamping would make a plausible photo of [-1,1] or of NaN."""
     if edit.shape != photo.shape:
         raise ValueError(f"the edit is {list(edit.shape)}, its photo {list(photo.shape)}; editors keep the size")

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from semfacediff import build, config
 from semfacediff.labels import attribute_indices
+from semfacediff.metrics.set_scores import SetScores
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
 from semfacediff.records.samples import ERROR, refuse_changed_inputs, write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.editing_bench import KEY, EditingBench, still_valid
+from semfacediff.runs.measure_sets import measure_sets
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.strips import draw_strips
 from semfacediff.tables.text import editing_report
@@ -24,17 +26,17 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     parser, parser_facts = build.parser(settings.parser, data.label_space, device)
     for attribute in settings.attributes:
         attribute_indices(attribute, parser.label_space)
-    metrics, absent, not_comparable = build.metrics(settings, device)
+    metrics = build.metrics(settings, device)
     facts = {
         "parser": parser_facts,
         "editor": editor_facts,
         "data": {"skipped": data.skipped},
-        "metrics": [m.identity() for m in metrics],
-        "empty_columns": absent,
+        "metrics": metrics.identities(),
+        "empty_columns": metrics.absent,
         "n_expected": data.n_expected * len(prompts),
     }
     head = header(settings, facts)
-    head["not_comparable"] += not_comparable
+    head["not_comparable"] += metrics.doubts
     inputs = {"data": data.digest, "parser": parser_facts.get("digest"), "metrics": facts["metrics"]}
     with (
         RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
@@ -43,21 +45,23 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         if record.finished:
             refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid(parser, editor))
         else:
-            bench = EditingBench(settings, data.faces, parser, editor, metrics, folder)
+            bench = EditingBench(settings, data.faces, parser, editor, metrics.each, folder)
             bench.run()
-            _finish(record, bench, data)
+            _finish(record, bench, data, metrics.sets)
         print(editing_report(folder, config.repository()), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 
-def _finish(record: RunFolder, bench: EditingBench, data: build.Data) -> None:
+def _finish(record: RunFolder, bench: EditingBench, data: build.Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
     ids, attributes = data.faces.ids, bench.settings.attributes
     samples = bench.log.finish([(id_, a) for a in attributes for id_ in ids])
     write_parquet(samples, record.path / "samples.parquet")
-    write_csv(summarise_edits(samples, attributes, data.n_expected), record.path / "summary.csv")
+    of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
+    write_csv(summarise_edits(samples, attributes, data.n_expected, of_sets), record.path / "summary.csv")
     draw_strips(bench)
     failed = int((samples["status"] == ERROR).sum())
     noted = samples[samples["note"].notna()].groupby("attribute")["note"]
     notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
-    record.close(INCOMPLETE if failed else DONE, n=len(samples) - failed, n_failed=failed, editor_notes=notes)
+    facts = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes, "set_notes": set_notes}
+    record.close(INCOMPLETE if failed else DONE, **facts)

@@ -106,8 +106,8 @@ def _task(
 ) -> _Task:
     if checkpoint is None:
         raise UserError(
-            "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder or "
-            "a weights file)"
+            "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder "
+            "or a weights file)"
         )
     settings = config.ParserConfig(name=architecture, checkpoint=checkpoint, root=None)
     on = build.device(config.RuntimeConfig(device=device, batch_size=1, workers=0))

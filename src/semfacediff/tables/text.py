@@ -15,6 +15,8 @@ _EDITING = (
     ("iou", "mask IoU (up)", 1, 4),
     ("clip", "CLIP (up)", 100, 2),
 )
+# of all edits of an attribute together; shown where they were measured
+_OF_SETS = (("fid", "FID (down)", 1, 2), ("kid", "KID x1000 (down)", 1000, 2))
 
 
 def _markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -26,6 +28,15 @@ def _markdown(headings: list[str], rows: list[list[str]]) -> str:
         for row in (headings, rule, *rows)
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _of_sets(row: dict, columns: list[str]) -> list[str]:
+    cells = []
+    for name, _, factor, digits in (entry for entry in _OF_SETS if entry[0] in columns):
+        spread = row.get(f"{name}_sd")
+        said = "" if pd.isna(row[name]) else f"{factor * row[name]:.{digits}f}"
+        cells.append(said if not said or pd.isna(spread) else f"{said} ± {factor * spread:.{digits}f}")
+    return cells
 
 
 def _percent(value: float) -> str:
@@ -59,6 +70,7 @@ def run_notes(run: dict) -> list[str]:
     notes += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
     for attribute, said in run.get("editor_notes", {}).items():
         notes += [f"{attribute}: {text} ({count} edits)" for text, count in said.items()]
+    notes += run.get("set_notes", [])
     skipped = run["data"].get("skipped", {})
     return notes + ([f"{len(skipped)} samples were left out (run.json names them)"] if skipped else [])
 
@@ -84,17 +96,19 @@ def published_editing(repository: Path) -> pd.DataFrame | None:
 
 def editing_table(summary: pd.DataFrame, published: pd.DataFrame | None) -> str:
     """Mean and sd an attribute, the thesis's published row under ours where there is one."""
-    headings = ["attribute", "n", *(heading for _, heading, _, _ in _EDITING), "latency s"]
+    of_sets = [name for name, *_ in _OF_SETS if name in summary and summary[name].notna().any()]
+    headings = ["attribute", "n", *(heading for _, heading, _, _ in _EDITING)]
+    headings += [*(heading for name, heading, *_ in _OF_SETS if name in of_sets), "latency s"]
     rows = []
     for row in summary.to_dict("records"):
         cells = [_mean_sd(row, name, factor, digits) for name, _, factor, digits in _EDITING]
         latency = "" if pd.isna(row["latency_s_median"]) else f"{row['latency_s_median']:.3f}"
-        rows.append([row["attribute"], str(row["n"]), *cells, latency])
+        rows.append([row["attribute"], str(row["n"]), *cells, *_of_sets(row, of_sets), latency])
         if published is not None and row["attribute"] in published.index:
             paper = published.loc[row["attribute"]]
             # the published CLIP values are already 100 x cosine
             cells = [_mean_sd(paper, name, 1, digits) for name, _, _, digits in _EDITING]
-            rows.append(["  published", "100", *cells, ""])
+            rows.append(["  published", "100", *cells, *("" for _ in of_sets), ""])
     return _markdown(headings, rows)
 
 

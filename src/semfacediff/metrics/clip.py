@@ -1,0 +1,124 @@
+"""CLIP (Radford et al., ICML 2021): does the edit show what the prompt asks for? Through ``open_clip``."""
+
+import contextlib
+import difflib
+import importlib.metadata
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from semfacediff.errors import UserError
+from semfacediff.metrics.base import EditPair, Metric
+
+_NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's archives keep beside the parameters."""
+
+
+class CLIP(Metric):
+    """Cosine of the embeddings of edit and prompt; the same under both protocols. Tables print 100 x.
+
+    The edit goes through open_clip's own preprocessing of PIL images (for ViT-B/32: shortest side to 224, bicubic,
+    centre crop), the whole photo is seen. A prompt is embedded once. Its tokens beyond the tokenizer's length are not
+    seen by the text encoder: :meth:`note` says so.
+
+    Args:
+        model: an open_clip architecture name, taken as it stands (OpenAI's weights belong to ``*-quickgelu``).
+        state: open_clip's (or OpenAI's) state dict of that architecture, or ``None`` for random weights (tests only).
+        weights: how the record names it.
+        device: where it runs.
+
+    Raises:
+        UserError: no such architecture, or the state dict is of another one.
+    """
+
+    columns = ("clip",)
+    higher_is_better: ClassVar = {"clip": True}
+
+    def __init__(self, model: str, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
+        import open_clip
+
+        _check_architecture(model, open_clip.list_models())
+        self.model, self.weights, self.device = model, weights, device
+        with torch.random.fork_rng(devices=[]), _quiet():
+            torch.manual_seed(0)  # random weights, where asked for, are at least the same ones
+            net, _, self.preprocess = open_clip.create_model_and_transforms(model, pretrained=None)
+            self.tokenizer = open_clip.get_tokenizer(model)
+        if state is not None:
+            _load(net, state, model)
+        self.net = net.eval().to(device)
+        self._texts: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def score(self, pair: EditPair) -> dict[str, float | None]:
+        photo = self.preprocess(Image.fromarray(pair.edit))[None].to(self.device)
+        cosine = float(self.net.encode_image(photo, normalize=True)[0] @ self._text(pair.prompt))
+        if not math.isfinite(cosine):
+            raise ValueError(f"clip: the features are not finite; weights {self.weights} are damaged")
+        return {"clip": cosine}
+
+    def _text(self, prompt: str) -> Tensor:
+        """float32 ``[D]``: the prompt's embedding at length 1."""
+        if prompt not in self._texts:
+            tokens = self.tokenizer([prompt]).to(self.device)
+            self._texts[prompt] = self.net.encode_text(tokens, normalize=True)[0]
+        return self._texts[prompt]
+
+    def note(self, prompt: str) -> str | None:
+        seen, given = self.tokenizer.context_length, self._tokens(prompt)
+        return f"CLIP reads {seen} tokens, the prompt has {given}; the rest is unscored" if given > seen else None
+
+    def _tokens(self, prompt: str) -> int:
+        """Tokens of the whole prompt, start and end included."""
+        if hasattr(self.tokenizer, "encode"):
+            return len(self.tokenizer.encode(prompt)) + 2
+        return len(self.tokenizer.tokenizer(prompt)["input_ids"])
+
+    def identity(self) -> dict[str, object]:
+        return {
+            "metric": "clip",
+            "implementation": f"open_clip {importlib.metadata.version('open-clip-torch')}",
+            "model": self.model,
+            "range": [-1, 1],
+            "input": "8-bit RGB, the whole edit",
+            "resize": "open_clip's PIL preprocessing of the model",
+            "prompt": f"as given, the first {self.tokenizer.context_length} tokens",
+            "weights": self.weights,
+        }
+
+
+def _check_architecture(model: str, known: list[str]) -> None:
+    # hf-hub: and local-dir: names would fetch or read a configuration that the record does not hold
+    if model not in known:
+        close = difflib.get_close_matches(model, known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() names them"
+        raise UserError(f"metrics.clip.model: open_clip has no architecture '{model}'; {hint}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns that there are no weights yet, and thereby sets up the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _load(net: torch.nn.Module, state: Mapping[str, Tensor], model: str) -> None:
+    """Put ``state`` into ``net``: flat or under ``state_dict``, with or without ``module.`` before the names."""
+    state = state.get("state_dict", state)
+    state = {k.removeprefix("module."): v for k, v in state.items() if k not in _NOT_PARAMETERS}
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, AttributeError) as e:
+        reason = str(e).splitlines()[-1].strip()[:160]
+        raise UserError(
+            f"weights.clip: not the state dict of metrics.clip.model={model} ({reason}); name the architecture that "
+            f"the file belongs to, or another file"
+        ) from e

@@ -1,0 +1,84 @@
+"""Distances between the set of photos and the set of their edits: FID and KID, over Inception features."""
+
+import importlib.metadata
+from typing import ClassVar
+
+import numpy as np
+
+from semfacediff.metrics.fid import MIN_N, frechet_distance
+from semfacediff.metrics.inception import FEATURES, Inception
+from semfacediff.metrics.kid import SEED, SUBSET_SIZE, SUBSETS, kernel_distance
+from semfacediff.metrics.moments import Moments
+
+SET_COLUMNS = ("fid", "kid")
+
+
+class SetScores:
+    """FID and KID of one attribute's edits against their photos; the same under both protocols.
+
+    Args:
+        columns: which of ``fid``, ``kid``.
+        network: what gives the features.
+    """
+
+    higher_is_better: ClassVar = {"fid": False, "kid": False}
+
+    def __init__(self, columns: tuple[str, ...], network: Inception):
+        self.columns, self.network = columns, network
+
+    def score(self, photos: np.ndarray, edits: np.ndarray) -> tuple[dict[str, float | int | None], str | None]:
+        """(values, why they are missing): ``fid``, ``fid_n``, ``kid``, ``kid_sd`` as far as they are measured.
+
+        Args:
+            photos, edits: float ``[N, 2048]`` features, row by row of the same samples.
+        """
+        values = {"fid_n": len(photos)} if "fid" in self.columns else {}
+        if len(photos) < 2:
+            return values, f"{len(photos)} photo{'s' * (len(photos) != 1)}, at least 2 are needed"
+        if not (np.isfinite(photos).all() and np.isfinite(edits).all()):
+            return values, f"features that are not finite; weights {self.network.weights} are damaged"
+        if "kid" in self.columns:
+            values["kid"], values["kid_sd"] = kernel_distance(photos, edits)
+        if "fid" in self.columns:
+            try:
+                values["fid"] = frechet_distance(Moments.of(photos), Moments.of(edits))
+            except ValueError as e:
+                return values, str(e)
+        return values, None
+
+    def name(self, n: int) -> str:
+        """FID as it has to be cited: with its dialect and n."""
+        return f"fid[{_dialect()}, n={n}]"
+
+    def warning(self, n: int) -> str | None:
+        """What to know about an FID over ``n`` photos."""
+        if "fid" not in self.columns or not 2 <= n < MIN_N:
+            return None
+        return f"FID over n = {n} is biased upwards and not comparable with another n: under {MIN_N:,} read KID"
+
+    def identities(self) -> list[dict[str, object]]:
+        """Range, resize, implementation, version, weights of each column."""
+        shared = {
+            "input": "8-bit RGB at the working size, edits after the composite",
+            "resize": "bilinear to 299, float32, no antialiasing",
+            "features": f"pytorch-fid's Inception, last pooling, {FEATURES}",
+            "weights": self.network.weights,
+        }
+        own = {
+            "fid": {"implementation": _version(), "dialect": _dialect(), "range": [0, None]},
+            "kid": {
+                "implementation": "semfacediff 1",
+                "kernel": f"(x.y / {FEATURES} + 1)^3, unbiased",
+                "subsets": f"{SUBSETS} of min({SUBSET_SIZE}, n // 2), photos and edits of different faces, seed {SEED}",
+                "range": [None, None],
+            },
+        }
+        return [{"metric": column, **own[column], **shared} for column in self.columns]
+
+
+def _version() -> str:
+    return f"pytorch-fid {importlib.metadata.version('pytorch-fid')}"
+
+
+def _dialect() -> str:
+    return f"{_version()}, uint8 PNG, bilinear 299"

@@ -1,0 +1,58 @@
+"""Samples of several runs in one table, which only runs that measured alike may enter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.errors import UserError
+from semfacediff.records.folder import DONE, read_run
+
+
+def joined_samples(folders: Sequence[Path]) -> pd.DataFrame:
+    """``samples.parquet`` of every run, one below the other, with the run's id in column ``run_id``.
+
+    Raises:
+        UserError: a run is unfinished, or measured something else than the first (the difference is named).
+    """
+    runs = [read_run(folder) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        if run["status"] != DONE:
+            raise UserError(f"{folder}: status {run['status']}; repeat its command before it is joined with others")
+        refuse_other_metrics(folders[0], runs[0], folder, run)
+    tables = [
+        pd.read_parquet(f / "samples.parquet").assign(run_id=r["run_id"]) for f, r in zip(folders, runs, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def refuse_other_metrics(first_folder: Path, first: dict, folder: Path, run: dict) -> None:
+    """Values of two runs may be averaged only if protocol and identity of every metric agree.
+
+    Args:
+        first, run: ``run.json`` of the two folders.
+
+    Raises:
+        UserError: they differ; the sentence names metric, property and both values.
+    """
+    a, b = _measures(first), _measures(run)
+    different = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    if different:
+        key = different[0]
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        raise UserError(
+            f"{folder} and {first_folder} must not be averaged: {key} is {b.get(key, 'not there')!r} and "
+            f"{a.get(key, 'not there')!r}{more}; measure both alike"
+        )
+
+
+def _measures(run: dict) -> dict[str, object]:
+    """Everything that must agree, as ``metric.property`` -> value."""
+    of_metrics = {
+        f"{metric['metric']}.{key}": value
+        for metric in run.get("metrics", [])
+        for key, value in metric.items()
+        if key != "metric"
+    }
+    named = {f"{metric['metric']}": "measured" for metric in run.get("metrics", [])}
+    return {"task": run.get("task"), "protocol": run["identity"]["config"].get("protocol"), **named, **of_metrics}

@@ -1,0 +1,216 @@
+"""Parse, edit and score arrays, e.g. in a notebook: the stages of a run without its files.
+
+Reached as ``semfacediff.parse``, ``.region_mask``, ``.edit`` and ``.score``. Nothing is written, downloaded or drawn
+from a global generator; a loaded parser is kept in memory for the next call. Values come from the same files in
+``conf/`` as those of ``evaluate.py``, so that both do the same.
+"""
+
+import functools
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from semfacediff import build, config
+from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.composite import composite
+from semfacediff.errors import UserError
+from semfacediff.labels import attribute_classes, conversion, space
+from semfacediff.metrics.base import PROTOCOLS, EditPair
+from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.weights import LPIPS_ALEXNET, find
+from semfacediff.parsing import ModelParser
+from semfacediff.parsing.any_photo import parse_any
+from semfacediff.parsing.checkpoint import WEIGHTS, resolve
+from semfacediff.regions import RegionRule, region_masks
+from semfacediff.runs.editing_bench import checked_edit
+from semfacediff.seeding import derive_seed
+from semfacediff.types import RegionMasks, to_tensor, to_uint8
+
+
+def parse(
+    photo: np.ndarray, checkpoint: str | Path, *, label_space: str = "celebamask", device: str = "auto"
+) -> np.ndarray:
+    """The label map of a photo, uint8 ``[H, W]`` in ``label_space``, as ``semfacediff parse`` writes it.
+
+    Args:
+        photo: uint8 ``[H, W, 3]`` RGB, any size.
+        checkpoint: folder of a trained parser, or of the run that trained it (its best is taken).
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        UserError: not a photo, or no usable parser there.
+    """
+    _check_photo(photo, "photo")
+    folder = resolve(checkpoint)
+    parser = _parser(str(folder), (folder / WEIGHTS).stat().st_mtime_ns, device)
+    return conversion(parser.label_space, space(label_space))[parse_any(parser, photo).labels].astype(np.uint8)
+
+
+def region_mask(
+    labels: np.ndarray, attribute: str, *, protocol: str = "strict", label_space: str = "celebamask"
+) -> np.ndarray:
+    """What an edit of ``attribute`` may change: the blend mask, uint8 ``[H, W]``, 255 = edit, 0 = keep.
+
+    Args:
+        labels: integers ``[H, W]`` in ``label_space``.
+        attribute: one of :data:`semfacediff.labels.ATTRIBUTES`, e.g. ``hair``.
+        protocol: whose rule is taken for growing and feathering (``conf/protocol``).
+    """
+    return _to_bytes(_masks(labels, attribute, protocol, label_space))
+
+
+def edit(
+    photo: np.ndarray,
+    attribute: str,
+    prompt: str,
+    *,
+    labels: np.ndarray,
+    editor: str | Editor = "recolor",
+    protocol: str = "strict",
+    label_space: str = "celebamask",
+    seed: int = 42,
+    device: str = "auto",
+    **options: object,
+) -> np.ndarray:
+    """The photo with one region edited, uint8 ``[H, W, 3]``; under ``strict`` no byte outside the region changes.
+
+    Args:
+        photo: uint8 ``[H, W, 3]`` RGB.
+        attribute: region, e.g. ``hair``. prompt: what it shall look like.
+        labels: integers ``[H, W]`` in ``label_space``, e.g. from :func:`parse`.
+        editor: a name (``recolor``, ``identity``), or an object that follows :class:`semfacediff.editing.base.Editor`.
+        protocol: whose region and composite are taken.
+        options: of the editor, e.g. ``strength=0.5``; the others are those in ``conf/editor``.
+
+    Raises:
+        UserError: arrays that do not fit each other, an unknown name or option, or a prompt that the editor refuses.
+    """
+    _check_photo(photo, "photo")
+    _check_same_size(labels, photo, "labels")
+    masks = _masks(labels, attribute, protocol, label_space)
+    if isinstance(editor, str):
+        editor = _named_editor(editor, options, device)
+    elif options:
+        raise UserError(f"edit: options ({', '.join(options)}) are for an editor given by name; set them on the object")
+    editor.check({attribute: prompt})
+    seed = derive_seed(seed, "array", attribute) if _preset("protocol", protocol)["seeds"] == "sample" else seed
+    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, "", seed)
+    if note := editor.note(request):
+        warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
+    edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))
+    return composite(photo, edited, masks.blend[0].numpy(), _preset("protocol", protocol)["composite"])
+
+
+def score(
+    photo: np.ndarray,
+    edit: np.ndarray,
+    mask: np.ndarray,
+    protocol: str = "strict",
+    *,
+    lpips_weights: str | Path | None = None,
+    device: str = "auto",
+) -> dict[str, float | None]:
+    """How well the edit kept what lies outside the mask: ``ssim``, ``psnr_outside`` (dB), ``max_abs_outside`` (0..255).
+
+    ``thesis`` values are the thesis's only for photos brought to 1024 x 1024 before the edit, as it does.
+
+    Args:
+        photo, edit: uint8 ``[H, W, 3]``.
+        mask: uint8 ``[H, W]``, 255 = edit, e.g. from :func:`region_mask`; or bool, ``True`` = edit.
+        protocol: ``strict`` or ``thesis`` (see docs/protocols.md).
+        lpips_weights: torchvision's AlexNet file; with it the result has ``lpips`` too.
+
+    Returns:
+        Values by column; ``None`` where there is nothing to measure, and infinite ``psnr_outside`` for equal photos.
+    """
+    _check_photo(photo, "photo")
+    _check_photo(edit, "edit")
+    for name, array in (("edit", edit), ("mask", mask)):
+        _check_same_size(array, photo, name)
+    if mask.dtype == bool:
+        mask = mask.astype(np.uint8) * 255
+    if mask.dtype != np.uint8:
+        raise UserError(f"mask: expected uint8 with 255 = edit, or bool, got {mask.dtype}; region_mask() makes one")
+    _preset("protocol", protocol)
+    metrics = [SSIM(protocol), PSNR(protocol)]
+    if lpips_weights is not None:
+        found = find(LPIPS_ALEXNET, str(lpips_weights), None, download=False)
+        metrics.append(LPIPS(protocol, found.state, found.name, _device(device)))
+    pair = EditPair(photo=photo, edit=edit, blend=mask, before=mask >= 128, after=None)
+    return {column: value for metric in metrics for column, value in metric.score(pair).items()}
+
+
+@functools.lru_cache(maxsize=2)
+def _parser(folder: str, _changed: int, device: str) -> ModelParser:
+    """A loaded parser; kept until two others were used or its file changes."""
+    settings = config.ParserConfig(name=None, checkpoint=folder, root=None)
+    with torch.random.fork_rng(devices=[]):  # a new network draws its weights before they are loaded
+        model, card, _ = build.trained_parser(settings)
+    return ModelParser(model, card, _device(device))
+
+
+def _device(name: str) -> torch.device:
+    return build.device(_typed(config.RuntimeConfig, {"device": name, "batch_size": 1, "workers": 0}, "device"))
+
+
+def _named_editor(name: str, options: dict, device: str) -> Editor:
+    if name == "precomputed":
+        raise UserError("edit: editor 'precomputed' reads files of a data set; use evaluate.py, or score() the arrays")
+    settings = _typed(config.AnyEditor, {**_preset("editor", name), **options}, f"editor '{name}'")
+    return build.editor(settings, _device(device))[0]
+
+
+def _typed(model, plain: dict, what: str):
+    """``plain`` as a model of :mod:`semfacediff.config`; a :class:`UserError` says what is wrong with it."""
+    try:
+        return TypeAdapter(model).validate_python(plain)
+    except ValidationError as e:
+        faults = "; ".join(f"{error['loc'][-1]}: {error['msg']}, got {error['input']!r}" for error in e.errors())
+        raise UserError(f"{what}: {faults}") from e
+
+
+def _preset(group: str, name: str) -> dict:
+    """``conf/<group>/<name>.yaml``; a :class:`UserError` lists the choices if there is none."""
+    folder = config.repository() / "conf" / group
+    choices = sorted(p.stem for p in folder.glob("*.yaml"))
+    known = [c for c in choices if c in PROTOCOLS] if group == "protocol" else choices
+    if name not in known:
+        raise UserError(f"{group}: expected one of {', '.join(known)}, got {name!r}")
+    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+
+
+def _masks(labels: np.ndarray, attribute: str, protocol: str, label_space: str) -> RegionMasks:
+    known = space(label_space)
+    attribute_classes(attribute)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"labels: expected integers [H, W], got {labels.dtype} {list(labels.shape)}; parse() makes them"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < known.n:
+        raise UserError(
+            f"labels: expected 0..{known.n - 1} as in label space '{label_space}', got {labels.min()}..{labels.max()}; "
+            f"name their space with label_space="
+        )
+    rule = RegionRule(**_preset("protocol", protocol)["region"])
+    return region_masks(torch.from_numpy(labels.astype(np.int64)), attribute, known, rule)
+
+
+def _to_bytes(masks: RegionMasks) -> np.ndarray:
+    return np.rint(masks.blend[0].numpy() * 255).astype(np.uint8)
+
+
+def _check_photo(photo: np.ndarray, name: str) -> None:
+    if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        got = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
+        raise UserError(f"{name}: expected a uint8 array [H, W, 3] (RGB), got {got}; numpy.asarray(image) makes one")
+
+
+def _check_same_size(array: np.ndarray, photo: np.ndarray, name: str) -> None:
+    if array.shape[:2] != photo.shape[:2]:
+        size, expected = (" x ".join(map(str, a.shape[:2])) for a in (array, photo))
+        raise UserError(f"{name}: expected the photo's size {expected}, got {size}; resize one of the two")

@@ -1,0 +1,52 @@
+"""Runs that measured differently never meet in one mean."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from semfacediff.errors import UserError
+from semfacediff.records.joining import joined_samples
+
+LPIPS = {"metric": "lpips", "implementation": "lpips 0.1.4, AlexNet", "weights": "sha256:a", "range": [0, None]}
+SSIM = {"metric": "ssim", "implementation": "scikit-image 0.26"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    def write(name, metrics=(LPIPS, SSIM), protocol="strict", status="done"):
+        folder = tmp_path / name
+        folder.mkdir()
+        identity = {"config": {"protocol": protocol}, "inputs": {"metrics": list(metrics)}}
+        facts = {"schema_version": 1, "run_id": name, "status": status, "task": "editing"}
+        (folder / "run.json").write_text(json.dumps(facts | {"identity": identity, "metrics": list(metrics)}))
+        pd.DataFrame({"sample_id": ["a", "b"], "lpips": [0.1, 0.3]}).to_parquet(folder / "samples.parquet")
+        return folder
+
+    return write
+
+
+def test_runs_that_measured_alike_are_joined(run):
+    table = joined_samples([run("one"), run("two", metrics=(SSIM, LPIPS))])
+    assert table["run_id"].tolist() == ["one", "one", "two", "two"]
+    assert table["lpips"].mean() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrics": (LPIPS | {"weights": "random"}, SSIM)}, "lpips.weights is 'random' and 'sha256:a'; measure both"),
+        ({"metrics": (LPIPS, SSIM | {"implementation": "x"})}, "ssim.implementation is 'x' and 'scikit-image 0.26'"),
+        ({"metrics": (LPIPS,)}, r"ssim is 'not there' and 'measured' \(and 1 more\)"),
+        ({"protocol": "thesis"}, "protocol is 'thesis' and 'strict'"),
+        ({"metrics": ({k: v for k, v in LPIPS.items() if k != "range"}, SSIM)}, "lpips.range is 'not there'"),
+    ],
+)
+def test_runs_that_measured_differently_are_refused_with_the_difference(run, change, said):
+    with pytest.raises(UserError, match=rf"two and .*one must not be averaged: {said}"):
+        joined_samples([run("one"), run("two", **change)])
+
+
+def test_an_unfinished_run_is_refused(run):
+    with pytest.raises(UserError, match="two: status incomplete; repeat its command"):
+        joined_samples([run("one"), run("two", status="incomplete")])
