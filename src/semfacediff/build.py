@@ -1,5 +1,6 @@
 """The only place that turns configuration into objects."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
 from semfacediff.errors import UserError
-from semfacediff.labels import LabelSpace, space
+from semfacediff.labels import CELEBAMASK, LabelSpace, space
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
@@ -39,7 +40,7 @@ from semfacediff.metrics.weights import (
     find_clip,
 )
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
-from semfacediff.parsing.checkpoint import ParserCard, load_published, resolve
+from semfacediff.parsing.checkpoint import ParserCard, checkpoint_digest, load_published, resolve
 from semfacediff.weight_files import file_digest
 
 MAX_BAD_SHOWN = 50
@@ -86,9 +87,18 @@ def data(settings: config.DataConfig, split: str | None = None, labels_needed: b
         limit: keep the first samples only.
 
     Raises:
-        UserError: nothing selected, or defective files (every one is named).
+        UserError: nothing selected, fewer samples than ``data.n``, or defective files (every one is named).
     """
-    split = split or settings.split
+    made = _data(settings, split or settings.split, labels_needed, limit)
+    # Training takes the first n of each of its parts; an evaluation of n samples must have n.
+    if split is None and limit is None and settings.n is not None and made.n_expected < settings.n:
+        raise UserError(
+            f"data.n={settings.n}, but split '{settings.split}' has {made.n_expected} samples; lower data.n or unset it"
+        )
+    return made
+
+
+def _data(settings: config.DataConfig, split: str, labels_needed: bool, limit: int | None) -> Data:
     if settings.name == "celebamask_hq":
         return _official(settings, split, labels_needed, limit)
     rule = _split_rule(settings)
@@ -166,6 +176,11 @@ def _not_empty(faces, settings: config.DataConfig, split: str) -> None:
         )
 
 
+def label_space(settings: config.DataConfig) -> LabelSpace:
+    """The space of a data set's labels, known before any of it is read."""
+    return space(getattr(settings, "label_space", CELEBAMASK.name))
+
+
 def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_size: int):
     """(model, card) to be trained: a fresh architecture, or the weights of ``parser.checkpoint`` to start from.
 
@@ -178,7 +193,7 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
             raise UserError(
                 f"parser.checkpoint was trained for label space '{card.label_space}', the data are '{label_space.name}'"
             )
-        return model, ParserCard.of_kind(card.name, label_space.name, input_size)
+        return model, dataclasses.replace(card, input_size=input_size, training={})
     if settings.name is None:
         raise UserError("no parser to train: set parser=fastscnn_lite, or parser.checkpoint=FOLDER to start from one")
     card = ParserCard.of_kind(settings.name, label_space.name, input_size)
@@ -200,7 +215,7 @@ def trained_parser(settings: config.ParserConfig):
     model, card = load_parser(folder)
     if settings.name is not None and settings.name != card.name:
         raise UserError(f"parser={settings.name} contradicts {folder}, which holds '{card.name}'; drop one of the two")
-    return model, card, file_digest(folder / "model.safetensors")
+    return model, card, checkpoint_digest(folder)
 
 
 def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:

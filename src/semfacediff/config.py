@@ -24,11 +24,21 @@ PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "root"), ("edito
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
 
 
+WITHOUT_EFFECT = (
+    ("strips", None),
+    ("metrics", "on_missing"),
+    ("train", "keep_in_memory"),
+    ("train", "checkpoint_every_steps"),
+)
+"""Keys that change what is shown or how fast it goes; a run may be continued with others."""
+
+
 class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -67,7 +77,7 @@ class ToyData(RuledData):
     name: Literal["toy"]
     count: Positive
     size: Annotated[int, Field(ge=32, le=2048)]
-    seed: int
+    seed: Seed
 
 
 class PlacedData(DataConfig):
@@ -192,7 +202,7 @@ class MetricsConfig(Closed):
 
 class Evaluation(Closed):
     name: str
-    seed: int
+    seed: Seed
     limit: Positive | None
     data: AnyData
     parser: ParserConfig
@@ -222,7 +232,7 @@ class EditingEvaluation(Evaluation):
         for a in attributes:
             attribute_classes(a)
         if len(set(attributes)) < len(attributes):
-            raise ValueError(f"each attribute once, got {attributes}")
+            raise ValueError("each attribute once")
         return attributes
 
     @model_validator(mode="after")
@@ -275,7 +285,7 @@ class ParserTraining(Closed):
 
     task: Literal["train_parser"]
     name: str
-    seed: int
+    seed: Seed
     limit: Positive | None
     data: AnyData
     parser: ParserConfig
@@ -336,11 +346,17 @@ def _known_keys(model: Any, location: tuple) -> list[str]:
 def scientific(config: Closed) -> dict[str, Any]:
     """What determines the results: the configuration without volatile keys, names and input paths."""
     plain = config.model_dump(mode="json", exclude={*VOLATILE, "name"})
-    for group, key in PATHS:
+    for group, key in (*PATHS, *WITHOUT_EFFECT):
         if key is None:
             plain.pop(group, None)
         elif group in plain and key in plain[group]:
             plain[group][key] = None
+    if config.task == "editing":
+        plain["prompts"] = {a: config.prompts[a] for a in config.attributes}
+    if config.task == "parsing":
+        plain.pop("metrics", None)
+    if plain["parser"]["name"] and config.parser.checkpoint:
+        plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
 
 

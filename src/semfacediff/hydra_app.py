@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,26 +49,31 @@ def composed(config_name: str, overrides: list[str], root: Path) -> DictConfig:
 def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -> None:
     """Compose ``root/conf/<config_name>.yaml``, call ``task(cfg, run_folder)`` and leave with its exit code.
 
-    In a multirun (``-m``) every job runs even if another fails; the worst exit code is the sweep's.
+    In a multirun (``-m``) every job runs even if another fails, and the sweep does not end with 0 then. Jobs may run in
+    other processes (joblib, Slurm), so a failure travels as an exception, which Hydra hands back.
     """
-    codes = [0]
+    state = {"code": 0, "entered": False}
 
     def job(cfg: DictConfig) -> None:
+        state["entered"] = True
         hydra_cfg = HydraConfig.get()
+        os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(_own_overrides(hydra_cfg))  # read by the record
         folder = Path(hydra_cfg.runtime.output_dir)
         if hydra_cfg.mode == RunMode.MULTIRUN:
             os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
         try:
-            codes.append(task(cfg, folder))
+            state["code"] = max(state["code"], task(cfg, folder))
         except UserError as e:
             _complain(e)
-            codes.append(EXIT_MISTAKE)
+            state["code"] = EXIT_MISTAKE
         except KeyboardInterrupt:
             print("\ninterrupted; the same command continues this run", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
         finally:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
+        if state["code"] and hydra_cfg.mode == RunMode.MULTIRUN:
+            raise _JobFailed(state["code"])
 
     _prepare(root)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
@@ -76,11 +82,31 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     except HydraException as e:
         _complain(_explained(str(e), root, config_name))
         sys.exit(EXIT_INCOMPLETE)
+    except _JobFailed as e:
+        sys.exit(max(state["code"], *e.args))
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as e:
-        # Hydra makes the run folder before our code runs.
-        _complain(f"the run folder {e.filename} cannot be made ({e.strerror}); set hydra.run.dir=DIR to a writable one")
+        if state["entered"] and e.filename is not None:
+            raise
+        # Hydra makes the run folder before our code runs; a full disk behind stdout has no name.
+        where = f"the run folder {e.filename} cannot be made" if e.filename else "the output cannot be written"
+        _complain(f"{where} ({e.strerror}); set hydra.run.dir=DIR to a writable place")
         sys.exit(EXIT_MISTAKE)
-    sys.exit(max(codes))
+    sys.exit(state["code"])
+
+
+class _JobFailed(Exception):  # noqa: N818  it says what happened, in one process of perhaps many
+    """A job of a sweep ended with the exit code in ``args``; its sentence is printed already."""
+
+
+def _own_overrides(hydra_cfg: DictConfig) -> list[str]:
+    """What this job was asked for, without what belongs to its sweep."""
+    of_hydra = [
+        o for o in hydra_cfg.overrides.hydra if not o.startswith(("hydra.mode", "hydra.sweep", "hydra.launcher"))
+    ]
+    return [*hydra_cfg.overrides.task, *of_hydra]
 
 
 def _complain(message: object) -> None:

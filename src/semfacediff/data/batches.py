@@ -1,5 +1,6 @@
 """Training batches whose content depends on (seed, epoch, step) alone: not on workers, and not on interruptions."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,12 @@ class TrainingView(Dataset):
 
     def __len__(self) -> int:
         return len(self.faces)
+
+    def unaugmented(self) -> "TrainingView":
+        """The same samples as they are, sharing what is kept in memory."""
+        plain = copy.copy(self)
+        plain.augment = False
+        return plain
 
     def _decoded(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.faces[i]

@@ -67,6 +67,11 @@ def _existing(root: Path, what: str, mend: str) -> Path:
     return root
 
 
+def _is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a folder's entry counts: of one of these kinds, and no shadow that macOS leaves (``._x.png``)."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
 def _paired(photos: list[tuple[str, Blob, str | None]], masks: list[tuple[str, Blob]], labels_needed: bool) -> Index:
     """Join photos and masks by id; duplicates, orphans and lonely photos become defective candidates."""
     photos_of, masks_of = defaultdict(list), defaultdict(list)
@@ -104,14 +109,16 @@ def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> In
     photos = [
         (p.stem, Blob(p, str(p.relative_to(root))), None)
         for p in sorted(image_dir.iterdir())
-        if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")
+        if _is_file(p, PHOTO_SUFFIXES)
     ]
     if not photos:
         raise UserError(f"data.images: no photo ({', '.join(PHOTO_SUFFIXES)}) in {image_dir}")
     label_maps = []
     if labels_needed:
         mask_dir = _existing(root / masks, "data.masks", "this run needs label maps; set data.masks=NAME")
-        label_maps = [(p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.glob("*.png"))]
+        label_maps = [
+            (p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.iterdir()) if _is_file(p, (".png",))
+        ]
     return _paired(photos, label_maps, labels_needed)
 
 

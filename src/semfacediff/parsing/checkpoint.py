@@ -1,5 +1,7 @@
 """A trained parser is a folder: ``model.safetensors`` and ``parser.json``."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -8,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import space
 from semfacediff.parsing.registry import build_parser, from_published, kind, load_exactly
-from semfacediff.weight_files import read_safetensors, read_weights
+from semfacediff.weight_files import file_digest, read_safetensors, read_weights
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "parser.json"
@@ -30,7 +32,7 @@ class ParserCard:
         input_size: side in px of the square that photos are resized to.
         mean, std: RGB normalisation in [0,1].
         options: keyword arguments of the architecture.
-        training: how it came to be (run, data digest, epochs, scores); informative.
+        training: how it came to be (run, kind of data, epochs, score); not part of :func:`checkpoint_digest`.
     """
 
     name: str
@@ -62,15 +64,26 @@ def surviving(folder: Path) -> Path | None:
     return next((f for f in (folder, folder.with_name(folder.name + ".old")) if f.is_dir()), None)
 
 
+def _write(file: Path, data: bytes) -> None:
+    # The libraries' own writers raise errors of their own kinds on a full disk; plain writes raise OSError.
+    with open(file, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+
+
 def save_parser(model: nn.Module, card: ParserCard, folder: Path, extra: Mapping[str, object] | None = None) -> None:
     """Write a checkpoint folder atomically; ``extra`` (training state) goes to ``state.pt`` beside the weights."""
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
-    (new / CARD).write_text(json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    _write(new / WEIGHTS, save(tensors))
+    _write(new / CARD, (json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n").encode())
     if extra is not None:
-        torch.save(dict(extra), new / "state.pt")
+        buffer = io.BytesIO()
+        torch.save(dict(extra), buffer)
+        _write(new / "state.pt", buffer.getvalue())
     replace_folder(folder, new)
 
 
@@ -126,6 +139,13 @@ def _wrong_values(card: ParserCard) -> list[str]:
 
 def _three_numbers(values: object) -> bool:
     return isinstance(values, list | tuple) and len(values) == 3 and all(type(v) in (int, float) for v in values)
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 over the weights and over everything on the card that changes what they compute."""
+    card = {k: v for k, v in asdict(read_card(folder)).items() if k != "training"}
+    text = file_digest(folder / WEIGHTS) + json.dumps(card, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:

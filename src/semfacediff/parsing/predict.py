@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from semfacediff.data.reading import Blob, decode_labels
 from semfacediff.errors import UserError
-from semfacediff.labels import LabelSpace, space
+from semfacediff.labels import LabelSpace, attribute_indices, space
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.types import FaceSample, check_image
 from semfacediff.weight_files import fingerprint
@@ -27,6 +27,15 @@ class Parser(Protocol):
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor: ...
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None: ...
+
+    def check(self, attributes: list[str]) -> None:
+        """Refuse attributes that this parser cannot tell, before any work.
+
+        Raises:
+            UserError: its label space lacks one of their classes, or its files do.
+        """
+        for attribute in attributes:
+            attribute_indices(attribute, self.label_space)
 
     def fingerprint(self, sample_id: str, attribute: str | None) -> str | None:
         """Digest of the files the parse (and that of the edit) is read from; ``None`` for a parser that computes."""
@@ -113,6 +122,12 @@ class PrecomputedParser(Parser):
     def fingerprint(self, sample_id: str, attribute: str | None) -> str:
         folders = ["before"] if attribute is None else ["before", f"after/{attribute}"]
         return fingerprint(*(self.root / folder / f"{sample_id}.png" for folder in folders))
+
+    def check(self, attributes: list[str]) -> None:
+        super().check(attributes)
+        missing = [f"after/{a}" for a in attributes if not (self.root / "after" / a).is_dir()]
+        if self._judges_edits and missing:
+            raise UserError(f"parser.root: no folder {', '.join(missing)} in {self.root}; or choose attributes=[...]")
 
     @property
     def _judges_edits(self) -> bool:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from semfacediff import build, config
-from semfacediff.labels import attribute_indices
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
 from semfacediff.records.samples import ERROR, refuse_changed_inputs, write_csv, write_parquet
@@ -11,7 +10,7 @@ from semfacediff.records.summary import summarise_edits
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.editing_bench import KEY, EditingBench, still_valid
 from semfacediff.runs.measure_sets import measure_sets
-from semfacediff.runs.provenance import config_text, header, identity
+from semfacediff.runs.provenance import config_text, header, identity, protocol_deviations
 from semfacediff.runs.strips import draw_strips
 from semfacediff.tables.text import editing_report
 
@@ -22,16 +21,17 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     editor, editor_facts = build.editor(settings.editor, device)
     prompts = {a: settings.prompts[a] for a in settings.attributes}
     editor.check(prompts)
-    data = build.data(settings.data, labels_needed=settings.parser.name == "ground_truth", limit=settings.limit)
-    parser, parser_facts = build.parser(settings.parser, data.label_space, device)
-    for attribute in settings.attributes:
-        attribute_indices(attribute, parser.label_space)
+    # Everything that can be refused cheaply comes before the photos are read.
+    parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
+    parser.check(settings.attributes)
     metrics = build.metrics(settings, device)
+    data = build.data(settings.data, labels_needed=settings.parser.name == "ground_truth", limit=settings.limit)
     facts = {
         "parser": parser_facts,
         "editor": editor_facts,
         "data": {"skipped": data.skipped},
         "metrics": metrics.identities(),
+        "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
         "n_expected": data.n_expected * len(prompts),
     }

@@ -28,10 +28,10 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     if settings.protocol != "strict":
         raise UserError(f"task=parsing: protocol={settings.protocol} scores edits; use protocol=strict")
     device = build.device(settings.runtime)
-    data = build.data(settings.data, limit=settings.limit)
-    parser, parser_facts = build.parser(settings.parser, data.label_space, device)
+    parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
+    data = build.data(settings.data, limit=settings.limit)
     to_data = conversion(parser.label_space, data.label_space)
     facts = {"parser": parser_facts, "data": {"skipped": data.skipped}, "n_expected": data.n_expected}
     inputs = {"data": data.digest, "parser": parser_facts.get("digest")}

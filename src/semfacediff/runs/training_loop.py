@@ -1,5 +1,6 @@
 """The parser's training loop: one process or several, stopped and continued at any step with the same outcome."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -107,12 +108,8 @@ class ParserTrainer:
         loss, batch = self.settings.loss, self.settings.train.batch_size
         if loss.class_weights == "none":
             return class_weights("none", torch.ones(self.train_space.n))
-        plain = TrainingView(self.view.faces, self.settings.train.size, False, self.settings.seed)
-        plain._kept = self.view._kept
-        batches = loader(plain, batch, epoch=0)
-        counted = count_pixels(
-            (b for b, _ in zip(batches, range(loss.class_weight_batches), strict=False)), self.train_space.n
-        )
+        batches = loader(self.view.unaugmented(), batch, epoch=0)
+        counted = count_pixels(itertools.islice(batches, loss.class_weight_batches), self.train_space.n)
         return class_weights(loss.class_weights, counted)
 
     @property
@@ -121,6 +118,8 @@ class ParserTrainer:
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with its history."""
+        if self.progress.history:
+            self.on_epoch(self.progress)  # a kill may have come between the last checkpoint and its record
         while self.progress.epoch < self.settings.train.epochs:
             self._epoch()
         return self.progress

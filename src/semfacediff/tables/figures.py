@@ -1,5 +1,6 @@
 """Figures from records."""
 
+import warnings
 from pathlib import Path
 
 import cv2
@@ -66,4 +67,6 @@ def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, fi
         ax.set_title(caption, fontsize=9)
     with failing_loudly(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=110)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a prompt may be in any script
+            figure.savefig(file, dpi=110)

@@ -124,6 +124,9 @@ def editing_report(folder: Path, repository: Path) -> str:
     if empty:
         notes.append("empty regions: " + ", ".join(empty))
     protocol = run["identity"]["config"]["protocol"]
+    deviations = run.get("protocol_deviations", [])
+    if deviations:
+        notes.append(f"deviates from protocol {protocol}: {'; '.join(deviations)}")
     published = published_editing(repository)
     if published is not None:
         ours = "" if protocol == "thesis" else f"; ours is protocol {protocol}, another measurement"
