@@ -1,5 +1,6 @@
 """From configuration to objects: data that were checked, parsers that fit, and one sentence for everything else."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,10 @@ def damage(root, encode, sample):
 
 
 class TestData:
+    def test_fewer_samples_than_asked_for(self):
+        with pytest.raises(UserError, match=r"data.n=30, but split 'all' has 20 samples; lower data.n or unset it"):
+            build.data(settings("data.count=20", "data.size=32", "data.n=30").data)
+
     def test_toy_faces_by_split(self):
         def toy(*more):
             return build.data(settings("data.count=20", "data.size=32", "data.split_rule.test=[1]", *more).data)
@@ -138,6 +143,14 @@ class TestParser:
         assert facts["label_space"] == "celebamask"
         assert facts["input_size"] == 64
         assert len(facts["digest"]) == 64
+
+    def test_a_changed_card_is_another_parser(self, tiny_checkpoint, tmp_path):
+        facts = self.parser(f"parser.checkpoint={tiny_checkpoint}")[1]
+        copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+        assert self.parser(f"parser.checkpoint={copy}")[1]["digest"] == facts["digest"]
+        card = copy / "parser.json"
+        card.write_text(card.read_text().replace('"input_size": 64', '"input_size": 128'))
+        assert self.parser(f"parser.checkpoint={copy}")[1]["digest"] != facts["digest"]
 
     def test_the_name_may_be_repeated(self, tiny_checkpoint):
         parser, _ = self.parser("parser=fastscnn_lite", f"parser.checkpoint={tiny_checkpoint}")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from semfacediff import config, hydra_app
 from semfacediff.errors import UserError
+from semfacediff.runs.provenance import protocol_deviations
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -270,3 +271,22 @@ def test_models_have_no_defaults_that_the_files_could_contradict():
 
 def test_the_repository_is_found():
     assert config.repository() == ROOT
+
+
+def test_identity_holds_what_changes_a_result_and_nothing_else(compose):
+    def identity(*words):
+        return config.scientific(config.typed(compose("evaluate", *words), config.EditingEvaluation))
+
+    plain = identity()
+    for word in ("strips=0", "metrics.on_missing=skip", "prompts.hat=red hat", "runtime.batch_size=2", "name=x"):
+        assert identity(word) == plain, word
+    for word in ("seed=1", "composite=off", "prompts.hair=red hair", "region.dilate_px=5", "data.n=3", "limit=3"):
+        assert identity(word) != plain, word
+
+
+def test_deviations_from_a_protocol_are_named(compose):
+    def deviations(*words):
+        return protocol_deviations(config.typed(compose("evaluate", *words), config.EditingEvaluation))
+
+    assert deviations("protocol=thesis") == deviations("protocol=strict") == []
+    assert deviations("protocol=thesis", "composite=exact") == ["composite = exact instead of off"]

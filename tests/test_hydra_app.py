@@ -50,6 +50,16 @@ def test_a_run_folder_that_cannot_be_made(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_leaves_early_is_no_mistake(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} {REPOSITORY}/evaluate.py --cfg job | head -1",
+        shell=True, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "task: editing\n"
+    assert "error" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_help_and_configuration_load_nothing_heavy(tmp_path):
     probe = tmp_path / "probe.py"
     probe.write_text(

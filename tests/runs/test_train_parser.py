@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from semfacediff import config, runs
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
-from semfacediff.runs import training_loop
+from semfacediff.runs import train_parser, training_loop
 from semfacediff.runs.training_loop import ParserTrainer, learning_rate_factor, optimiser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -80,6 +81,38 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrup
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
 
 
+def test_stopped_between_the_last_checkpoint_and_its_record(uninterrupted, tmp_path, monkeypatch):
+    original = train_parser._keep
+
+    def stopping(progress, *rest):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+        original(progress, *rest)
+
+    monkeypatch.setattr(train_parser, "_keep", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(settings(), tmp_path)
+    monkeypatch.setattr(train_parser, "_keep", original)
+    assert runs.start(settings(), tmp_path) == 0
+    assert (tmp_path / "history.csv").read_bytes() == (uninterrupted / "history.csv").read_bytes()
+    assert json.loads((tmp_path / "run.json").read_text())["epochs_done"] == 2
+
+
+def test_checkpoint_that_cannot_be_written_is_one_sentence_and_loses_nothing(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "train_parser.py", *SMALL, f"hydra.run.dir={folder}"]
+
+    def small_files_only():  # the kernel refuses the write, as a full disk does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=small_files_only)
+    assert done.returncode == 2
+    assert "cannot write a checkpoint in" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert runs.start(settings(), folder) == 0
+    assert weights(folder) == weights(uninterrupted)
+
+
 def test_killed_process_continues(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "train_parser.py", *SMALL, f"hydra.run.dir={folder}"]
@@ -114,6 +147,10 @@ def test_finished_run_is_left_alone(uninterrupted, capsys):
 def test_another_configuration_is_refused_with_the_difference(uninterrupted):
     with pytest.raises(UserError, match=r"another configuration: config\.optim\.decoder_lr was 0\.001, now 0\.5"):
         runs.start(settings("optim.decoder_lr=0.5"), uninterrupted)
+
+
+def test_what_only_changes_speed_may_change_between_sittings(uninterrupted):
+    assert runs.start(settings("train.keep_in_memory=true", "train.checkpoint_every_steps=0"), uninterrupted) == 0
 
 
 def test_starts_from_a_trained_parser(uninterrupted, tmp_path):

@@ -24,7 +24,7 @@ def code_version(repository: Path) -> dict[str, str | bool | None]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    status = git("status", "--porcelain")
+    status = git("status", "--porcelain", "--", ".", ":!results")  # a record beside this one is no change of the code
     return {
         "version": __version__,
         "commit": git("rev-parse", "HEAD"),
