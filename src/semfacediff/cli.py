@@ -97,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_MISTAKE
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

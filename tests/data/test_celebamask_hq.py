@@ -1,6 +1,7 @@
 """The official layout: splits, annotations and paint orders from a drawn miniature, and every way it can be odd."""
 
 import io
+import re
 import shutil
 
 import numpy as np
@@ -187,6 +188,31 @@ class TestOddParts:
             "CelebAMask-HQ-mask-anno/0/1_hair.png: expected <five digits>_<part>.png; passed over",
             "CelebAMask-HQ-mask-anno/1/00001_skin.png: part masks of photo 1 belong into folder 0; passed over",
         ]
+
+    @pytest.mark.parametrize(
+        ("name", "fault"),
+        [
+            ("0/00001_Hair.png", "unknown part 'Hair'"),
+            ("0/1_hair.png", "expected <five digits>_<part>.png"),
+            ("0/00001-hair.PNG", "expected <five digits>_<part>.png"),
+            ("1/00001_hair.png", "part masks of photo 1 belong into folder 0"),
+            ("00001_hair.png", "expected folders named 0, 1, 2 ..."),
+        ],
+    )
+    def test_a_part_under_another_name_is_no_silent_loss(self, root, name, fault):
+        masks = root / "CelebAMask-HQ-mask-anno"
+        (masks / "0" / "00001_hair.png").rename(masks / name)
+        sentence = f"CelebAMask-HQ-mask-anno/{name}: {fault}; rename or remove it"
+        with pytest.raises(UserError, match=f"\n  {re.escape(sentence)}$"):
+            data(root)
+        assert data(root, on_error="skip").skipped == {"1": sentence}
+        assert data(root, n=1).faces.ids == ["0"]  # a photo that is not selected
+        assert "1" in data(root, labels_needed=False).faces.ids
+
+    def test_odd_files_of_no_photo_harm_none(self, root):
+        for name in ("15.zip", "Thumbs.db", "._00001_hair.png"):
+            (root / "CelebAMask-HQ-mask-anno" / "0" / name).write_bytes(b"")
+        assert len(data(root).faces) == len(NUMBERS)
 
 
 class TestLists:

@@ -84,6 +84,6 @@ def test_subsets_are_of_different_photos(monkeypatch, n, size):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_too_few_to_split_is_one_estimate_without_deviation(n):
-    x, y = normal(7, n, 8), normal(8, n, 8)
-    assert kernel_distance(x, y) == (polynomial_mmd(x, y), None)
+def test_too_few_to_split_have_no_value(n):
+    with pytest.raises(ValueError, match=f"KID needs at least 4 photos, got {n}"):
+        kernel_distance(normal(7, n, 8), normal(8, n, 8))

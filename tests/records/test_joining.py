@@ -14,11 +14,12 @@ SSIM = {"metric": "ssim", "implementation": "scikit-image 0.26"}
 
 @pytest.fixture
 def run(tmp_path):
-    def write(name, metrics=(LPIPS, SSIM), protocol="strict", status="done"):
+    def write(name, metrics=(LPIPS, SSIM), protocol="strict", status="done", doubts=(), composite="exact"):
         folder = tmp_path / name
         folder.mkdir()
-        identity = {"config": {"protocol": protocol}, "inputs": {"metrics": list(metrics)}}
+        identity = {"config": {"protocol": protocol, "composite": composite}, "inputs": {"metrics": list(metrics)}}
         facts = {"schema_version": 1, "run_id": name, "status": status, "task": "editing"}
+        facts["not_comparable"] = list(doubts)
         (folder / "run.json").write_text(json.dumps(facts | {"identity": identity, "metrics": list(metrics)}))
         pd.DataFrame({"sample_id": ["a", "b"], "lpips": [0.1, 0.3]}).to_parquet(folder / "samples.parquet")
         return folder
@@ -39,6 +40,7 @@ def test_runs_that_measured_alike_are_joined(run):
         ({"metrics": (LPIPS, SSIM | {"implementation": "x"})}, "ssim.implementation is 'x' and 'scikit-image 0.26'"),
         ({"metrics": (LPIPS,)}, r"ssim is 'not there' and 'measured' \(and 1 more\)"),
         ({"protocol": "thesis"}, "protocol is 'thesis' and 'strict'"),
+        ({"composite": "off"}, "composite is 'off' and 'exact'"),
         ({"metrics": ({k: v for k, v in LPIPS.items() if k != "range"}, SSIM)}, "lpips.range is 'not there'"),
     ],
 )
@@ -50,3 +52,8 @@ def test_runs_that_measured_differently_are_refused_with_the_difference(run, cha
 def test_an_unfinished_run_is_refused(run):
     with pytest.raises(UserError, match="two: status incomplete; repeat its command"):
         joined_samples([run("one"), run("two", status="incomplete")])
+
+
+def test_a_run_that_is_not_comparable_is_refused(run):
+    with pytest.raises(UserError, match=r"two: not comparable \(random weights\); it is joined with no other"):
+        joined_samples([run("one"), run("two", doubts=["random weights"])])

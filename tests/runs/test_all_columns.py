@@ -127,7 +127,7 @@ def activations(root, weights, folder, monkeypatch):
 
 def assert_told(run, printed):
     """Record and table name dialect, weights and doubts."""
-    said = {m["metric"]: m for m in run["identity"]["inputs"]["metrics"]}
+    said = run["identity"]["inputs"]["metrics"]
     assert said["fid"]["dialect"] == "pytorch-fid 0.3.0, uint8 PNG, bilinear 299"
     assert all(said[m]["weights"].startswith("sha256:") for m in ("lpips", "clip", "fid", "kid"))
     assert said["clip"]["model"] == CLIP

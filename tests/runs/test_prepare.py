@@ -17,6 +17,7 @@ from semfacediff import build, cli, config
 from semfacediff.data.toy_official import GROUPS, write_official, write_part
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
+from semfacediff.runs import prepare as prepare_runs
 from semfacediff.runs import prepare_files
 from semfacediff.runs.prepare import prepare
 from semfacediff.runs.prepare_files import Settings
@@ -181,6 +182,50 @@ class TestResume:
             time.sleep(0.02)
         assert not any(alive(p) for p in workers)
 
+    def test_a_kill_between_a_tar_and_its_rows(self, root, tmp_path, monkeypatch):
+        """The new tar lacks a photo, the log knows only the old tar of its name, and the photo comes back."""
+        settings, photo, real = Settings("shards", shard_size=3), root / "CelebA-HQ-img" / "9.jpg", prepare_runs._append
+
+        def killed(log, out, rows):
+            rows = list(rows)
+            if any(row["error"] is None for row in rows):
+                raise KeyboardInterrupt
+            real(log, out, rows)
+
+        prepare(root, tmp_path / "out", settings, workers=1)
+        before = contents(tmp_path / "out")
+        photo.rename(tmp_path / "9.jpg")
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare_runs, "_append", killed)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(root, tmp_path / "out", settings, workers=1)
+        (tmp_path / "9.jpg").rename(photo)
+        prepare(root, tmp_path / "out", settings, workers=1)
+        assert contents(tmp_path / "out") == before
+
+    def test_a_damaged_line_cuts_the_log(self, official, tmp_path):
+        out = tmp_path / "out"
+        prepare(official, out, Settings(), workers=1)
+        before, log = contents(out), out / "prepare.jsonl"
+        for damaged in (b"\xff{{\n", b'{"id": "7"}\n', b"[]\n"):
+            lines = log.read_bytes().splitlines(keepends=True)
+            log.write_bytes(b"".join([*lines[:4], damaged, *lines[5:]]))
+            assert prepare(official, out, Settings(), workers=1) == 0
+            assert contents(out) == before
+            assert len(log.read_text().splitlines()) == len(NUMBERS)
+
+    def test_a_kill_while_the_settings_are_written(self, official, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / ".prepare.json.new").write_text("{")
+        assert prepare(official, tmp_path / "out", Settings(), workers=1) == 0
+
+    def test_a_log_that_cannot_be_written(self, official, tmp_path):
+        prepare(official, tmp_path / "out", Settings(), workers=1)
+        (tmp_path / "out" / "prepare.jsonl").unlink()
+        (tmp_path / "out" / "prepare.jsonl").mkdir()
+        with pytest.raises(UserError, match=r"^cannot write .*prepare.jsonl \(Is a directory\)"):
+            prepare(official, tmp_path / "out", Settings(), workers=1)
+
     def test_other_settings_are_refused(self, official, tmp_path):
         prepare(official, tmp_path / "out", Settings(), workers=1)
         with pytest.raises(UserError, match=r"begun with other settings \(order is 'official' there, 'segface' here\)"):
@@ -190,6 +235,71 @@ class TestResume:
         (tmp_path / "thesis.tex").write_text("x")
         with pytest.raises(UserError, match=r"^--out: expected an empty folder, or one that this command began, got"):
             prepare(official, tmp_path, Settings())
+
+
+@pytest.mark.parametrize("layout", ["folder", "shards"])
+class TestChangedSource:
+    """Whatever changes between two sittings, the outcome is that of one sitting over what is there now."""
+
+    def again(self, root, tmp_path, layout):
+        """Prepare again into ``out``; what comes out is as if ``out`` had been empty."""
+        settings = Settings(layout, shard_size=3)
+        assert prepare(root, tmp_path / "out", settings, workers=1) == 0
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        prepare(root, tmp_path / "new", settings, workers=1)
+        assert contents(tmp_path / "out") == contents(tmp_path / "new")
+        assert prepared(tmp_path / "out", layout).ids == sorted(p.stem for p in root.glob("CelebA-HQ-img/*.jpg"))
+
+    def test_a_late_photo(self, root, tmp_path, layout):
+        late = root / "CelebA-HQ-img" / "11.jpg"
+        late.rename(tmp_path / "11.jpg")
+        for part in root.glob("CelebAMask-HQ-mask-anno/0/00011_*.png"):
+            part.rename(tmp_path / part.name)
+        self.again(root, tmp_path, layout)
+        (tmp_path / "11.jpg").rename(late)
+        for part in tmp_path.glob("00011_*.png"):
+            part.rename(root / "CelebAMask-HQ-mask-anno" / "0" / part.name)
+        self.again(root, tmp_path, layout)
+
+    def test_removed_photos(self, root, tmp_path, layout):
+        self.again(root, tmp_path, layout)
+        for number in (0, 3, 11):
+            (root / "CelebA-HQ-img" / f"{number}.jpg").unlink()
+            self.again(root, tmp_path, layout)
+
+    def test_a_mended_part_mask(self, root, tmp_path, layout):
+        self.again(root, tmp_path, layout)
+        write_part(root, 5, "cloth", np.ones((32, 32), bool))
+        self.again(root, tmp_path, layout)
+
+    def test_another_root(self, root, tmp_path, layout):
+        self.again(root, tmp_path, layout)
+        write_official(tmp_path / "other", [*range(5, 12)])
+        self.again(tmp_path / "other", tmp_path, layout)
+
+    def test_a_photo_that_went_bad_leaves_no_old_files(self, root, tmp_path, layout):
+        self.again(root, tmp_path, layout)
+        (root / "CelebA-HQ-img" / "4.jpg").write_bytes(b"")
+        assert prepare(root, tmp_path / "out", Settings(layout, shard_size=3), workers=1) == 1
+        assert "4" not in prepared(tmp_path / "out", layout).ids
+
+    def test_only_what_changed_is_made_again(self, root, tmp_path, layout, monkeypatch):
+        self.again(root, tmp_path, layout)
+        write_part(root, 5, "cloth", np.ones((32, 32), bool))
+        seen, real = [], prepare_files.prepare_one
+        monkeypatch.setattr(prepare_files, "prepare_one", lambda e, s: seen.append(e.id) or real(e, s))
+        prepare(root, tmp_path / "out", Settings(layout, shard_size=3), workers=1)
+        assert "5" in seen
+        assert len(seen) == (1 if layout == "folder" else 3)
+
+    def test_files_of_other_names_are_left_alone(self, root, tmp_path, layout):
+        self.again(root, tmp_path, layout)
+        notes = [tmp_path / "out" / name for name in ("notes.txt", "celebamask_hq-mine.tgz")]
+        for note in notes:
+            note.write_text("x")
+        (root / "CelebA-HQ-img" / "4.jpg").unlink()
+        prepare(root, tmp_path / "out", Settings(layout, shard_size=3), workers=1)
+        assert all(note.exists() for note in notes)
 
 
 def children(pid):
@@ -265,6 +375,17 @@ class TestReport:
         report = json.loads((tmp_path / "out/report.json").read_text())
         assert list(report["without_split"]) == ["2000"]
         assert "2000 " not in (tmp_path / "out/split.txt").read_text()
+
+    def test_photos_that_are_listed_and_not_there(self, root, tmp_path, capsys):
+        for number in (3, 14):  # one of val, one of train
+            (root / "CelebA-HQ-img" / f"{number}.jpg").unlink()
+        prepare(root, tmp_path / "all", Settings(), workers=1)
+        report = json.loads((tmp_path / "all/report.json").read_text())
+        assert report["photos_missing"] == ["CelebA-HQ-img/3.jpg", "CelebA-HQ-img/14.jpg"]
+        assert "photos missing: 2\n  CelebA-HQ-img/3.jpg\n" in capsys.readouterr().out
+        prepare(root, tmp_path / "val", Settings(split="val"), workers=1)
+        report = json.loads((tmp_path / "val/report.json").read_text())
+        assert report["photos_missing"] == ["CelebA-HQ-img/3.jpg"]
 
     def test_a_part_of_another_size_on_request(self, odd, tmp_path):
         prepare(odd, tmp_path / "out", Settings(allow_mask_resize=True), workers=1)

@@ -29,6 +29,7 @@ PAINT_ORDERS = ("official", "segface")
 _PART_NAMES = frozenset(CELEBAMASK.classes[1:])
 _PHOTO_NAME = re.compile(r"(0|[1-9]\d*)\.jpe?g", re.IGNORECASE)
 _PART_NAME = re.compile(r"(\d{5,})_(\w+)\.png")
+_LIKE_A_PART = re.compile(r"(\d+)[ _-]*[A-Za-z]")  # 1_hair.png, 00001-Hair.PNG: meant for photo 1
 
 
 def paint_order(name: str) -> tuple[str, ...]:
@@ -49,7 +50,8 @@ class OfficialEntry:
         parts: class name -> part mask; what has no file is absent in the photo.
         split: ``train``, ``val`` or ``test``; ``None`` where the lists do not tell.
         attributes: annotations, empty where there are none for this photo.
-        defect: why it cannot be a sample, known before it is read.
+        defect: why it cannot be a sample, known before it is read: part masks that seem to be this photo's and were
+            passed over, so that its label map would lack them.
     """
 
     id: str
@@ -69,12 +71,14 @@ class OfficialIndex:
         odd: sentences on files that belong to no photo and lists that do not fit; nothing was built on them.
         unsplit: id -> why the lists do not say which split it belongs to.
         unannotated: ids without attributes, though there are annotation files.
+        missing: photo that the mapping lists and the folder lacks -> its split, ``None`` where the lists do not tell.
     """
 
     entries: tuple[OfficialEntry, ...]
     odd: tuple[str, ...]
     unsplit: Mapping[str, str]
     unannotated: tuple[str, ...]
+    missing: Mapping[str, str | None]
 
 
 def index_official(root: Path, labels_needed: bool = True) -> OfficialIndex:
@@ -85,17 +89,19 @@ def index_official(root: Path, labels_needed: bool = True) -> OfficialIndex:
     """
     photos, odd = _photos(root)
     parts: dict[int, dict[str, Blob]] = {}
+    faults: dict[str, str] = {}
     if labels_needed:
-        parts, odd_parts = _parts(root, photos)
-        odd += odd_parts
-    splits, unsplit = _splits(root, photos)
+        parts, faults = _parts(root, photos)
+        odd += [f"{file}: {fault}; passed over" for file, fault in faults.items()]
+    defects = _defects(faults)
+    splits, unsplit, missing = _splits(root, photos)
     annotations, annotated = _annotations(root)
     entries = [
-        OfficialEntry(str(i), blob, parts.get(i, {}), splits.get(i), annotations.get(i, {}))
+        OfficialEntry(str(i), blob, parts.get(i, {}), splits.get(i), annotations.get(i, {}), defects.get(i))
         for i, blob in photos.items()
     ]
     lacking = tuple(str(i) for i in sorted(photos) if annotated and i not in annotations)
-    return OfficialIndex(tuple(sorted(entries, key=lambda e: e.id)), tuple(odd), unsplit, lacking)
+    return OfficialIndex(tuple(sorted(entries, key=lambda e: e.id)), tuple(odd), unsplit, lacking, missing)
 
 
 def _listed(folder: Path, what: str) -> list[str]:
@@ -125,12 +131,12 @@ def _photos(root: Path) -> tuple[dict[int, Blob], list[str]]:
     return found, odd
 
 
-def _parts(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, dict[str, Blob]], list[str]]:
-    """Part masks by photo number, and sentences on the files that are none."""
-    found, odd = defaultdict(dict), []
+def _parts(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, dict[str, Blob]], dict[str, str]]:
+    """Part masks by photo number, and what is wrong with the files that are none (file -> reason)."""
+    found, faults = defaultdict(dict), {}
     for folder in _listed(root / PARTS, "part masks"):
         if not (root / PARTS / folder).is_dir():
-            odd.append(f"{PARTS}/{folder}: expected folders named 0, 1, 2 ...; passed over")
+            faults[f"{PARTS}/{folder}"] = "expected folders named 0, 1, 2 ..."
             continue
         for name in _listed(root / PARTS / folder, "part masks"):
             fault = _misplaced(folder, name, photos)
@@ -139,8 +145,18 @@ def _parts(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, dict[str, 
                 relative = f"{PARTS}/{folder}/{name}"
                 found[int(number)][part] = Blob(root / relative, relative)
             elif not name.startswith("."):
-                odd.append(f"{PARTS}/{folder}/{name}: {fault}; passed over")
-    return found, odd
+                faults[f"{PARTS}/{folder}/{name}"] = fault
+    return found, faults
+
+
+def _defects(faults: Mapping[str, str]) -> dict[int, str]:
+    """Photo number -> the odd files that by their names are masks of its parts; file -> reason in ``faults``."""
+    found = defaultdict(list)
+    for file, fault in faults.items():
+        match = _LIKE_A_PART.match(Path(file).name)
+        if match:
+            found[int(match[1])].append(f"{file}: {fault}")
+    return {i: f"{', '.join(reasons)}; rename or remove it" for i, reasons in found.items()}
 
 
 def _misplaced(folder: str, name: str, photos: Mapping[int, Blob]) -> str | None:
@@ -206,14 +222,19 @@ def read_partition(file: Path) -> dict[str, str]:
     return groups
 
 
-def _splits(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, str], dict[str, str]]:
-    """Split by photo number, and why a photo has none. Lists that are not there leave all photos without one."""
+def _splits(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, str], dict[str, str], dict[str, str | None]]:
+    """Split by photo number, why a photo has none, and (name -> split) the photos that are listed and not there.
+
+    Lists that are not there leave all photos without a split.
+    """
     lists = (root / MAPPING, root / PARTITION)
     absent = [f.name for f in lists if not f.exists()]
+    originals = read_mapping(lists[0]) if lists[0].exists() else {}
+    groups = {} if absent else read_partition(lists[1])
+    missing = {f"{PHOTOS}/{i}.jpg": groups.get(originals[i]) for i in sorted(originals.keys() - photos.keys())}
     if absent:
         reason = f"{' and '.join(absent)} not in {root}"
-        return {}, {str(i): f"{blob.name}: no split is known ({reason})" for i, blob in photos.items()}
-    originals, groups = read_mapping(lists[0]), read_partition(lists[1])
+        return {}, {str(i): f"{blob.name}: no split is known ({reason})" for i, blob in photos.items()}, missing
     splits, unsplit = {}, {}
     for i, blob in photos.items():
         if i not in originals:
@@ -222,7 +243,7 @@ def _splits(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, str], dic
             unsplit[str(i)] = f"{blob.name}: no split is known (its original {originals[i]} is not in {PARTITION})"
         else:
             splits[i] = groups[originals[i]]
-    return splits, unsplit
+    return splits, unsplit, missing
 
 
 def _annotations(root: Path) -> tuple[dict[int, dict[str, float | bool]], bool]:

@@ -45,7 +45,7 @@ class CLIP(Metric):
         _check_architecture(model, open_clip.list_models())
         self.model, self.weights, self.device = model, weights, device
         with torch.random.fork_rng(devices=[]), _quiet():
-            torch.manual_seed(0)  # random weights, where asked for, are at least the same ones
+            torch.default_generator.manual_seed(0)  # random weights, where asked for, are at least the same ones
             net, _, self.preprocess = open_clip.create_model_and_transforms(model, pretrained=None)
             self.tokenizer = open_clip.get_tokenizer(model)
         if state is not None:

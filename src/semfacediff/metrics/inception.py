@@ -33,7 +33,7 @@ class Inception:
     def __init__(self, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         self.weights, self.device = weights, device
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # random weights, where asked for, are at least the same ones
+            torch.default_generator.manual_seed(0)  # random weights, where asked for, are at least the same ones
             net = _assembled()
             if state is None:
                 _initialise(net)

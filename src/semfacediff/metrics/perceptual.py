@@ -45,7 +45,7 @@ class LPIPS(Metric):
         self.protocol, self.weights, self.device = known_protocol(protocol), weights, device
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips calls torchvision by its old keyword
-            torch.manual_seed(0)  # random trunks, where asked for, are at least the same ones
+            torch.default_generator.manual_seed(0)  # random trunks, where asked for, are at least the same ones
             net = lpips.LPIPS(net="alex", spatial=protocol == "strict", pnet_rand=True, verbose=False)
         if trunk is not None:
             _load_trunk(net.net, trunk)

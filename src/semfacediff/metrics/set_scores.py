@@ -7,7 +7,7 @@ import numpy as np
 
 from semfacediff.metrics.fid import MIN_N, frechet_distance
 from semfacediff.metrics.inception import FEATURES, Inception
-from semfacediff.metrics.kid import SEED, SUBSET_SIZE, SUBSETS, kernel_distance
+from semfacediff.metrics.kid import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
 from semfacediff.metrics.moments import Moments
 
 SET_COLUMNS = ("fid", "kid")
@@ -37,14 +37,17 @@ class SetScores:
             return values, f"{len(photos)} photo{'s' * (len(photos) != 1)}, at least 2 are needed"
         if not (np.isfinite(photos).all() and np.isfinite(edits).all()):
             return values, f"features that are not finite; weights {self.network.weights} are damaged"
-        if "kid" in self.columns:
+        why = None
+        if "kid" in self.columns and len(photos) < MIN_FOR_KID:
+            why = f"kid: {len(photos)} photos, at least {MIN_FOR_KID} are needed"
+        elif "kid" in self.columns:
             values["kid"], values["kid_sd"] = kernel_distance(photos, edits)
         if "fid" in self.columns:
             try:
                 values["fid"] = frechet_distance(Moments.of(photos), Moments.of(edits))
             except ValueError as e:
                 return values, str(e)
-        return values, None
+        return values, why
 
     def name(self, n: int) -> str:
         """FID as it has to be cited: with its dialect and n."""

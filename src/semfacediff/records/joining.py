@@ -8,17 +8,24 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
 
+_SETTINGS = ("protocol", "working_size", "region", "composite", "seeds")
+"""What a protocol sets: runs that differ here measured different things under the same names."""
+
 
 def joined_samples(folders: Sequence[Path]) -> pd.DataFrame:
     """``samples.parquet`` of every run, one below the other, with the run's id in column ``run_id``.
 
     Raises:
-        UserError: a run is unfinished, or measured something else than the first (the difference is named).
+        UserError: a run is unfinished or not comparable, or measured something else than the first (named).
     """
     runs = [read_run(folder) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
         if run["status"] != DONE:
             raise UserError(f"{folder}: status {run['status']}; repeat its command before it is joined with others")
+        if run["not_comparable"]:
+            raise UserError(
+                f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); it is joined with no other"
+            )
         refuse_other_metrics(folders[0], runs[0], folder, run)
     tables = [
         pd.read_parquet(f / "samples.parquet").assign(run_id=r["run_id"]) for f, r in zip(folders, runs, strict=True)
@@ -55,4 +62,5 @@ def _measures(run: dict) -> dict[str, object]:
         if key != "metric"
     }
     named = {f"{metric['metric']}": "measured" for metric in run.get("metrics", [])}
-    return {"task": run.get("task"), "protocol": run["identity"]["config"].get("protocol"), **named, **of_metrics}
+    asked = {key: run["identity"]["config"].get(key) for key in _SETTINGS}
+    return {"task": run.get("task"), **asked, **named, **of_metrics}

@@ -37,7 +37,11 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     }
     head = header(settings, facts)
     head["not_comparable"] += metrics.doubts
-    inputs = {"data": data.digest, "parser": parser_facts.get("digest"), "metrics": facts["metrics"]}
+    inputs = {
+        "data": data.digest,
+        "parser": parser_facts.get("digest"),
+        "metrics": {m["metric"]: m for m in facts["metrics"]},
+    }
     with (
         RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
         tracked(record, settings.tracking.model_dump(), settings.name),

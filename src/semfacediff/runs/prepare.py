@@ -9,13 +9,16 @@ Photos are copied byte by byte, label maps are written at the part masks' own si
 start in a moment.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -24,9 +27,10 @@ from semfacediff.data.splits import SPLIT_LIST
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.records.writing import failing_loudly, write_text
-from semfacediff.runs.prepare_files import Prepared, Settings, folder_files, into_tars, make, shards
+from semfacediff.runs.prepare_files import Prepared, Settings, fingerprint, folder_files, into_tars, make, shards
 
 SETTINGS, LOG = "prepare.json", "prepare.jsonl"
+_KEYS = {"id", "absent", "odd", "error"}
 REPORT_JSON, REPORT_TEXT = "report.json", "report.txt"
 MAX_SHOWN = 20
 
@@ -35,7 +39,8 @@ def prepare(root: Path, out: Path, settings: Settings, workers: int | None = Non
     """Prepare ``root`` into ``out``; returns 0, or 1 if photos had to be left out.
 
     Killed at any moment, the same command continues: what is complete is kept, and the result is the same. Photos that
-    had to be left out are tried again.
+    had to be left out are tried again, photos whose files have changed are made again, and what was made of photos that
+    are gone is removed.
 
     Args:
         workers: processes; ``None`` = one a core, 1 = none beside this one.
@@ -46,16 +51,13 @@ def prepare(root: Path, out: Path, settings: Settings, workers: int | None = Non
     index = index_official(root)
     entries = _chosen(index, settings.split)
     _begin(out, settings)
-    with open(out / LOG, "a", encoding="utf-8") as log:
-        _lock(log, out)
-        rows = _completed(out, settings, entries)
+    with _locked_log(out) as log:
+        rows = _kept(log, out, settings, entries)
         todo = [e for e in entries if e.id not in rows]
         write_text(out / SPLIT_LIST, "".join(f"{e.id} {e.split}\n" for e in entries if e.split))
         for one in _all_made(todo, entries, settings, out, workers or os.cpu_count() or 1):
             rows[one.id] = one.row()
-            with failing_loudly(out / LOG):
-                log.write(json.dumps(rows[one.id]) + "\n")
-                log.flush()
+            _append(log, out, [rows[one.id]])
     return _finish(out, settings, index, [(e, rows[e.id]) for e in entries])
 
 
@@ -81,39 +83,99 @@ def _begin(out: Path, settings: Settings) -> None:
         return
     with failing_loudly(out):
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
+        # A kill while the settings were written leaves the first name.
+        if any(p.name != f".{SETTINGS}.new" for p in out.iterdir()):
             raise UserError(f"--out: expected an empty folder, or one that this command began, got {out}; give another")
     write_text(file, json.dumps(wanted, indent=1) + "\n")
 
 
-def _lock(log, out: Path) -> None:
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        raise UserError(f"another process is preparing {out}; wait for it, or give another --out") from e
+@contextlib.contextmanager
+def _locked_log(out: Path) -> Iterator[TextIO]:
+    with contextlib.ExitStack() as stack:
+        with failing_loudly(out / LOG):
+            log = stack.enter_context(open(out / LOG, "a", encoding="utf-8"))
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise UserError(f"another process is preparing {out}; wait for it, or give another --out") from e
+        yield log
 
 
-def _completed(out: Path, settings: Settings, entries: list[OfficialEntry]) -> dict[str, dict]:
-    """Id -> log row of what an earlier sitting completed and what is still there."""
+def _append(log: TextIO, out: Path, rows: Iterable[Mapping]) -> None:
+    with failing_loudly(out / LOG):
+        log.writelines(json.dumps(row) + "\n" for row in rows)
+        log.flush()
+
+
+def _kept(log: TextIO, out: Path, settings: Settings, entries: list[OfficialEntry]) -> dict[str, dict]:
+    """Id -> log row of what stays as an earlier sitting made it; everything else is taken back and removed."""
     rows = {row["id"]: row for row in _log_rows(out / LOG)}  # of several rows the last one counts
-    good = {e.id for e in entries if e.id in rows and rows[e.id]["error"] is None}
+    good = {e.id for e in entries if e.id in rows and _up_to_date(e, rows[e.id])}
     if settings.layout == "folder":
         good = {i for i in good if all((out / f).exists() for f in folder_files(i))}
     else:
-        whole = [photos for tar, photos in shards(entries, settings.shard_size, out) if tar.exists()]
-        good = {e.id for photos in whole if all(e.id in good for e in photos) for e in photos}
+        good = _in_whole_tars(out, settings, entries, rows, good)
+    # Taken back in the log before the files go: no old row may vouch for a new file of the same name.
+    stale = [i for i, row in rows.items() if i not in good and (row["error"] is None or row.get("tar"))]
+    _append(log, out, (Prepared(i, error="out of date").row() for i in stale))
+    _remove_others(out, settings, entries, good)
     return {i: rows[i] for i in good}
 
 
-def _log_rows(log: Path) -> Iterator[dict]:
-    """The log's rows; a line that a kill tore is cut off."""
-    data = log.read_bytes()
-    end = data.rfind(b"\n") + 1
+def _up_to_date(entry: OfficialEntry, row: Mapping) -> bool:
+    return row["error"] is None and row.get("source") == fingerprint(entry)
+
+
+def _in_whole_tars(
+    out: Path, settings: Settings, entries: list[OfficialEntry], rows: Mapping[str, Mapping], good: set[str]
+) -> set[str]:
+    """Ids in tars that hold just the photos they should, all of them ``good``."""
+    logged = defaultdict(set)
+    for i, row in rows.items():
+        logged[row.get("tar"), row.get("tar_photos")].add(i)
+    whole = set()
+    for tar, photos in shards(entries, settings.shard_size, out):
+        ids = {e.id for e in photos}
+        if ids <= good and ids == logged[tar.name, len(ids)] and tar.exists():
+            whole |= ids
+    return whole
+
+
+def _remove_others(out: Path, settings: Settings, entries: list[OfficialEntry], kept: set[str]) -> None:
+    """Remove what this command made and what is not of ``kept``; files of other names are left alone."""
+    if settings.layout == "folder":
+        wanted = {out / f for i in kept for f in folder_files(i)}
+        made = [p for pattern in folder_files("*") for p in out.glob(pattern) if p.stem.isdecimal()]
+    else:
+        wanted = {tar for tar, photos in shards(entries, settings.shard_size, out) if photos[0].id in kept}
+        made = out.glob(f"celebamask_hq-{'[0-9]' * 5}.tar")
+    with failing_loudly(out):
+        for file in set(made) - wanted:
+            file.unlink()
+
+
+def _log_rows(log: Path) -> list[dict]:
+    """The log's rows up to the first line that is none (torn by a kill, damaged); the log is cut there."""
+    rows, end, data = [], 0, log.read_bytes()
+    for line in data.splitlines(keepends=True):
+        row = _row(line)
+        if row is None:
+            break
+        rows.append(row)
+        end += len(line)
     if end < len(data):
         with failing_loudly(log):
             os.truncate(log, end)
-    for line in data[:end].splitlines():
-        yield json.loads(line)
+    return rows
+
+
+def _row(line: bytes) -> dict | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and isinstance(row, dict) and row.keys() >= _KEYS and isinstance(row["id"], str)
+    return row if whole else None
 
 
 def _all_made(
@@ -169,6 +231,7 @@ def _finish(out: Path, settings: Settings, index: OfficialIndex, made: list[tupl
         "prepared": report.n,
         "splits": {s: sum(e.split == s for e in entries) for s in ("train", "val", "test")},
         "left_out": report.errors,
+        "photos_missing": [name for name, split in index.missing.items() if settings.split in ("all", split)],
         "without_split": {i: reason for i, reason in index.unsplit.items() if i in ids},
         "without_annotation": [i for i in index.unannotated if i in ids],
         "photos_without_part": report.absent,
@@ -192,6 +255,7 @@ def report_text(facts: Mapping) -> str:
     splits = ", ".join(f"{n} {s}" for s, n in facts["splits"].items())
     lines = [f"prepared {facts['prepared']} of {facts['photos']} photos ({splits}); paint order {facts['order']}"]
     lines += _listed("left out", facts["left_out"].values())
+    lines += _listed("photos missing", facts["photos_missing"])
     lines += _listed("without a split", facts["without_split"].values())
     if facts["without_annotation"]:
         lines += _listed("without an annotation", [f"photo {i}" for i in facts["without_annotation"]])

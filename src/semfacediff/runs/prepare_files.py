@@ -1,5 +1,6 @@
 """What ``semfacediff prepare`` does with each photo: in worker processes, into files or into tars."""
 
+import hashlib
 import io
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class Prepared:
         absent: classes without a part mask.
         odd: sentences on odd files.
         error: why the photo is left out.
+        source: fingerprint of the files it was made of.
+        tar, tar_photos: name of the tar it was made for and how many photos that was made of; layout ``shards`` alone.
     """
 
     id: str
@@ -64,14 +67,32 @@ class Prepared:
     absent: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     error: str | None = None
+    source: str | None = None
+    tar: str | None = None
+    tar_photos: int | None = None
 
     def row(self) -> dict:
         """What the log keeps."""
-        return {"id": self.id, "absent": list(self.absent), "odd": list(self.odd), "error": self.error}
+        row = {"id": self.id, "absent": list(self.absent), "odd": list(self.odd), "error": self.error}
+        return row | {"source": self.source, "tar": self.tar, "tar_photos": self.tar_photos}
+
+
+def fingerprint(entry: OfficialEntry) -> str:
+    """Digest of names, sizes and modification times of the entry's files: it changes when they do, unread."""
+    digest = hashlib.sha256()
+    for blob in (entry.photo, *(entry.parts[part] for part in sorted(entry.parts))):
+        try:
+            stat = blob.path.stat()
+            facts = f"{stat.st_size}:{stat.st_mtime_ns}"
+        except OSError:
+            facts = "unreadable"  # reading it will tell why
+        digest.update(f"{blob.name}:{facts};".encode())
+    return digest.hexdigest()[:16]
 
 
 def prepare_one(entry: OfficialEntry, settings: Settings) -> Prepared:
     """Photo bytes and label map of one entry; a mistake in its files becomes its ``error``."""
+    source = fingerprint(entry)  # before they are read: what changes meanwhile is then made again
     try:
         photo = entry.photo.read()
         height, width = photo_size(photo, entry.photo.name)
@@ -81,9 +102,9 @@ def prepare_one(entry: OfficialEntry, settings: Settings) -> Prepared:
         seen = (entry.photo.name, (height, width))
         labels, odd = painted(parts, paint_order(settings.order), seen, settings.allow_mask_resize)
     except UserError as e:
-        return Prepared(entry.id, error=str(e))
+        return Prepared(entry.id, error=str(e), source=source)
     absent = tuple(c for c in CELEBAMASK.classes[1:] if c not in parts)
-    return Prepared(entry.id, photo, label_png(labels), absent, tuple(odd))
+    return Prepared(entry.id, photo, label_png(labels), absent, tuple(odd), source=source)
 
 
 def label_png(labels: np.ndarray) -> bytes:
@@ -129,7 +150,7 @@ def _written(made: Prepared, out: Path) -> Prepared:
         with failing_loudly(out / file):
             new.write_bytes(data)
             os.replace(new, out / file)
-    return Prepared(made.id, absent=made.absent, odd=made.odd)
+    return replace(made, photo=None, labels=None)
 
 
 def _in_processes(
@@ -187,10 +208,10 @@ def into_tars(made: Iterator[Prepared], tars: Iterable[tuple[Path, list[Official
         with failing_loudly(file):
             with tarfile.open(new, "w") as tar:
                 for one in islice(made, len(photos)):
-                    done.append(one)
                     if one.error is None:
                         _add(tar, f"{one.id}.jpg", one.photo)
                         _add(tar, f"{one.id}.png", one.labels)
+                    done.append(replace(one, photo=None, labels=None, tar=file.name, tar_photos=len(photos)))
             os.replace(new, file)
         yield from done
 

@@ -45,12 +45,28 @@ def header(settings: config.Closed, facts: dict) -> dict:
 def _command() -> str:
     """What repeats this run in a shell; one job's words where it is part of a sweep."""
     words = os.environ.get("SEMFACEDIFF_OVERRIDES")
-    return f"python {Path(sys.argv[0]).name} {shlex.join(sys.argv[1:]) if words is None else words}".rstrip()
+    words = sys.argv[1:] if words is None else shlex.split(words)
+    return shlex.join(["python", Path(sys.argv[0]).name, *(_without_machine_path(word) for word in words)])
+
+
+def _without_machine_path(word: str) -> str:
+    """``key=/some/where/name`` as ``key=DIR/name``, or relative to the working folder: records are published."""
+    key, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else Path("DIR") / path.name
+    return f"{key}{equals}{shown}"
 
 
 def config_text(settings: config.Closed) -> str:
-    """The resolved configuration as YAML; where the data lie on this machine is left to the environment again."""
+    """The resolved configuration as YAML, without the places of inputs on this machine."""
     plain = settings.model_dump(mode="json")
+    for group, key in config.PATHS:
+        for name in plain.get(group, {}) if key is None else [key]:
+            if isinstance(plain.get(group, {}).get(name), str):
+                plain[group][name] = _without_machine_path(plain[group][name])
     if "root" in plain["data"]:
         plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
