@@ -59,9 +59,8 @@ def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, fi
         for ax, (_, picture) in zip(axes, row, strict=True):
             ax.set(xticks=[], yticks=[])
             if picture is None:
-                ax.imshow(np.ones((_PANEL_PX, _PANEL_PX)), cmap="gray", vmin=0, vmax=1)
-                centred = {"ha": "center", "va": "center", "transform": ax.transAxes}
-                ax.text(0.5, 0.5, "empty region:\nnot edited", fontsize=8, **centred)
+                ax.set_box_aspect(1)  # as square as its neighbours
+                ax.text(0.5, 0.5, "empty region:\nnot edited", ha="center", va="center", fontsize=8)
                 continue
             shown = cv2.resize(picture, (_PANEL_PX, _PANEL_PX), interpolation=cv2.INTER_AREA)
             ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
