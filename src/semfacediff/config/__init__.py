@@ -1,0 +1,85 @@
+"""The typed, closed configuration, and the bridge from Hydra to it.
+
+Hydra composes plain YAML from ``conf/`` and ``experiments/``; :func:`typed` turns the result into the frozen models
+of this package before anything heavy is imported. An unknown key, a wrong type or a value out of range ends the run
+with one sentence that names the key and the choices.
+"""
+
+from pathlib import Path
+
+from semfacediff.config.closed import Closed, Fraction, Positive, Seed
+from semfacediff.config.data import (
+    AnyData,
+    CelebAMaskHQData,
+    DataConfig,
+    FileData,
+    FolderData,
+    PlacedData,
+    RuledData,
+    ShardsData,
+    SplitRuleConfig,
+    ToyData,
+)
+from semfacediff.config.editing import (
+    AnyEditor,
+    EditingEvaluation,
+    IdentityEditor,
+    PrecomputedEditor,
+    RecolorEditor,
+    RegionConfig,
+)
+from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, WeightsConfig
+from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
+from semfacediff.config.parsing import ParsingEvaluation
+from semfacediff.config.reading import typed
+from semfacediff.config.run import AnyTracking, NoTracking, ParserConfig, RuntimeConfig, WandbTracking
+from semfacediff.config.training import LossConfig, OptimConfig, ParserTraining, TrainConfig
+
+__all__ = [
+    "PATHS",
+    "VOLATILE",
+    "WITHOUT_EFFECT",
+    "AnyData",
+    "AnyEditor",
+    "AnyTracking",
+    "CelebAMaskHQData",
+    "ClipConfig",
+    "Closed",
+    "DataConfig",
+    "EditingEvaluation",
+    "Evaluation",
+    "FileData",
+    "FolderData",
+    "Fraction",
+    "IdentityEditor",
+    "LossConfig",
+    "MetricsConfig",
+    "NoTracking",
+    "OptimConfig",
+    "ParserConfig",
+    "ParserTraining",
+    "ParsingEvaluation",
+    "PlacedData",
+    "Positive",
+    "PrecomputedEditor",
+    "RecolorEditor",
+    "RegionConfig",
+    "RuledData",
+    "RuntimeConfig",
+    "Seed",
+    "ShardsData",
+    "SplitRuleConfig",
+    "ToyData",
+    "TrainConfig",
+    "WandbTracking",
+    "WeightsConfig",
+    "digest",
+    "repository",
+    "scientific",
+    "typed",
+]
+
+
+def repository() -> Path:
+    """Folder that holds ``conf/`` and ``experiments/``: the checkout this package is installed from."""
+    return Path(__file__).resolve().parents[3]

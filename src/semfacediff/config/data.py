@@ -1,0 +1,83 @@
+"""``data=``: the data sets."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from semfacediff.config.closed import Closed, Positive, Seed
+from semfacediff.labels import SPACES
+
+
+class SplitRuleConfig(Closed):
+    by: Literal["id", "index", "shard", "file"] = "id"
+    modulo: Positive = 10
+    val: list[int] = Field(default=[0])
+    test: list[int] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _parts(self):
+        outside = [r for r in self.val + self.test if not 0 <= r < self.modulo]
+        both = sorted(set(self.val) & set(self.test))
+        if outside or both:
+            raise ValueError(
+                f"data.split_rule: val and test are disjoint lists of remainders 0..{self.modulo - 1}, "
+                f"got val={self.val} test={self.test}"
+            )
+        return self
+
+
+class DataConfig(Closed):
+    """What every kind of data set shares."""
+
+    split: Literal["train", "val", "test", "all"]
+    n: Positive | None
+
+
+class RuledData(DataConfig):
+    """Data sets that are split by a rule."""
+
+    split_rule: SplitRuleConfig
+
+
+class ToyData(RuledData):
+    name: Literal["toy"]
+    count: Positive
+    size: Annotated[int, Field(ge=32, le=2048)]
+    seed: Seed
+
+
+class PlacedData(DataConfig):
+    root: str | None
+    on_error: Literal["error", "skip"]
+    allow_mask_resize: bool
+
+    @model_validator(mode="after")
+    def _placed(self):
+        if self.root is None:
+            raise ValueError("data.root is not set; set data.root=DIR or the environment variable SEMFACEDIFF_DATA")
+        return self
+
+
+class CelebAMaskHQData(PlacedData):
+    """The official layout; split through its lists."""
+
+    name: Literal["celebamask_hq"]
+    paint_order: Literal["official", "segface"]
+
+
+class FileData(PlacedData, RuledData):
+    label_space: Literal[tuple(SPACES)]
+
+
+class FolderData(FileData):
+    name: Literal["folder"]
+    images: str
+    masks: str
+
+
+class ShardsData(FileData):
+    name: Literal["shards"]
+    shards: str
+
+
+AnyData = Annotated[ToyData | FolderData | ShardsData | CelebAMaskHQData, Field(discriminator="name")]

@@ -1,0 +1,42 @@
+"""Which part of a configuration determines the results, and its digest."""
+
+import hashlib
+import json
+from typing import Any
+
+from semfacediff.config.closed import Closed
+
+VOLATILE = ("runtime", "tracking")
+"""Top-level keys that change how fast or where a run works, never what comes out."""
+PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "root"), ("editor", "root"), ("weights", None))
+"""Keys that say where inputs lie; the record identifies the inputs by digest instead."""
+
+WITHOUT_EFFECT = (
+    ("strips", None),
+    ("metrics", "on_missing"),
+    ("train", "keep_in_memory"),
+    ("train", "checkpoint_every_steps"),
+)
+"""Keys that change what is shown or how fast it goes; a run may be continued with others."""
+
+
+def scientific(config: Closed) -> dict[str, Any]:
+    """What determines the results: the configuration without volatile keys, names and input paths."""
+    plain = config.model_dump(mode="json", exclude={*VOLATILE, "name"})
+    for group, key in (*PATHS, *WITHOUT_EFFECT):
+        if key is None:
+            plain.pop(group, None)
+        elif group in plain and key in plain[group]:
+            plain[group][key] = None
+    if config.task == "editing":
+        plain["prompts"] = {a: config.prompts[a] for a in config.attributes}
+    if config.task == "parsing":
+        plain.pop("metrics", None)
+    if plain["parser"]["name"] and config.parser.checkpoint:
+        plain["parser"]["name"] = None  # the checkpoint's digest says it
+    return plain
+
+
+def digest(plain: Any) -> str:
+    """SHA-256 of the canonical JSON of ``plain``, as hex."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,19 @@
+"""``evaluate.py task=parsing``."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from semfacediff.config.editing import EditingEvaluation
+from semfacediff.config.evaluation import Evaluation
+
+
+class ParsingEvaluation(Evaluation):
+    """``evaluate.py task=parsing``; what only edits need is accepted and left alone."""
+
+    task: Literal["parsing"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_edits(cls, plain: dict) -> dict:
+        return {k: v for k, v in plain.items() if k in cls.model_fields or k not in EditingEvaluation.model_fields}
