@@ -33,14 +33,24 @@ from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest,
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.reading import typed
 from semfacediff.config.run import AnyTracking, NoTracking, ParserConfig, RuntimeConfig, WandbTracking
-from semfacediff.config.training import LossConfig, OptimConfig, ParserTraining, TrainConfig
+from semfacediff.config.training import (
+    AdamThenSGDConfig,
+    AdamWConfig,
+    AnyOptim,
+    LossConfig,
+    ParserTraining,
+    TrainConfig,
+)
 
 __all__ = [
     "PATHS",
     "VOLATILE",
     "WITHOUT_EFFECT",
+    "AdamThenSGDConfig",
+    "AdamWConfig",
     "AnyData",
     "AnyEditor",
+    "AnyOptim",
     "AnyTracking",
     "CelebAMaskHQData",
     "ClipConfig",
@@ -55,7 +65,6 @@ __all__ = [
     "LossConfig",
     "MetricsConfig",
     "NoTracking",
-    "OptimConfig",
     "ParserConfig",
     "ParserTraining",
     "ParsingEvaluation",

@@ -1,32 +1,61 @@
 """Training batches whose content depends on (seed, epoch, step) alone: not on workers, and not on interruptions."""
 
 import copy
+import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from semfacediff.data.augment import resized, standard
+from semfacediff.data.augment import RECIPES, flip, resized
+from semfacediff.data.augment.paste import accessories, fits, pasted
+from semfacediff.data.sampling import epoch_batches, repeat_factors, steps_per_epoch
+from semfacediff.errors import UserError
+from semfacediff.labels import LONG_TAIL
 from semfacediff.seeding import derive_seed
+
+__all__ = ["Key", "TrainingView", "epoch_batches", "loader", "planned", "steps_per_epoch"]
+
+Key = tuple[int, ...]
+"""(epoch, sample index), and for the second and further times of a sample in an epoch a third: 1, 2, ..."""
+
+_DONORS_TRIED = 4
 
 
 class TrainingView(Dataset):
-    """Photos and labels at the training size; index is (epoch, sample index).
+    """Photos and labels at the training size; index is a :data:`Key`.
 
-    Items: photo uint8 ``[3, S, S]``, labels uint8 ``[S, S]``.
+    Items: photo ``[3, S, S]`` in 0..255, uint8 (float32 under recipes that end in floats: ``ce7454``); labels uint8
+    ``[S, S]``. What happens to a sample depends on (seed, epoch, sample id), and on how often it came in this epoch.
 
     Args:
         faces: a data set with labels.
-        augment: apply :func:`semfacediff.data.augment.standard`, seeded by (seed, epoch, sample id).
+        augment: name of one of :data:`semfacediff.data.augment.RECIPES`.
         keep_in_memory: decode and resize once, before the workers are forked; S*S*4 bytes a sample.
+        paste: probability with which a sample first gets a rare accessory that it lacks (glasses, hat, earring,
+            necklace; all equally often, whichever some sample has) from another sample or its mirror image. Of four
+            donors drawn the first that fits is taken; if none does, the sample stays as it is.
+
+    Raises:
+        UserError: the recipe is unknown, or accessories shall be pasted whose classes the label space lacks.
     """
 
-    def __init__(self, faces, size: int, augment: bool, seed: int, keep_in_memory: bool = False):
-        self.faces, self.size, self.augment, self.seed = faces, size, augment, seed
+    def __init__(self, faces, size: int, augment: str, seed: int, keep_in_memory: bool = False, paste: float = 0.0):
+        if augment not in RECIPES:
+            raise UserError(f"train.augment: unknown recipe '{augment}'; choose one of {', '.join(RECIPES)}")
+        if paste and not accessories(faces.label_space):
+            raise UserError(
+                f"train.paste_accessories: label space '{faces.label_space.name}' has none of {', '.join(LONG_TAIL)}; "
+                f"set it to 0"
+            )
+        self.faces, self.size, self.augment, self.seed, self.paste = faces, size, augment, seed, paste
         self.ids = faces.ids
         self._kept = self._decode_all() if keep_in_memory else None
+        self._donors = self._find_donors() if paste else {}
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -34,8 +63,27 @@ class TrainingView(Dataset):
     def unaugmented(self) -> "TrainingView":
         """The same samples as they are, sharing what is kept in memory."""
         plain = copy.copy(self)
-        plain.augment = False
+        plain.augment, plain.paste = "none", 0.0
         return plain
+
+    @functools.cached_property
+    def presence(self) -> np.ndarray:
+        """bool ``[n, classes]``: which classes a sample shows at the training size.
+
+        Computed once; unless samples are kept in memory this reads them all.
+        """
+        with ThreadPoolExecutor(2) as pool:
+            rows = list(pool.map(lambda i: self._classes(self._plain(i)[1]), range(len(self))))
+        return np.stack(rows)
+
+    def _classes(self, labels: np.ndarray) -> np.ndarray:
+        n = self.faces.label_space.n
+        return cv2.calcHist([labels], [0], None, [n], [0, n]).ravel() > 0
+
+    def _find_donors(self) -> dict[str, np.ndarray]:
+        space = self.faces.label_space
+        having = {c: np.flatnonzero(self.presence[:, space.index(c)]) for c in accessories(space)}
+        return {c: donors for c, donors in having.items() if donors.size}
 
     def _decoded(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.faces[i]
@@ -53,43 +101,89 @@ class TrainingView(Dataset):
                 pass
         return photos, labels
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, i = key
-        photo, labels = (self._kept[0][i], self._kept[1][i]) if self._kept else self._decoded(i)
-        if self.augment:
-            rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, self.ids[i]))
-            photo, labels = standard(photo, labels, self.faces.label_space, rng)
-        photo = np.ascontiguousarray(photo.transpose(2, 0, 1))
-        return torch.from_numpy(photo), torch.from_numpy(np.ascontiguousarray(labels))
+    def _plain(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Photo uint8 ``[S, S, 3]`` and labels uint8 ``[S, S]`` of sample ``i``, not to be written to."""
+        return (self._kept[0][i], self._kept[1][i]) if self._kept else self._decoded(i)
 
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, i, *again = key
+        photo, labels = self._plain(i)
+        if self.paste:
+            rng = np.random.default_rng(derive_seed(self.seed, "paste", epoch, self.ids[i], *again))
+            photo, labels = self._with_accessory(i, photo, labels, rng)
+        if self.augment != "none":
+            rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, self.ids[i], *again))
+            photo, labels = RECIPES[self.augment](photo, labels, self.faces.label_space, rng)
+        photo = photo.transpose(2, 0, 1)
+        return torch.from_numpy(photo.copy(order="C")), torch.from_numpy(labels.copy(order="C"))
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Whole batches in ``n`` samples; one smaller batch if there are fewer than ``batch_size``."""
-    return max(1, n // batch_size)
-
-
-def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Shuffled batches of sample indices of one epoch; what does not fill a batch waits for another epoch."""
-    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(n).tolist()
-    steps = steps_per_epoch(n, batch_size)
-    return [order[k * batch_size : (k + 1) * batch_size] for k in range(steps)]
+    def _with_accessory(
+        self, i: int, photo: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sample ``i`` with one of the accessories that it lacks, with probability ``paste``."""
+        space = self.faces.label_space
+        lacking = [c for c in self._donors if not self.presence[i, space.index(c)]]
+        if not lacking or rng.random() >= self.paste:
+            return photo, labels
+        accessory = lacking[rng.integers(len(lacking))]
+        for donor in rng.choice(self._donors[accessory], _DONORS_TRIED):
+            given = self._plain(donor)
+            if rng.random() < 0.5:
+                given = flip(*given, space)
+            if fits(accessory, labels, given[1], space):
+                return pasted(photo, labels, *given, space.index(accessory))
+        return photo, labels
 
 
 class _Batches(Sampler):
-    def __init__(self, batches: Sequence[list[tuple[int, int]]]):
+    def __init__(self, batches: Sequence[list[Key]]):
         self.batches = batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
 
 
+def planned(
+    view: TrainingView, batch_size: int, epoch: int, sampling: str = "shuffled", repeat_threshold: float = 0.0
+) -> list[list[Key]]:
+    """Keys of every global batch of ``epoch``; ``view.ids[key[1]]`` is a key's sample id.
+
+    Args:
+        sampling: ``shuffled``: every sample once; ``repeat_factor``: samples with rare classes more often, see
+            :func:`semfacediff.data.sampling.repeat_factors`.
+        repeat_threshold: for ``repeat_factor``: classes in a smaller share of the samples are rare.
+    """
+    factors = repeat_factors(view.presence, repeat_threshold) if sampling == "repeat_factor" else None
+    seen: Counter[int] = Counter()
+    batches = []
+    for batch in epoch_batches(len(view), batch_size, view.seed, epoch, factors):
+        keys = []
+        for i in batch:
+            keys.append((epoch, i, seen[i]) if seen[i] else (epoch, i))
+            seen[i] += 1
+        batches.append(keys)
+    return batches
+
+
 def loader(
-    view: TrainingView, batch_size: int, epoch: int, start: int = 0, workers: int = 0, rank: int = 0, world: int = 1
+    view: TrainingView,
+    batch_size: int,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    sampling: str = "shuffled",
+    repeat_threshold: float = 0.0,
 ) -> DataLoader:
-    """Batches ``start``.. of ``epoch``; of each global batch, process ``rank`` of ``world`` gets its share."""
-    batches = epoch_batches(len(view), batch_size, view.seed, epoch)[start:]
-    shares = [[(epoch, i) for i in batch[rank::world]] for batch in batches]
+    """Batches ``start``.. of ``epoch``; of each global batch, process ``rank`` of ``world`` gets its share.
+
+    Args:
+        sampling, repeat_threshold: see :func:`planned`.
+    """
+    batches = planned(view, batch_size, epoch, sampling, repeat_threshold)[start:]
+    shares = [batch[rank::world] for batch in batches]
     return DataLoader(view, batch_sampler=_Batches(shares), num_workers=workers, prefetch_factor=4 if workers else None)

@@ -79,10 +79,10 @@ class ModelParser(Parser):
         """
         size = size or tuple(photos.shape[-2:])
         chunks = photos.split(1) if self.device.type == "cpu" else (photos,)
-        return torch.cat([self._argmax(self.logits(chunk), size) for chunk in chunks])
+        return torch.cat([self.label_map(self.logits(chunk), size) for chunk in chunks])
 
     @staticmethod
-    def _argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
         if tuple(logits.shape[-2:]) != size:
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return logits.argmax(1).cpu()

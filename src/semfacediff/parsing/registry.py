@@ -27,6 +27,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
+    "face_lite": Kind("semfacediff.parsing.face_lite", "FaceLite", head="head.1.bias"),
     "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite", head="classifier.3.bias"),
     "unet_lite": Kind("semfacediff.parsing.unet_lite", "UNetLite", head="output.bias"),
 }

@@ -1,7 +1,8 @@
 """The parser's training loop: one process or several, stopped and continued at any step with the same outcome."""
 
+import contextlib
+import copy
 import itertools
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,14 +15,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.data.batches import TrainingView, loader, steps_per_epoch
+from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
+from semfacediff.data.counts import cache_folder, cached_counts
 from semfacediff.errors import UserError
-from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
-from semfacediff.parsing.checkpoint import ParserCard, save_parser, surviving
-from semfacediff.parsing.losses import class_weights, count_pixels, cross_entropy_sums
+from semfacediff.parsing.checkpoint import ParserCard, load_parser
+from semfacediff.parsing.losses import build_loss, class_weights, count_pixels
 from semfacediff.parsing.predict import ModelParser
+from semfacediff.runs.training_files import TrainingFiles
+from semfacediff.runs.validation import Validation, validate
 from semfacediff.seeding import derive_seed
-from semfacediff.types import to_tensor
+from semfacediff.training.averaging import MovingAverage
+from semfacediff.training.checks import single_value_norms
+from semfacediff.training.course import course
+from semfacediff.training.step import OptimisationStep, deterministic
 
 
 @dataclass
@@ -29,52 +35,39 @@ class Progress:
     """Where a training stands; saved with the optimiser in ``state.pt``.
 
     Attributes:
-        epoch: epochs completed. step: steps completed in the current one.
-        loss_sum: sum over those steps of the batch loss.
-        best_miou: highest validation mIoU so far.
+        epoch: epochs completed. step: batches completed in the current one.
+        loss_sum: sum over those of the batch loss.
+        ended: the course has stopped the training.
+        best_epoch, best_score: of the best checkpoint, by ``train.best_by``; the higher the better.
         history: one row an epoch.
-        best_confusion, best_images: validation counts behind ``best_miou``.
+        best_confusion, best_images: validation counts behind the best checkpoint.
     """
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    best_miou: float = -1.0
+    ended: bool = False
+    best_epoch: int = 0
+    best_score: float = 0.0
     history: list[dict] = field(default_factory=list)
     best_confusion: list[list[int]] = field(default_factory=list)
     best_images: list[int] = field(default_factory=list)
 
 
-def learning_rate_factor(step: int, total: int, schedule: str, warmup: int) -> float:
-    """Multiple of the base rate at 0-based global ``step``: linear warm-up, then constant or half a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def optimiser(model: nn.Module, settings: config.OptimConfig) -> torch.optim.AdamW:
-    """AdamW with one group for the encoder and one for everything else."""
-    encoder = [p for name in model.encoder for p in getattr(model, name).parameters()]
-    inside = {id(p) for p in encoder}
-    decoder = [p for p in model.parameters() if id(p) not in inside]
-    groups = [{"params": encoder, "lr": settings.encoder_lr}, {"params": decoder, "lr": settings.decoder_lr}]
-    for group in groups:
-        group["base_lr"] = group["lr"]
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-
-
 class ParserTrainer:
-    """Trains ``model`` on ``train`` and validates on ``val`` after each epoch.
+    """Trains ``model`` on ``train`` and validates on ``val``.
 
     Every random draw comes from (seed, epoch, step or sample), none from a running state, so that a training stopped at
     any step and continued from the last checkpoint ends with the same weights (bit for bit on the CPU).
 
     Args:
         train, val: data sets with labels in the model's space.
-        folder: where ``checkpoints/last`` and ``checkpoints/best`` go; a ``last`` found there is continued.
+        train_digest: of ``train``, under which its pixel counts are kept.
+        folder: where ``checkpoints/`` goes; a ``last`` found there is continued.
         on_epoch: called after each epoch with the progress.
+
+    Raises:
+        UserError: what can be known to fail before the first step.
     """
 
     def __init__(
@@ -83,157 +76,243 @@ class ParserTrainer:
         card: ParserCard,
         settings: config.ParserTraining,
         train,
+        train_digest: str,
         val,
         folder: Path,
         device: torch.device,
         on_epoch: Callable[[Progress], None],
     ):
-        self.settings, self.card, self.folder, self.on_epoch = settings, card, folder, on_epoch
+        t = settings.train
+        self.settings, self.card, self.val, self.on_epoch = settings, card, val, on_epoch
         self.accelerator = Accelerator(cpu=device.type == "cpu")
-        self.model = model.to(memory_format=torch.channels_last)
-        size, augment = settings.train.size, settings.train.augment == "standard"
-        self.view = TrainingView(train, size, augment, settings.seed, settings.train.keep_in_memory)
-        self.val = val
-        self.steps = steps_per_epoch(len(self.view), settings.train.batch_size)
-        if min(len(self.view), settings.train.batch_size) < model.train_batch_min:
-            raise UserError(
-                f"'{card.name}' needs batches of at least {model.train_batch_min} (batch norm over 1x1 maps), the "
-                f"training part has {len(self.view)} photos; use more"
-            )
-        self.weights = self._class_weights().to(self.accelerator.device)
-        self.net, self.optimiser = self.accelerator.prepare(self.model, optimiser(model, settings.optim))
-        self.progress = self._continued() or Progress()
+        self.files = TrainingFiles(folder, t.keep_last, self.accelerator)
+        self._check(model, len(train))
+        self.view = TrainingView(train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories)
+        self.steps = steps_per_epoch(len(self.view), t.batch_size)
+        self.progress = Progress()
+        self.model = self._placed(model)
+        self.average = MovingAverage(self.model, t.ema_decay) if t.ema_decay else None
+        self.net = self._wrapped()
+        self.criterion = build_loss(settings.loss, self._class_weights(train_digest).to(self.accelerator.device))
+        self.step = OptimisationStep(self.net, self.criterion, t.precision, t.gradient_clip_norm, t.loss_stride)
+        self.course = course(settings, self.steps)
+        state = self.files.found()
+        if state is not None:
+            self._continue_from(state)
+        self.optimiser = self.course.optimiser(self.model)
+        if state is not None:
+            self.optimiser.load_state_dict(state["optimiser"])
 
-    def _class_weights(self) -> Tensor:
-        loss, batch = self.settings.loss, self.settings.train.batch_size
-        if loss.class_weights == "none":
-            return class_weights("none", torch.ones(self.train_space.n))
-        batches = loader(self.view.unaugmented(), batch, epoch=0)
-        counted = count_pixels(itertools.islice(batches, loss.class_weight_batches), self.train_space.n)
-        return class_weights(loss.class_weights, counted)
+    def _check(self, model: nn.Module, n: int) -> None:
+        t, world = self.settings.train, self.accelerator.num_processes
+        batch = min(n, t.batch_size)
+        if batch < world:
+            raise UserError(
+                f"train.batch_size: {batch} photos cannot be shared by {world} processes; raise it to {world} or more"
+            )
+        alone = single_value_norms(model, t.size) if batch // world == 1 else []
+        if alone:
+            raise UserError(
+                f"'{self.card.name}' has batch norms over 1x1 maps ({', '.join(alone)}) and a batch of one photo a "
+                f"process cannot train them; set train.batch_size to {2 * world} or more (the training part has {n} "
+                f"photos)"
+            )
+        if t.gradient_checkpointing and not hasattr(model, "checkpointed"):
+            raise UserError(
+                f"train.gradient_checkpointing: '{self.card.name}' cannot do it (batch norms would count a batch "
+                f"twice); set it to false and lower train.batch_size"
+            )
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        t, a = self.settings.train, self.accelerator
+        if t.gradient_checkpointing:
+            model.checkpointed(True)
+        if a.num_processes > 1 and a.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        layout = torch.channels_last if t.channels_last else torch.contiguous_format
+        return model.to(a.device, memory_format=layout)
+
+    def _wrapped(self) -> nn.Module:
+        net = self.accelerator.prepare(self.model)
+        return torch.compile(net) if self.settings.train.compile else net
 
     @property
-    def train_space(self):
-        return self.view.faces.label_space
+    def batch_norm(self) -> str:
+        """How the statistics of batch norms are taken; for the record."""
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            return "none"
+        return "all processes" if isinstance(norms[0], nn.SyncBatchNorm) else "each process"
+
+    def _class_weights(self, train_digest: str) -> Tensor:
+        loss, t, space = self.settings.loss, self.settings.train, self.view.faces.label_space
+        if loss.class_weights == "none":
+            return class_weights("none", torch.ones(space.n))
+
+        def count() -> Tensor:
+            batches = loader(self.view.unaugmented(), t.batch_size, epoch=0)
+            return count_pixels(itertools.islice(batches, loss.class_weight_batches), space.n)
+
+        key = config.digest([train_digest, t.size, t.batch_size, self.settings.seed, loss.class_weight_batches])
+        counts = cached_counts(cache_folder(), key, count)
+        return class_weights(loss.class_weights, counts, loss.effective_number_beta)
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with its history."""
-        if self.progress.history:
-            self.on_epoch(self.progress)  # a kill may have come between the last checkpoint and its record
-        while self.progress.epoch < self.settings.train.epochs:
-            self._epoch()
-        return self.progress
+        t, p = self.settings.train, self.progress
+        if p.history:
+            self.on_epoch(p)  # a kill may have come between the last checkpoint and its record
+        with deterministic(t.deterministic), self._memory_errors():
+            while p.epoch < t.epochs and not p.ended:
+                self._epoch()
+        return p
+
+    @contextlib.contextmanager
+    def _memory_errors(self):
+        t = self.settings.train
+        try:
+            yield
+        except (torch.OutOfMemoryError, RuntimeError) as e:
+            if not isinstance(e, torch.OutOfMemoryError) and "not enough memory" not in str(e):
+                raise
+            raise UserError(
+                f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch + 1} with "
+                f"train.batch_size={t.batch_size} train.size={t.size}; lower one of them (train.accumulate keeps the "
+                f"photos a step), or set train.gradient_checkpointing=true, train.precision=bfloat16"
+            ) from e
+
+    def _sampling(self) -> dict:
+        return {"sampling": self.settings.train.sampling, "repeat_threshold": self.settings.train.repeat_threshold}
 
     def _epoch(self) -> None:
-        p, t = self.progress, self.settings.train
-        a = self.accelerator
-        batches = loader(
-            self.view, t.batch_size, p.epoch, p.step, self.settings.runtime.workers, a.process_index, a.num_processes
-        )
+        p, t, a = self.progress, self.settings.train, self.accelerator
+        place = (p.step, self.settings.runtime.workers, a.process_index, a.num_processes)
+        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling())
         self.net.train()
-        description = f"epoch {p.epoch + 1}/{t.epochs}"
-        bar = tqdm(
-            batches, desc=description, initial=p.step, total=self.steps, unit="batch", disable=not a.is_main_process
-        )
-        for photos, labels in bar:
-            p.loss_sum += self._step(photos, labels)
-            p.step += 1
-            bar.set_postfix(loss=f"{p.loss_sum / p.step:.4f}", refresh=False)
-            if t.checkpoint_every_steps and p.step % t.checkpoint_every_steps == 0 and p.step < self.steps:
-                self._save_last()
+        about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
+        with tqdm(batches, initial=p.step, total=self.steps, **about) as bar:
+            for photos, labels in bar:
+                p.loss_sum += self._step(photos, labels)
+                p.step += 1
+                bar.set_postfix(loss=f"{p.loss_sum / p.step:.4f}", refresh=False)
+                whole = p.step % t.accumulate == 0
+                if (
+                    whole
+                    and t.checkpoint_every_steps
+                    and p.step % t.checkpoint_every_steps == 0
+                    and p.step < self.steps
+                ):
+                    self._save_last()
         self._finish_epoch()
 
     def _step(self, photos: Tensor, labels: Tensor) -> float:
         p, s, a = self.progress, self.settings, self.accelerator
         step = p.epoch * self.steps + p.step
         torch.manual_seed(derive_seed(s.seed, "dropout", step, a.process_index))
-        factor = learning_rate_factor(step, s.train.epochs * self.steps, s.optim.schedule, s.optim.warmup_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        rng = np.random.default_rng(derive_seed(s.seed, "loss_stride", step))
+        phase = tuple(rng.integers(s.train.loss_stride, size=2).tolist())
+        self.course.set_rates(self.optimiser, step)
+        first = p.step - p.step % s.train.accumulate
+        group = min(s.train.accumulate, self.steps - first)  # the last group of an epoch may be smaller
+        last = p.step - first == group - 1
         x, y = self._prepared(photos), labels.to(a.device).long()
-        loss_sum, weight_sum = cross_entropy_sums(self.net(x), y, self.weights, s.loss.label_smoothing)
-        # Each process contributes in proportion to its pixels' weight; DDP averages gradients, hence the factor.
-        loss = loss_sum * a.num_processes / a.reduce(weight_sum.detach(), "sum")
+        with contextlib.nullcontext() if last else a.no_sync(self.net):
+            loss = self.step.backward(x, y, 1 / group, phase)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss.item()} in epoch {p.epoch + 1}, step {p.step + 1}; lower optim.*_lr"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        a.backward(loss)
-        if s.train.gradient_clip_norm is not None:
-            a.clip_grad_norm_(self.net.parameters(), s.train.gradient_clip_norm)
-        self.optimiser.step()
-        return float(a.reduce(loss.detach(), "mean"))
+            self._refuse(loss.item())
+        if last:
+            self.step.update(self.optimiser)
+            if self.average:
+                self.average.update(self.model)
+        return loss.item()
+
+    def _refuse(self, loss: float) -> None:
+        p, t = self.progress, self.settings.train
+        keys = planned(self.view, t.batch_size, p.epoch, **self._sampling())[p.step]
+        ids = ", ".join(self.view.ids[key[1]] for key in keys)
+        kept = f"checkpoints of {self.files.folder.name} are from before" if self.files.any else "no checkpoint yet"
+        raise UserError(
+            f"the loss became {loss} in epoch {p.epoch + 1}, step {p.step + 1}, on samples {ids} ({kept}); lower the "
+            f"learning rates (optim.*), or look at these samples"
+        )
 
     def _prepared(self, photos: Tensor) -> Tensor:
-        """Normalised channels-last float32 from uint8 ``[N, 3, S, S]``."""
+        """Normalised float32 from ``[N, 3, S, S]`` in 0..255, in the model's memory layout."""
         device = self.accelerator.device
         mean = torch.tensor(self.card.mean, device=device).view(1, 3, 1, 1)
         std = torch.tensor(self.card.std, device=device).view(1, 3, 1, 1)
         x = (photos.to(device).float() / 255 - mean) / std
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last if self.settings.train.channels_last else None)
 
     def _finish_epoch(self) -> None:
-        p = self.progress
-        confusion, images = self.validate()
-        miou = mean_iou(confusion)
-        p.history.append({"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps, "val_miou": miou})
+        p, t = self.progress, self.settings.train
+        row = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps}
+        row |= {"lr": self.optimiser.param_groups[-1]["lr"], "phase": self.course.phase}
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
-        if miou > p.best_miou:
-            p.best_miou, p.best_confusion, p.best_images = miou, confusion.tolist(), images.tolist()
-            self._save("best")
+        if p.epoch % t.validate_every == 0 or p.epoch == t.epochs:
+            self._judge(row, self.validated())
+        p.history.append(row)
         self._save_last()
         self.on_epoch(p)
 
-    def validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled confusion over the validation part at the labels' own size, and images a class occurs in."""
-        a = self.accelerator
-        parser = ModelParser(a.unwrap_model(self.net), self.card, a.device)
-        n = parser.label_space.n
-        counts = np.zeros((n + 1, n), np.int64)
-        mine = range(a.process_index, len(self.val), a.num_processes)
-        for i in tqdm(mine, desc="validate", unit="photo", leave=False, disable=not a.is_main_process):
-            sample = self.val[i]
-            predicted = parser.predict(to_tensor(sample.photo)[None], sample.labels.shape)[0].numpy()
-            counts[:n] += confusion_matrix(sample.labels, predicted, n)
-            counts[n] += np.bincount(np.unique(sample.labels), minlength=n)
-        total = a.reduce(torch.from_numpy(counts).to(a.device), "sum").cpu().numpy()
-        return total[:n], total[n]
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept as the best: the moving average where there is one."""
+        return self.average.model if self.average else self.model
 
-    def _save(self, which: str, extra: dict | None = None) -> None:
+    def validated(self) -> Validation:
+        """Scores of :attr:`judged` on the validation part; the same for any number of processes."""
         a = self.accelerator
-        if a.is_main_process:
-            card = ParserCard(**{**vars(self.card), "training": self._training_facts()})
-            try:
-                save_parser(a.unwrap_model(self.net), card, self.folder / "checkpoints" / which, extra)
-            except OSError as e:
-                raise UserError(
-                    f"cannot write a checkpoint in {self.folder} ({e.strerror}); free space and repeat"
-                ) from e
-        a.wait_for_everyone()
+        if a.num_processes > 1:  # running statistics of batch norms differ between processes
+            for tensor in self.judged.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+        parser = ModelParser(copy.deepcopy(self.judged), self.card, a.device)
+        return validate(parser, self.val, self.criterion, a)
 
-    def _training_facts(self) -> dict:
+    def _judge(self, row: dict, outcome: Validation) -> None:
+        p = self.progress
+        row |= {"val_loss": outcome.loss, "val_miou": outcome.miou, "val_long_tail": outcome.long_tail}
+        score = {"miou": outcome.miou, "loss": -outcome.loss, "long_tail": outcome.long_tail}[
+            self.settings.train.best_by
+        ]
+        is_best = p.best_epoch == 0 or score > p.best_score
+        if is_best:
+            p.best_score, p.best_epoch = score, p.epoch
+            p.best_confusion, p.best_images = outcome.confusion.tolist(), outcome.images.tolist()
+            self.files.save("best", self.judged, self._card())
+        verdict = self.course.observe(outcome.loss, is_best)
+        p.ended = verdict.stop
+        if verdict.restart or (verdict.stop and self.settings.optim.name == "adam_then_sgd"):
+            self._take_best()
+
+    def _take_best(self) -> None:
+        best, _ = load_parser(self.files.path("best"))
+        self.model.load_state_dict(best.state_dict())
+        self.optimiser = self.course.optimiser(self.model)
+
+    def _card(self) -> ParserCard:
         p, s = self.progress, self.settings
-        return {
-            "run": self.folder.name,
-            "epochs": p.epoch,
-            "seed": s.seed,
-            "data": s.data.name,
-            "best_val_miou": p.best_miou,
-        }
+        facts = {"run": self.files.folder.name, "epochs": p.epoch, "seed": s.seed, "data": s.data.name}
+        best = {"best_epoch": p.best_epoch, f"best_{s.train.best_by}": abs(p.best_score)}
+        return ParserCard(**{**vars(self.card), "training": facts | best})
 
     def _save_last(self) -> None:
-        self._save("last", {"optimiser": self.optimiser.state_dict(), "progress": vars(self.progress)})
+        state = {
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "course": self.course.state(),
+            "progress": vars(self.progress),
+        }
+        self.files.save("last", self.model, self._card(), state)
+        if self.progress.step == 0:
+            self.files.keep_epoch(self.progress.epoch)
 
-    def _continued(self) -> Progress | None:
-        found = surviving(self.folder / "checkpoints" / "last")
-        if found is None:
-            return None
-        from semfacediff.weight_files import read_pickle_safely, read_safetensors
-
-        self.accelerator.unwrap_model(self.net).load_state_dict(read_safetensors(found / "model.safetensors"))
-        state = read_pickle_safely(found / "state.pt")
-        self.optimiser.load_state_dict(state["optimiser"])
-        progress = Progress(**state["progress"])
-        print(f"continuing at epoch {progress.epoch + 1}, step {progress.step + 1}", file=sys.stderr)
-        return progress
+    def _continue_from(self, state: dict) -> None:
+        self.model.load_state_dict(state["weights"])
+        self.progress = Progress(**state["progress"])
+        self.course.restore(state["course"])
+        self.step.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.restore(state["average"])
+        print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", file=sys.stderr)

@@ -1,0 +1,162 @@
+"""The recipes by name. Each draws its parameters from the generator that it is given, and from nothing else.
+
+``flip``, ``affine`` and ``ce7454`` are torchvision's transforms on its image and mask tensors, so that anybody can
+check them against the library; ``standard`` and ``strong`` warp with OpenCV, three times as fast on a processor.
+"""
+
+import cv2
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Image, Mask
+
+from semfacediff.data.augment.colour import gamma_curve, mild, noisy, recoloured
+from semfacediff.data.augment.geometry import flip, similarity, warped
+from semfacediff.labels import LabelSpace
+
+_JITTER = ("brightness", "contrast", "saturation", "hue")
+_NOISE_SD = 0.03
+
+
+def tv_tensors(photo: np.ndarray, labels: np.ndarray) -> tuple[Image, Mask]:
+    """uint8 ``[3, S, S]`` and ``[1, S, S]`` as torchvision knows them; copies."""
+    return Image(torch.from_numpy(photo.transpose(2, 0, 1).copy())), Mask(torch.from_numpy(labels[None].copy()))
+
+
+def arrays(photo: torch.Tensor, labels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Back from :func:`tv_tensors`; the memory is shared."""
+    return photo.permute(1, 2, 0).numpy(), labels[0].numpy()
+
+
+def none(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nothing."""
+    return photo, labels
+
+
+def flipped(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror left to right with p 0.5; left and right parts then change names."""
+    if rng.random() >= 0.5:
+        return photo, labels
+    image, mask = (F.horizontal_flip(x) for x in tv_tensors(photo, labels))
+    return arrays(image, torch.from_numpy(space.mirrored.astype(np.uint8))[mask.long()])
+
+
+def affine(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotate +-10 degrees, scale 0.9..1.1, shift +-5 %, shear +-5 degrees each way; no flip.
+
+    Photo bilinear, labels nearest. What moves in from outside the frame is black, labelled 0, the background.
+    """
+    shift_px = rng.uniform(-0.05, 0.05, 2) * photo.shape[0]
+    moved = {
+        "angle": rng.uniform(-10, 10),
+        "translate": shift_px.round().astype(int).tolist(),
+        "scale": rng.uniform(0.9, 1.1),
+        "shear": rng.uniform(-5, 5, 2).tolist(),
+        "interpolation": InterpolationMode.BILINEAR,  # of the photo; a mask's is always nearest
+    }
+    return arrays(*(F.affine(x, **moved) for x in tv_tensors(photo, labels)))
+
+
+def standard(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flip (p 0.5), zoom 0.8..1.25, rotate +-12 degrees, shift +-6 %, then brightness, contrast and saturation.
+
+    What moves in from outside the frame is its mirror image (photo and labels alike).
+
+    Args:
+        photo: uint8 ``[S, S, 3]``. labels: uint8 ``[S, S]`` in ``space``. Both come back at the same size.
+    """
+    if rng.random() < 0.5:
+        photo, labels = flip(photo, labels, space)
+    side = photo.shape[0]
+    angle_deg, zoom = rng.uniform(-12, 12), np.exp(rng.uniform(-0.22, 0.22))
+    matrix = similarity(side, angle_deg, zoom, rng.uniform(-0.06, 0.06, 2) * side)
+    photo, labels = warped(photo, labels, matrix, cv2.BORDER_REFLECT_101)
+    return mild(photo, rng), labels
+
+
+def strong(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """For long trainings from scratch on few photos; cheaper than ``standard``.
+
+    Flip (p 0.5); zoom 0.6..1.6 log-uniform, rotate +-15 degrees, shift +-10 %; saturation 0.6..1.4 or, with p 0.08,
+    grey; contrast and brightness 0.7..1.3; tint +-10 % a channel; with p 0.3 gamma 0.7..1.4; with p 0.15 blur; with
+    p 0.15 noise of up to 8 levels. Outside the frame lies one random colour labelled background: at zoom 0.6 a mirror
+    image would put a second mouth, upside down, under the chin.
+
+    Args:
+        photo: uint8 ``[S, S, 3]``. labels: uint8 ``[S, S]`` in ``space``. Both come back at the same size.
+    """
+    if rng.random() < 0.5:
+        photo, labels = flip(photo, labels, space)
+    side = photo.shape[0]
+    angle_deg, zoom = rng.uniform(-15, 15), np.exp(rng.uniform(np.log(0.6), np.log(1.6)))
+    matrix = similarity(side, angle_deg, zoom, rng.uniform(-0.1, 0.1, 2) * side)
+    photo, labels = warped(photo, labels, matrix, cv2.BORDER_CONSTANT, tuple(rng.uniform(0, 255, 3)))
+    saturation = 0.0 if rng.random() < 0.08 else rng.uniform(0.6, 1.4)
+    contrast, brightness = rng.uniform(0.7, 1.3, 2)
+    photo = recoloured(photo, saturation, contrast, brightness * rng.uniform(0.9, 1.1, 3))
+    if rng.random() < 0.3:
+        photo = gamma_curve(photo, np.exp(rng.uniform(np.log(0.7), np.log(1.4))))
+    if rng.random() < 0.15:  # up to what a photo of half the resolution would show
+        photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.3, 1.2) * max(side / 256, 0.5))
+    if rng.random() < 0.15:
+        photo = noisy(photo, rng.uniform(1, 8), rng)
+    return photo, labels
+
+
+def ce7454(
+    photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The CE7454 report's sequence: zoom, jitter, blur, noise, clamp; neither flip nor rotation.
+
+    1. s ~ U(1, 1.1): resize photo (bilinear) and labels (nearest) to int(S s), then crop the S in the middle.
+    2. Brightness, contrast and saturation by U(0.75, 1.25), hue by U(-0.1, 0.1) turns, in random order.
+    3. With p 0.5 a 3x3 Gaussian blur, sigma 0.8.
+    4. To floats; add N(0, 0.03^2) (of a range of 1) to every value, always; clamp.
+
+    The report's steps 1 to 3 work on Pillow images, these on 8-bit tensors: a few levels apart where hue is turned, one
+    elsewhere.
+
+    Returns:
+        photo: float32 ``[S, S, 3]`` in 0..255, not rounded: noise and clamp come after the step to floats.
+        labels: uint8 ``[S, S]``.
+    """
+    side = photo.shape[0]
+    image, mask = zoomed_middle(*tv_tensors(photo, labels), int(side * rng.uniform(1.0, 1.1)))
+    amounts = dict(zip(_JITTER, [*rng.uniform(0.75, 1.25, 3), rng.uniform(-0.1, 0.1)], strict=True))
+    for name in rng.permutation(_JITTER):
+        image = jittered(image, name, amounts[name])
+    if rng.random() < 0.5:
+        image = F.gaussian_blur(image, kernel_size=[3, 3])  # torchvision's default sigma for this size: 0.8
+    noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+    image = F.to_dtype(image, torch.float32, scale=True).add(noise, alpha=_NOISE_SD).clamp(0, 1)
+    return arrays(image * 255, mask)
+
+
+def zoomed_middle(image: Image, mask: Mask, size: int) -> tuple[Image, Mask]:
+    """Both at ``size`` (at least their own), cropped to their own size in the middle."""
+    own = image.shape[-2:]
+    image = F.resize(image, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=False)
+    # Pillow's "nearest" takes the pixel under the new pixel's centre, as torchvision's "nearest exact" does.
+    mask = F.resize_image(mask, [size, size], interpolation=InterpolationMode.NEAREST_EXACT)
+    return F.center_crop(image, own), F.center_crop(mask, own)
+
+
+def jittered(image: Image, name: str, amount: float) -> torch.Tensor:
+    """uint8 ``[3, S, S]``; ``name`` is brightness, contrast, saturation (factors, 1: nothing) or hue (turns)."""
+    if name != "contrast":
+        return getattr(F, f"adjust_{name}")(image, amount)
+    # As F.adjust_contrast, with a mean that does not depend on how many threads sum it.
+    grey = F.rgb_to_grayscale(image)
+    mean = int(grey.sum(dtype=torch.int64)) / grey.numel()
+    return image.mul(amount).add_((1 - amount) * mean).clamp_(0, 255).to(torch.uint8)

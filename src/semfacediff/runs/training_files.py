@@ -1,0 +1,68 @@
+"""The checkpoints of a training: ``last``, ``best``, and as many earlier epochs as are asked for."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+from semfacediff.errors import UserError
+from semfacediff.parsing.checkpoint import ParserCard, save_parser, surviving
+from semfacediff.weight_files import read_pickle_safely, read_safetensors
+
+_EPOCH = re.compile(r"epoch_(\d+)")
+
+
+class TrainingFiles:
+    """``folder/checkpoints``; only the main process writes.
+
+    Args:
+        keep_last: how many epochs' checkpoints to keep, ``last`` included.
+    """
+
+    def __init__(self, folder: Path, keep_last: int, accelerator):
+        self.folder, self._keep_last, self._accelerator = folder, keep_last, accelerator
+
+    def path(self, which: str) -> Path:
+        """Folder of the checkpoint called ``last``, ``best`` or ``epoch_0007``."""
+        return self.folder / "checkpoints" / which
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a checkpoint to go back to."""
+        return surviving(self.path("last")) is not None
+
+    def found(self) -> dict | None:
+        """State of the last checkpoint with its ``weights``; ``None`` if there is none."""
+        folder = surviving(self.path("last"))
+        if folder is None:
+            return None
+        return {"weights": read_safetensors(folder / "model.safetensors"), **read_pickle_safely(folder / "state.pt")}
+
+    def save(self, which: str, model: nn.Module, card: ParserCard, state: dict | None = None) -> None:
+        """Write a checkpoint; what was there stays whole until the new one is.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self._accelerator.is_main_process:
+            try:
+                save_parser(model, card, self.path(which), state)
+            except OSError as e:
+                raise UserError(
+                    f"cannot write a checkpoint in {self.folder} ({e.strerror}); free space and repeat"
+                ) from e
+        self._accelerator.wait_for_everyone()
+
+    def keep_epoch(self, epoch: int) -> None:
+        """Keep ``last`` under its epoch's name too, and drop what is older than ``keep_last`` asks for."""
+        if not self._accelerator.is_main_process or self._keep_last == 1:
+            return
+        last = self.path("last")
+        copied = self.path(f"epoch_{epoch:04d}")
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(last, copied, copy_function=os.link)
+        kept = sorted(f for f in last.parent.iterdir() if _EPOCH.fullmatch(f.name))
+        for old in kept[: -self._keep_last]:
+            shutil.rmtree(old)

@@ -1,0 +1,110 @@
+"""The course of a training: which optimiser is at work, at which rate, and when the training ends."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from semfacediff import config
+from semfacediff.training.optimisers import adamw
+from semfacediff.training.plateau import AdamThenSGD, PlateauSettings
+from semfacediff.training.schedules import rate_factor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from a validation. ``restart``: take the best weights and a fresh optimiser. ``stop``: end here."""
+
+    restart: bool = False
+    stop: bool = False
+
+
+class Course(Protocol):
+    """Its state is a plain dictionary, so that a training continues in the middle of it."""
+
+    @property
+    def phase(self) -> str:
+        """Name of the present phase, e.g. ``adamw`` or ``sgd 0.02``."""
+
+    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A fresh one for the present phase."""
+
+    def set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+        """Put the learning rates of 0-based global ``step`` into ``optimiser``."""
+
+    def observe(self, loss: float, is_best: bool) -> Verdict:
+        """Take the outcome of a validation; ``is_best``: by the measure that chooses the best checkpoint."""
+
+    def state(self) -> dict: ...
+
+    def restore(self, state: dict) -> None: ...
+
+
+class Scheduled(Course):
+    """AdamW along a schedule; ends early if ``patience`` validations bring nothing better."""
+
+    phase = "adamw"
+
+    def __init__(self, settings: config.AdamWConfig, epochs: int, steps_per_epoch: int, patience: int | None):
+        self.settings, self.epochs, self.steps_per_epoch = settings, epochs, steps_per_epoch
+        self.patience, self.stalled = patience, 0
+
+    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
+        return adamw(model, self.settings)
+
+    def set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+        factor = rate_factor(step, self.steps_per_epoch, self.epochs, self.settings)
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def observe(self, loss: float, is_best: bool) -> Verdict:
+        self.stalled = 0 if is_best else self.stalled + 1
+        return Verdict(stop=self.patience is not None and self.stalled >= self.patience)
+
+    def state(self) -> dict:
+        return {"stalled": self.stalled}
+
+    def restore(self, state: dict) -> None:
+        self.stalled = state["stalled"]
+
+
+class Phased(Course):
+    """:class:`AdamThenSGD` with its optimisers; rates change from epoch to epoch."""
+
+    def __init__(self, settings: config.AdamThenSGDConfig, epochs: int):
+        self._settings = PlateauSettings(**settings.model_dump(exclude={"name"}), max_epochs=epochs)
+        self._pipeline = AdamThenSGD(self._settings)
+
+    @property
+    def phase(self) -> str:
+        phase = self._pipeline.phase
+        return phase.optimiser if phase.optimiser == "adam" else f"sgd {phase.lr:g}"
+
+    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
+        phase = self._pipeline.phase
+        if phase.optimiser == "adam":
+            return torch.optim.Adam(model.parameters(), lr=phase.lr, weight_decay=phase.weight_decay)
+        momentum, decay = phase.momentum, phase.weight_decay
+        return torch.optim.SGD(model.parameters(), lr=phase.lr, momentum=momentum, weight_decay=decay)
+
+    def set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+        for group in optimiser.param_groups:
+            group["lr"] = self._pipeline.learning_rate
+
+    def observe(self, loss: float, is_best: bool) -> Verdict:
+        decision = self._pipeline.observe(loss)
+        return Verdict(restart=decision.next_phase is not None, stop=decision.stop)
+
+    def state(self) -> dict:
+        return self._pipeline.state()
+
+    def restore(self, state: dict) -> None:
+        self._pipeline = AdamThenSGD(self._settings, state)
+
+
+def course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
+    """The one that ``optim=`` names."""
+    if settings.optim.name == "adam_then_sgd":
+        return Phased(settings.optim, settings.train.epochs)
+    return Scheduled(settings.optim, settings.train.epochs, steps_per_epoch, settings.train.early_stopping)

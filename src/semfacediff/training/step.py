@@ -1,0 +1,86 @@
+"""One optimisation step: forward in the chosen precision, loss of the global batch, backward, clip, update."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def total(share: Tensor) -> Tensor:
+    """The sum of ``share`` over all processes; its gradient flows back to each of them."""
+    if not torch.distributed.is_initialized():
+        return share
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(share)
+
+
+@contextlib.contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Within it, torch refuses algorithms that may give other bits when repeated."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if on:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+class OptimisationStep:
+    """Averages the gradients of some batches, then moves the weights.
+
+    Args:
+        net: the model as it is trained (wrapped, compiled); a call gives logits ``[N, C, H, W]``.
+        criterion: ``criterion(logits, labels, total)`` -> loss of the global batch.
+        precision: of the forward pass; the loss is computed in float32.
+        clip_norm: upper bound of the gradient's norm.
+        stride: see :func:`strided`.
+    """
+
+    def __init__(self, net: nn.Module, criterion: Callable, precision: str, clip_norm: float | None, stride: int):
+        self.net, self.criterion, self.clip_norm, self.stride = net, criterion, clip_norm, stride
+        device = next(net.parameters()).device.type
+        lower = precision != "float32"
+        self._autocast = functools.partial(torch.autocast, device, dtype=PRECISIONS[precision], enabled=lower)
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+
+    def backward(self, photos: Tensor, labels: Tensor, share: float, phase: tuple[int, int]) -> Tensor:
+        """Add ``share`` of a batch's gradient; returns its loss, a detached scalar.
+
+        Args:
+            photos: normalised ``[N, 3, H, W]``. labels: int64 ``[N, H, W]``. phase: first row and column, see
+                :func:`strided`.
+        """
+        with self._autocast():
+            logits = self.net(photos)
+        loss = self.criterion(*strided(logits.float(), labels, self.stride, phase), total)
+        if torch.isfinite(loss):
+            self.scaler.scale(loss * share).backward()
+        return loss.detach()
+
+    def update(self, optimiser: torch.optim.Optimizer) -> None:
+        """Clip, move the weights, forget the gradients. A step whose float16 gradients overflowed is left out."""
+        if self.clip_norm is not None:
+            self.scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        self.scaler.step(optimiser)
+        self.scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def strided(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Every ``stride``-th row and column from ``phase`` on.
+
+    Logits of neighbouring pixels are interpolated from the same few; over random phases the mean of such a loss is
+    that of all pixels, for 1/stride^2 of the work.
+    """
+    rows, columns = phase
+    return logits[..., rows::stride, columns::stride], labels[:, rows::stride, columns::stride]
