@@ -18,7 +18,8 @@ from semfacediff import build, config
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.editing.prompts.words import Words
+from semfacediff.runs.editing_bench import Cell, EditingBench
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
 
@@ -63,7 +64,8 @@ def edit_rate(size: int, n: int) -> float:
     editor, _ = build.editor(settings.editor, torch.device("cpu"))
     metrics = build.metrics(settings, torch.device("cpu")).each
     with tempfile.TemporaryDirectory() as folder:
-        bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder))
+        cells = [Cell(attribute, Words(settings.prompts[attribute])) for attribute in ATTRIBUTES]
+        bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder), cells)
         start = time.perf_counter()
         bench.run()
         return n * len(ATTRIBUTES) / (time.perf_counter() - start)

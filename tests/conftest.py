@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig, OmegaConf
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(config, items):
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """What is cached between runs starts empty and stays out of the user's folder."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
@@ -206,4 +213,22 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
         torch.manual_seed(0)
         model = build_parser("fastscnn_lite", classes=19)
     save_parser(model, ParserCard.of_kind("fastscnn_lite", "celebamask", 64), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory) -> Path:
+    """``weights.root`` of tiny diffusion pipelines with random weights, one for each editor; read it, never write.
+
+    ``sdxl_inpaint`` (9 channels), ``inpaint`` (SDXL with 4), ``sd_inpaint``; they work at ``editor.native_size=64``.
+    """
+    from semfacediff.editing.diffusion.tiny import make_tiny
+
+    base = tmp_path_factory.getbasetemp()
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (base.parent if parallel else base) / "pipelines"
+    with FileLock(f"{folder}.lock"):  # one for all processes of the suite
+        if not (folder / "complete").exists():
+            make_tiny(folder)
+            (folder / "complete").touch()
     return folder

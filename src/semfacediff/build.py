@@ -17,6 +17,7 @@ from semfacediff.data.splits import SplitRule, read_split_list
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
@@ -25,9 +26,12 @@ from semfacediff.labels import CELEBAMASK, LabelSpace, space
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.geometry import GeometryShift
 from semfacediff.metrics.inception import Inception
+from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.seam import Seam
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.metrics.weights import (
     CLIP_VIT_B_32,
@@ -41,8 +45,14 @@ from semfacediff.metrics.weights import (
 )
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
 from semfacediff.parsing.checkpoint import ParserCard, checkpoint_digest, load_published, resolve
+from semfacediff.parsing.segformer_folder import start_digest, start_from
+from semfacediff.training.course import Course, Phased, Scheduled
+from semfacediff.training.optimisers import AdamWSettings
+from semfacediff.training.plateau import PlateauSettings
 from semfacediff.weight_files import file_digest
 
+_OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
+"""Metrics without weights whose definition depends on the protocol."""
 MAX_BAD_SHOWN = 50
 TOY_VERSION = 1
 """Raised whenever the drawings change, so that records of old drawings are told apart."""
@@ -184,6 +194,8 @@ def label_space(settings: config.DataConfig) -> LabelSpace:
 def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_size: int):
     """(model, card) to be trained: a fresh architecture, or the weights of ``parser.checkpoint`` to start from.
 
+    Those of ``parser.pretrained`` enter a fresh architecture, except for the head.
+
     Raises:
         UserError: no architecture is named, or the start weights are of another architecture or label space.
     """
@@ -197,7 +209,26 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     if settings.name is None:
         raise UserError("no parser to train: set parser=fastscnn_lite, or parser.checkpoint=FOLDER to start from one")
     card = ParserCard.of_kind(settings.name, label_space.name, input_size)
-    return build_parser(settings.name, classes=label_space.n, **card.options), card
+    card = dataclasses.replace(card, options=dict(settings.options))
+    model = build_parser(settings.name, classes=label_space.n, **card.options)
+    if settings.pretrained is not None:
+        start_from(model, settings.name, settings.pretrained)
+    return model, card
+
+
+def start_weights(settings: config.ParserConfig) -> str | None:
+    """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
+    if settings.pretrained is not None:
+        return start_digest(settings.pretrained)
+    return trained_parser(settings)[2] if settings.checkpoint is not None else None
+
+
+def course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
+    """The optimiser, its rates and the end of a training, as ``optim=`` and ``train=`` say."""
+    optim, train = settings.optim.model_dump(exclude={"name"}), settings.train
+    if settings.optim.name == "adam_then_sgd":
+        return Phased(PlateauSettings(**optim, max_epochs=train.epochs))
+    return Scheduled(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)
 
 
 def trained_parser(settings: config.ParserConfig):
@@ -210,12 +241,22 @@ def trained_parser(settings: config.ParserConfig):
     if path.is_file():
         if settings.name is None:
             raise UserError(f"parser.checkpoint: {path} is a bare weights file; name its architecture with parser=NAME")
-        return *load_published(settings.name, path), file_digest(path)
+        model, card = load_published(settings.name, path)
+        _same_options(settings, card, path)
+        return model, card, file_digest(path)
     folder = resolve(path)
     model, card = load_parser(folder)
     if settings.name is not None and settings.name != card.name:
         raise UserError(f"parser={settings.name} contradicts {folder}, which holds '{card.name}'; drop one of the two")
+    _same_options(settings, card, folder)
     return model, card, checkpoint_digest(folder)
+
+
+def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -> None:
+    if settings.options and settings.options != card.options:
+        raise UserError(
+            f"parser.options={settings.options} contradicts {path}, which has {card.options}; drop one of the two"
+        )
 
 
 def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
@@ -225,10 +266,10 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
         UserError: none is named, or its checkpoint cannot be used.
     """
     if settings.name == "ground_truth":
-        return GroundTruthParser(data_space), {"name": "ground_truth"}
+        return GroundTruthParser(data_space), {"name": "ground_truth", "label_space": data_space.name}
     if settings.name == "precomputed":
         root = Path(settings.root).expanduser()
-        return PrecomputedParser(root, data_space), {"name": "precomputed"}
+        return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
     if settings.checkpoint is None:
         raise UserError(
             "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
@@ -239,14 +280,45 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
     return ModelParser(model, card, on), facts
 
 
-def editor(settings, on: torch.device) -> tuple[Editor, dict]:
-    """The editor that ``editor=`` names, and its facts for the record."""
+def editor(
+    settings: config.AnyEditor,
+    on: torch.device,
+    weights: config.WeightsConfig | None = None,
+    runtime: config.RuntimeConfig | None = None,
+) -> tuple[Editor, dict]:
+    """The editor that ``editor=`` names, and its facts for the record: its name; for a model also the digest of its
+    weights, what beside the configuration determines its results, and why they are not comparable (``doubts``).
+
+    Args:
+        weights, runtime: for editors with a model; without them it is looked for in the hub's cache only.
+
+    Raises:
+        UserError: its weights or files are not there.
+    """
+    if isinstance(settings, config.InpaintEditor):
+        return _inpaint_editor(settings, on, weights, runtime)
     if settings.name == "identity":
         return Identity(), {"name": "identity"}
     if settings.name == "recolor":
         return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
     root = Path(settings.root).expanduser()
     return Precomputed(root), {"name": "precomputed"}
+
+
+def _inpaint_editor(
+    settings: config.InpaintEditor,
+    on: torch.device,
+    weights: config.WeightsConfig | None,
+    runtime: config.RuntimeConfig | None,
+) -> tuple[Editor, dict]:
+    explicit = getattr(weights, settings.name, None)
+    root, download = (weights.root, weights.download) if weights else (None, False)
+    memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
+    memory.check()
+    files = find_pipeline(settings.name, explicit, root, download)
+    options = InpaintOptions(**settings.model_dump(exclude={"name"}))
+    made = InpaintEditor(settings.name, files, options, on, memory)
+    return made, {"name": settings.name, **made.facts()}
 
 
 @dataclass(frozen=True)
@@ -284,8 +356,10 @@ def metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
         elif column == "clip":
             if found := weights.find(CLIP_VIT_B_32, column):
                 each.append(CLIP(clip, found.state, found.name, on))
+        elif column in _OF_PROTOCOL:
+            each.append(_OF_PROTOCOL[column](protocol))
         elif column not in SET_COLUMNS:
-            each.append({"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU}[column](protocol))
+            each.append({"seam": Seam, "geometry": GeometryShift}[column]())
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))

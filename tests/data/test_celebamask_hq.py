@@ -227,7 +227,7 @@ class TestLists:
         [
             ("0 1 a.jpg\n1 2\n", r"^m, line 2: expected 'idx orig_idx orig_file', got '1 2'; copy it again$"),
             ("0 1 a.jpg\nx 1 a.jpg\n", r"^m, line 2: expected 'idx orig_idx orig_file', got 'x 1 a.jpg'"),
-            ("0 1 a.jpg\n0 2 b.jpg\n", r"^m, line 2: photo 0 occurs twice; copy the file again$"),
+            ("0 1 a.jpg\n0 2 b.jpg\n", r"^m, line 2: photo 0 occurs twice, first in m, line 1; copy the file again$"),
         ],
     )
     def test_a_broken_mapping(self, tmp_path, text, message):
@@ -244,6 +244,15 @@ class TestLists:
     def test_a_broken_partition(self, tmp_path, line):
         (tmp_path / "p").write_text(f"000000.jpg 0\n{line}\n")
         with pytest.raises(UserError, match=r"^p, line 2: expected 'orig_file 0\|1\|2', got '000001.jpg"):
+            read_partition(tmp_path / "p")
+
+    def test_an_original_in_two_parts(self, tmp_path):
+        """It would be trained on and tested with; the same line twice only says it twice."""
+        (tmp_path / "p").write_text("000001.jpg 0\n000002.jpg 1\n000001.jpg 0\n")
+        assert read_partition(tmp_path / "p") == {"000001": "train", "000002": "val"}
+        (tmp_path / "p").write_text("000001.jpg 0\n000002.jpg 1\n000001.jpg 2\n")
+        told = r"^p, line 3: 000001.jpg is put into test, but into train by p, line 1; remove one of the two lines, or"
+        with pytest.raises(UserError, match=told):
             read_partition(tmp_path / "p")
 
     def test_binary_lists(self, tmp_path):

@@ -1,6 +1,5 @@
 """Training from the configuration to checkpoints, stopped and continued."""
 
-import itertools
 import json
 import os
 import resource
@@ -14,17 +13,18 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
-from semfacediff.runs import train_parser, training_loop
-from semfacediff.runs.training_loop import ParserTrainer, learning_rate_factor, optimiser
+from semfacediff.runs import train_parser
+from semfacediff.runs.training_loop import ParserTrainer
+from semfacediff.training.step import OptimisationStep
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
     "data.count=24 data.size=64 data.split_rule.modulo=4 train.size=64 train.batch_size=4 train.epochs=2 "
-    "train.checkpoint_every_steps=2 loss.class_weight_batches=2 optim.warmup_steps=2 runtime.workers=0 "
+    "train.checkpoint_every_steps=2 loss.class_weight_batches=2 runtime.workers=0 "
     "runtime.device=cpu"
 ).split()
 
@@ -50,7 +50,8 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert run["data"]["train"]["n"] == 18
     assert run["data"]["val"]["n"] == 6
     history = pd.read_csv(uninterrupted / "history.csv")
-    assert list(history) == ["epoch", "train_loss", "val_miou"]
+    columns = ["epoch", "train_loss", "lr", "phase", "val_loss", "val_miou", "val_long_tail"]
+    assert list(history) == columns
     assert list(history["epoch"]) == [1, 2]
     summary = pd.read_csv(uninterrupted / "summary.csv").set_index("class")
     assert summary.loc["miou", "iou"] == pytest.approx(history["val_miou"].max(), abs=1e-9)
@@ -62,18 +63,10 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
 
 @pytest.mark.parametrize("stop_at", [0, 1, 3, 5])
 def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrupted, tmp_path, monkeypatch, stop_at):
-    steps, original = [], ParserTrainer._step
-
-    def stopping(self, photos, labels):
-        if len(steps) == stop_at:
-            raise KeyboardInterrupt
-        steps.append(None)
-        return original(self, photos, labels)
-
-    monkeypatch.setattr(ParserTrainer, "_step", stopping)
+    stop_after(stop_at, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         runs.start(settings(), tmp_path)
-    monkeypatch.setattr(ParserTrainer, "_step", original)
+    monkeypatch.undo()
     assert runs.start(settings(), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
     assert weights(tmp_path, "best") == weights(uninterrupted, "best")
@@ -159,35 +152,255 @@ def test_starts_from_a_trained_parser(uninterrupted, tmp_path):
 
 
 def test_one_photo_is_too_few_for_batch_norm(tmp_path):
-    with pytest.raises(UserError, match="'fastscnn_lite' needs batches of at least 2"):
+    branch = r"global_feature_extractor\.ppm\.stages\.0\.1\.1"
+    with pytest.raises(
+        UserError, match=rf"'fastscnn_lite' has batch norms over 1x1 maps \({branch}.*batch of one photo"
+    ):
         runs.start(settings("limit=1"), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path, monkeypatch):
-    def broken(logits, labels, weights, smoothing):
-        return logits.sum() * float("nan"), logits.new_ones(())
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, monkeypatch):
+    original = OptimisationStep.backward
 
-    monkeypatch.setattr(training_loop, "cross_entropy_sums", broken)
-    with pytest.raises(UserError, match="the loss became nan in epoch 1, step 1"):
+    def broken(self, photos, labels, share, phase):
+        loss = original(self, photos, labels, share, phase)
+        return loss * float("nan") if len(seen) == 3 else seen.append(photos) or loss
+
+    seen = []
+    monkeypatch.setattr(OptimisationStep, "backward", broken)
+    with pytest.raises(UserError, match=r"became nan in epoch 1, step 4, on samples (\d+(, )?){4} \(checkpoints of"):
         runs.start(settings(), tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    load_parser(tmp_path / "checkpoints" / "last")
 
 
-def test_encoder_and_decoder_have_their_own_rates():
-    s = settings("optim.encoder_lr=0.125", "optim.decoder_lr=0.25")
-    from semfacediff.parsing import build_parser
+def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    model = build_parser("fastscnn_lite")
-    encoder, decoder = optimiser(model, s.optim).param_groups
-    assert (encoder["lr"], decoder["lr"]) == (0.125, 0.25)
-    assert len(encoder["params"]) + len(decoder["params"]) == len(list(model.parameters()))
-    assert any(p is model.classifier[3].bias for p in decoder["params"])
+    monkeypatch.setattr(OptimisationStep, "backward", full)
+    with pytest.raises(
+        UserError, match=r"out of memory on cpu in epoch 1 with train.batch_size=4 train.size=64; lower"
+    ):
+        runs.start(settings(), tmp_path)
 
 
-def test_rate_warms_up_and_falls_to_zero():
-    factors = [learning_rate_factor(step, 100, "cosine", 10) for step in range(100)]
-    assert factors[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
-    assert factors[10] == 1
-    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
-    assert factors[-1] < 0.001
-    assert learning_rate_factor(99, 100, "constant", 10) == 1
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("one_epoch")
+    assert runs.start(settings("train.epochs=1"), folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "train.precision=bfloat16",
+        "train.loss_stride=2",
+        "train.gradient_clip_norm=0.01",
+        "train.augment=strong",
+        "loss=cross_entropy_dice",
+        "loss.class_weights=inverse",
+        "optim.decay_norms_and_biases=false",
+        "optim.schedule=polynomial",
+    ],
+)
+def test_switch_changes_the_outcome(one_epoch, tmp_path, switch):
+    assert runs.start(settings("train.epochs=1", switch), tmp_path) == 0
+    assert weights(tmp_path) != weights(one_epoch)
+
+
+@pytest.mark.parametrize(
+    ("switch", "changed"),
+    [
+        ("train.accumulate=2", "last"),
+        ("train.ema_decay=0.5", "best"),
+        ("train.sampling=repeat_factor train.paste_accessories=1.0", "last"),
+    ],
+)
+def test_switch_with_a_state_survives_an_interruption(one_epoch, tmp_path, monkeypatch, switch, changed):
+    chosen = ("train.epochs=1", *switch.split())
+    assert runs.start(settings(*chosen), tmp_path / "whole") == 0
+    assert weights(tmp_path / "whole", changed) != weights(one_epoch, changed)
+    stop_after(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(settings(*chosen), tmp_path / "stopped")
+    monkeypatch.undo()
+    assert runs.start(settings(*chosen), tmp_path / "stopped") == 0
+    for which in ("last", "best"):
+        assert weights(tmp_path / "stopped", which) == weights(tmp_path / "whole", which)
+
+
+def stop_after(steps: int, monkeypatch) -> None:
+    done, original = [], ParserTrainer._step
+
+    def stopping(self, photos, labels):
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(None)
+        return original(self, photos, labels)
+
+    monkeypatch.setattr(ParserTrainer, "_step", stopping)
+
+
+def trainer(tmp_path, *overrides: str) -> ParserTrainer:
+    s = settings(*overrides)
+    train, val = (build.data(s.data, part) for part in ("train", "val"))
+    model, card = build.new_parser(s.parser, train.label_space, s.train.size)
+    return ParserTrainer(
+        model, card, s, train.faces, train.digest, val.faces, tmp_path, torch.device("cpu"), lambda _: None
+    )
+
+
+def test_layout_and_compilation_are_what_was_asked_for(tmp_path):
+    plain, other = trainer(tmp_path), trainer(tmp_path, "train.channels_last=false", "train.compile=true")
+    kernel = "global_feature_extractor.bottleneck1.0.conv.0.weight"
+    assert plain.model.state_dict()[kernel].is_contiguous(memory_format=torch.channels_last)
+    photos = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    assert plain._prepared(photos).is_contiguous(memory_format=torch.channels_last)
+    assert other._prepared(photos).is_contiguous()
+    assert isinstance(other.net, torch._dynamo.OptimizedModule)
+    assert not isinstance(plain.net, torch._dynamo.OptimizedModule)
+
+
+def test_deterministic_mode_lasts_as_long_as_the_training(tmp_path, monkeypatch):
+    seen, original = [], ParserTrainer._epoch
+
+    def watching(self):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        original(self)
+
+    monkeypatch.setattr(ParserTrainer, "_epoch", watching)
+    assert runs.start(settings("train.deterministic=true", "train.epochs=1"), tmp_path) == 0
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_activations_computed_again_give_the_same_gradient_for_less_memory(tmp_path):
+    def kept_bytes(switch: str) -> tuple[int, bytes]:
+        made = trainer(tmp_path / switch, "parser=segformer_lite", f"train.gradient_checkpointing={switch}")
+        torch.manual_seed(0)
+        for p in made.model.parameters():
+            torch.nn.init.normal_(p, std=0.02)
+        sizes = []
+
+        def pack(t: torch.Tensor) -> torch.Tensor:
+            sizes.append(t.nbytes)
+            return t
+
+        x = torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = made.net(x).square().mean()
+        loss.backward()
+        return sum(sizes), torch.cat([p.grad.flatten() for p in made.model.parameters()])
+
+    (plenty, gradient), (few, again) = kept_bytes("false"), kept_bytes("true")
+    assert few < 0.7 * plenty
+    torch.testing.assert_close(again, gradient)
+
+
+def test_batch_norms_must_not_count_a_batch_twice(tmp_path):
+    with pytest.raises(UserError, match=r"train.gradient_checkpointing: 'fastscnn_lite' cannot do it"):
+        runs.start(settings("train.gradient_checkpointing=true"), tmp_path)
+
+
+def test_half_precision_scales_the_loss(tmp_path):
+    step = trainer(tmp_path, "train.precision=float16").step
+    assert step.scaler.is_enabled()
+    assert not trainer(tmp_path).step.scaler.is_enabled()
+
+
+def test_earlier_epochs_are_kept_and_the_best_is_chosen_as_asked(tmp_path):
+    chosen = ("train.keep_last=2", "train.epochs=3", "train.best_by=loss", "train.validate_every=2")
+    assert runs.start(settings(*chosen), tmp_path) == 0
+    assert {f.name for f in (tmp_path / "checkpoints").iterdir()} == {"last", "best", "epoch_0002", "epoch_0003"}
+    assert weights(tmp_path, "epoch_0003") == weights(tmp_path, "last")
+    history = pd.read_csv(tmp_path / "history.csv").set_index("epoch")
+    assert history["val_loss"].notna().tolist() == [False, True, True]
+    _, card = load_parser(tmp_path / "checkpoints" / "best")
+    assert card.training["best_epoch"] == history["val_loss"].idxmin()
+    assert card.training["best_loss"] == pytest.approx(history["val_loss"].min())
+
+
+def test_stops_early_when_nothing_gets_better(tmp_path):
+    frozen = ("optim.encoder_lr=1e-30", "optim.decoder_lr=1e-30", "parser=unet_lite")
+    stopping = ("train.early_stopping=2", "train.epochs=9", "optim.weight_decay=0.0")
+    assert runs.start(settings(*frozen, *stopping), tmp_path) == 0
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 3
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "done"
+
+
+def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
+    opened, original = [], build.data
+
+    def watching(data, split=None, **rest):
+        opened.append((split, (tmp_path / "checkpoints" / "best").exists()))
+        return original(data, split, **rest)
+
+    monkeypatch.setattr(build, "data", watching)
+    part = ("data.split_rule.val=[0]", "data.split_rule.test=[1]", "train.test=true")
+    assert runs.start(settings(*part), tmp_path) == 0
+    assert opened == [("train", False), ("val", False), ("test", True)]
+    tested = pd.read_csv(tmp_path / "test_summary.csv").set_index("class")
+    facts = json.loads((tmp_path / "run.json").read_text())["test"]
+    assert facts["n"] == 6
+    assert facts["opened"] == "once, after training"
+    assert tested.loc["miou", "iou"] == pytest.approx(facts["miou"])
+    assert facts["miou"] != pd.read_csv(tmp_path / "summary.csv").set_index("class").loc["miou", "iou"]
+
+
+REPORT = ("optim=adam_then_sgd", "train.best_by=loss", "optim.patience=1", "parser=unet_lite", "train.epochs=9")
+
+
+def test_adam_gives_way_to_sgd_and_starts_from_the_best(tmp_path, monkeypatch):
+    """With rates that ruin the weights nothing gets better, so every phase lasts one epoch and ends where it began."""
+    ruinous = ("optim.adam_lr=1e-30", "optim.adam_eta_min=1e-30", "optim.sgd_lr=0.4", "optim.min_sgd_lr=0.1")
+    assert runs.start(settings(*REPORT, *ruinous), tmp_path / "whole") == 0
+    history = pd.read_csv(tmp_path / "whole" / "history.csv")
+    phases = list(dict.fromkeys(history["phase"]))
+    assert phases[:2] == ["adam", "sgd 0.4"]
+    rates = history.groupby("phase", sort=False)["lr"].first()
+    assert rates["sgd 0.4"] == pytest.approx(0.4)
+    best = history["val_loss"].idxmin()
+    assert json.loads((tmp_path / "whole" / "run.json").read_text())["best_epoch"] == history.loc[best, "epoch"]
+    assert weights(tmp_path / "whole", "last") == weights(tmp_path / "whole", "best")
+    stop_after(14, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(settings(*REPORT, *ruinous), tmp_path / "stopped")
+    monkeypatch.undo()
+    assert runs.start(settings(*REPORT, *ruinous), tmp_path / "stopped") == 0
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert (tmp_path / "stopped/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
+
+
+def test_report_pipeline_needs_its_judge():
+    with pytest.raises(UserError, match=r"set train\.best_by=loss train\.early_stopping=null train\.validate_every=1"):
+        settings("optim=adam_then_sgd")
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Without batch norm the weights are the same up to rounding; the record is kept once."""
+    plain = [
+        *SMALL,
+        "parser=unet_lite",
+        "loss=cross_entropy_dice",
+        "loss.lovasz=0.5",
+        "train.epochs=1",
+        "optim.encoder_lr=1e-4",
+        "optim.decoder_lr=1e-4",
+    ]
+    assert runs.start(settings(*plain[len(SMALL) :]), tmp_path / "one") == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train_parser.py"]
+    done = subprocess.run(
+        [*launch, *plain, f"hydra.run.dir={tmp_path / 'two'}"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (load_parser(tmp_path / n / "checkpoints" / "last")[0].state_dict() for n in ("one", "two"))
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
+    facts = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert (facts["processes"], facts["batch_norm"]) == (2, "none")
+    a, b = (pd.read_csv(tmp_path / n / "history.csv") for n in ("one", "two"))
+    pd.testing.assert_frame_equal(a, b, check_exact=False, atol=1e-5)
+    assert done.stdout.count("best checkpoint") == 1

@@ -24,6 +24,7 @@ from semfacediff.config.editing import (
     AnyEditor,
     EditingEvaluation,
     IdentityEditor,
+    InpaintEditor,
     PrecomputedEditor,
     RecolorEditor,
     RegionConfig,
@@ -31,8 +32,16 @@ from semfacediff.config.editing import (
 from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, WeightsConfig
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
+from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, without_words
 from semfacediff.config.reading import typed
-from semfacediff.config.run import AnyTracking, NoTracking, ParserConfig, RuntimeConfig, WandbTracking
+from semfacediff.config.run import (
+    AnyTracking,
+    DiffusionRuntime,
+    NoTracking,
+    ParserConfig,
+    RuntimeConfig,
+    WandbTracking,
+)
 from semfacediff.config.training import (
     AdamThenSGDConfig,
     AdamWConfig,
@@ -43,6 +52,7 @@ from semfacediff.config.training import (
 )
 
 __all__ = [
+    "ANATOMICAL",
     "PATHS",
     "VOLATILE",
     "WITHOUT_EFFECT",
@@ -52,16 +62,19 @@ __all__ = [
     "AnyEditor",
     "AnyOptim",
     "AnyTracking",
+    "CascadeConfig",
     "CelebAMaskHQData",
     "ClipConfig",
     "Closed",
     "DataConfig",
+    "DiffusionRuntime",
     "EditingEvaluation",
     "Evaluation",
     "FileData",
     "FolderData",
     "Fraction",
     "IdentityEditor",
+    "InpaintEditor",
     "LossConfig",
     "MetricsConfig",
     "NoTracking",
@@ -78,6 +91,7 @@ __all__ = [
     "Seed",
     "ShardsData",
     "SplitRuleConfig",
+    "StageConfig",
     "ToyData",
     "TrainConfig",
     "WandbTracking",
@@ -86,6 +100,7 @@ __all__ = [
     "repository",
     "scientific",
     "typed",
+    "without_words",
 ]
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from semfacediff.config.closed import Closed, Fraction
 from semfacediff.config.evaluation import Evaluation
+from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
 from semfacediff.labels import attribute_classes
 
 
@@ -24,7 +25,31 @@ class PrecomputedEditor(Closed):
     root: str
 
 
-AnyEditor = Annotated[IdentityEditor | RecolorEditor | PrecomputedEditor, Field(discriminator="name")]
+class InpaintEditor(Closed):
+    """See :class:`semfacediff.editing.diffusion.InpaintOptions`."""
+
+    name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
+    scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc"]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=0, le=100)]
+    strength: Annotated[float, Field(gt=0, le=1)]
+    native_size: Annotated[int, Field(ge=32, le=4096)]
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
+    vae_dtype: Literal["float32", "same"]
+    zoom: bool
+    zoom_context: Annotated[float, Field(ge=0, le=8)]
+
+    @model_validator(mode="after")
+    def _takes_a_step(self):
+        if int(self.steps * self.strength) < 1:  # as diffusers counts them
+            raise ValueError(
+                f"editor.strength={self.strength} of editor.steps={self.steps} leaves no step to take; their product "
+                f"must be at least 1"
+            )
+        return self
+
+
+AnyEditor = Annotated[IdentityEditor | RecolorEditor | PrecomputedEditor | InpaintEditor, Field(discriminator="name")]
 
 
 class RegionConfig(Closed):
@@ -39,14 +64,46 @@ class EditingEvaluation(Evaluation):
     """``evaluate.py task=editing``."""
 
     task: Literal["editing"]
+    protocol: Literal["thesis", "strict"]
     attributes: Annotated[list[str], Field(min_length=1)]
     prompts: dict[str, str]
+    negatives: Negatives
+    negative_words: str
+    negative_prompts: dict[str, str] | None
+    prompt_expansion: bool
+    cascade: CascadeConfig | None
     working_size: Annotated[int, Field(ge=32, le=4096)] | None
     region: RegionConfig
     editor: AnyEditor
     composite: Literal["off", "blend", "exact"]
+    seam: Literal["none", "laplacian", "poisson"] = "none"
     seeds: Literal["run", "sample"]
     strips: Annotated[int, Field(ge=0, le=64)]
+    stratify: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_edits(cls, plain: dict) -> dict:
+        if plain.get("protocol") in ("ce7454", "segface"):
+            raise ValueError(
+                f"protocol={plain['protocol']} scores label maps; drop task=editing, or use strict or thesis"
+            )
+        return plain
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_cascade(cls, plain: dict) -> dict:
+        """A cascade brings its own attributes; its stages without a prompt take the attribute's."""
+        cascade, prompts = plain.get("cascade"), plain.get("prompts")
+        stages = cascade.get("stages") if isinstance(cascade, dict) else None
+        if not isinstance(stages, list) or not stages:
+            return plain
+        if not all(isinstance(s, dict) and isinstance(s.get("attribute"), str) for s in stages):
+            return plain
+        known = prompts if isinstance(prompts, dict) else {}
+        stages = [s if s.get("prompt") is not None else {**s, "prompt": known.get(s["attribute"])} for s in stages]
+        attributes = list(dict.fromkeys(s["attribute"] for s in stages))
+        return {**plain, "cascade": {**cascade, "stages": stages}, "attributes": attributes}
 
     @field_validator("attributes")
     @classmethod
@@ -58,10 +115,55 @@ class EditingEvaluation(Evaluation):
         return attributes
 
     @model_validator(mode="after")
+    def _joined(self):
+        if self.seam != "none" and self.composite == "off":
+            raise ValueError(f"seam={self.seam} joins edit and photo, and composite=off does not; set composite=exact")
+        return self
+
+    @model_validator(mode="after")
     def _prompted(self):
-        for key in self.prompts:
+        for key in (*self.prompts, *(self.negative_prompts or {})):
             attribute_classes(key)
-        for a in self.attributes:
-            if not self.prompts.get(a, "").strip():
-                raise ValueError(f"the prompt for '{a}' is empty; set prompts.{a}='...'")
+        for a in self.attributes if self.cascade is None else []:
+            if why := without_words(self.prompts.get(a, "")):
+                raise ValueError(f"the prompt for '{a}' {why}; set prompts.{a}='...'")
+        for a, text in (self.negative_prompts or {}).items():
+            if why := without_words(text):
+                raise ValueError(f"the negative prompt for '{a}' {why}; leave it out or set negatives=none")
+        return self
+
+    @model_validator(mode="after")
+    def _staged(self):
+        for i, stage in enumerate(self.cascade.stages if self.cascade else [], 1):
+            if why := without_words(stage.prompt or ""):
+                raise ValueError(f"cascade: the prompt of stage {i} ('{stage.attribute}') {why}; give it one")
+            if stage.strength is None:
+                continue
+            if "strength" not in type(self.editor).model_fields:
+                raise ValueError(
+                    f"cascade: stage {i} sets a strength, editor '{self.editor.name}' has none; leave it out"
+                )
+            try:
+                TypeAdapter(type(self.editor)).validate_python(
+                    {**self.editor.model_dump(), "strength": stage.strength}
+                )
+            except ValidationError as e:
+                why = e.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"cascade: stage {i} ('{stage.attribute}'): {why}") from e
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_made(self):
+        """A stage edits what the one before it made, so that nothing can be read from files."""
+        if self.cascade is None:
+            return self
+        if self.editor.name == "precomputed":
+            raise ValueError("cascade: editor=precomputed has no edits of edits; take an editor that computes")
+        if self.parser.name == "precomputed":
+            raise ValueError("cascade: parser=precomputed cannot parse what a stage makes; take another parser")
+        if self.cascade.reparse and self.parser.name == "ground_truth" and len(self.cascade.stages) > 1:
+            raise ValueError(
+                "cascade.reparse=true needs a parser that parses edits, parser=ground_truth does not; set "
+                "parser.checkpoint=FOLDER or cascade.reparse=false"
+            )
         return self

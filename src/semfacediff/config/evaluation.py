@@ -14,6 +14,9 @@ class WeightsConfig(Closed):
     lpips_alexnet: str | None
     inception: str | None
     clip: str | None
+    sdxl_inpaint: str | None = None
+    sd_inpaint: str | None = None
+    inpaint: str | None = None
     download: bool
 
 
@@ -22,7 +25,7 @@ class ClipConfig(Closed):
 
 
 class MetricsConfig(Closed):
-    columns: list[Literal["ssim", "psnr", "lpips", "iou", "clip", "fid", "kid"]]
+    columns: list[Literal["ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid"]]
     clip: ClipConfig
     on_missing: Literal["error", "skip"]
 
@@ -37,4 +40,4 @@ class Evaluation(Closed):
     runtime: RuntimeConfig
     tracking: AnyTracking
     metrics: MetricsConfig
-    protocol: Literal["thesis", "strict"]
+    protocol: str

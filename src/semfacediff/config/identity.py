@@ -13,6 +13,7 @@ PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "root"), ("edito
 
 WITHOUT_EFFECT = (
     ("strips", None),
+    ("stratify", None),
     ("metrics", "on_missing"),
     ("train", "keep_in_memory"),
     ("train", "checkpoint_every_steps"),
@@ -29,12 +30,26 @@ def scientific(config: Closed) -> dict[str, Any]:
         elif group in plain and key in plain[group]:
             plain[group][key] = None
     if config.task == "editing":
-        plain["prompts"] = {a: config.prompts[a] for a in config.attributes}
+        plain |= _prompts(config)
     if config.task == "parsing":
         plain.pop("metrics", None)
     if plain["parser"]["name"] and config.parser.checkpoint:
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
+
+
+_TEXTLESS = ("identity", "recolor", "precomputed")
+"""Editors that no negative prompt reaches, so that what makes one determines nothing."""
+
+
+def _prompts(config: Closed) -> dict[str, Any]:
+    """The settings of prompts as far as they reach the editor; ``None`` stands for what has no effect."""
+    names = ("negatives", "negative_words", "negative_prompts")
+    kept = {key: None if config.editor.name in _TEXTLESS else getattr(config, key) for key in names}
+    kept |= {"prompt_expansion": config.prompt_expansion or None}
+    if config.cascade is None:
+        return kept | {"prompts": {a: config.prompts[a] for a in config.attributes}}
+    return kept | {"prompts": None, "attributes": None}
 
 
 def digest(plain: Any) -> str:

@@ -12,8 +12,11 @@ class ParsingEvaluation(Evaluation):
     """``evaluate.py task=parsing``; what only edits need is accepted and left alone."""
 
     task: Literal["parsing"]
+    protocol: Literal["ce7454", "segface", "strict"]
 
     @model_validator(mode="before")
     @classmethod
     def _without_edits(cls, plain: dict) -> dict:
+        if plain.get("protocol") == "thesis":
+            raise ValueError("protocol=thesis scores edits; use protocol=strict, ce7454 or segface for task=parsing")
         return {k: v for k, v in plain.items() if k in cls.model_fields or k not in EditingEvaluation.model_fields}

@@ -8,11 +8,17 @@ from semfacediff.config.closed import Closed, Positive
 
 
 class ParserConfig(Closed):
-    """``name`` picks a kind, ``checkpoint`` a trained one; ``root`` is where precomputed label maps lie."""
+    """``name`` picks a kind, ``checkpoint`` a trained one; ``root`` is where precomputed label maps lie.
+
+    ``pretrained``: a folder or a name on the model hub whose weights, except for the head, a new SegFormer starts from.
+    ``options``: of the architecture, where it has some.
+    """
 
     name: str | None
     checkpoint: str | None
     root: str | None
+    pretrained: str | None
+    options: dict[str, str | int | float | bool]
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -20,13 +26,30 @@ class ParserConfig(Closed):
             raise ValueError("parser.root belongs to parser=precomputed, which needs it: parser.root=DIR")
         if self.name in ("precomputed", "ground_truth") and self.checkpoint is not None:
             raise ValueError(f"parser={self.name} reads no checkpoint; drop parser.checkpoint or parser={self.name}")
+        if self.pretrained is not None and not (self.name or "").startswith("segformer_b"):
+            raise ValueError(f"parser.pretrained is for parser=segformer_b0 to segformer_b5, got parser={self.name}")
+        if self.pretrained is not None and self.checkpoint is not None:
+            raise ValueError("parser.pretrained and parser.checkpoint are two starts; set one of them")
         return self
+
+
+class DiffusionRuntime(Closed):
+    """What a diffusion editor may use of the machine; see :class:`semfacediff.editing.diffusion.MemoryProfile`."""
+
+    attention_slicing: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    offload: Literal["none", "model"] = "none"
+    quantise: Literal["none", "int8"] = "none"
+    channels_last: bool = False
+    compile: bool = False
 
 
 class RuntimeConfig(Closed):
     device: Literal["auto", "cpu", "cuda", "mps"]
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
+    diffusion: DiffusionRuntime = DiffusionRuntime()
 
 
 class NoTracking(Closed):

@@ -34,10 +34,20 @@ class TrainConfig(Closed):
     gradient_checkpointing: bool
     deterministic: bool
     augment: Literal["none", "flip", "affine", "standard", "strong", "ce7454"]
+    augment_on: Literal["loader", "device"]
     sampling: Literal["shuffled", "repeat_factor"]
     repeat_threshold: Annotated[float, Field(gt=0, le=1)]
     paste_accessories: Fraction
     keep_in_memory: bool
+
+    @model_validator(mode="after")
+    def _known_to_the_device(self):
+        if self.augment_on == "device" and self.augment != "ce7454":
+            raise ValueError(
+                f"train.augment_on=device works with train.augment=ce7454 (the others are quick on a processor), got "
+                f"train.augment={self.augment}; set train.augment_on=loader"
+            )
+        return self
 
 
 class LossConfig(Closed):

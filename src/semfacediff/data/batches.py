@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from semfacediff.data.augment import RECIPES, flip, resized
+from semfacediff.data.augment.on_device import ce7454_batch, drawn_row
 from semfacediff.data.augment.paste import accessories, fits, pasted
 from semfacediff.data.sampling import epoch_batches, repeat_factors, steps_per_epoch
 from semfacediff.errors import UserError
@@ -39,12 +40,23 @@ class TrainingView(Dataset):
         paste: probability with which a sample first gets a rare accessory that it lacks (glasses, hat, earring,
             necklace; all equally often, whichever some sample has) from another sample or its mirror image. Of four
             donors drawn the first that fits is taken; if none does, the sample stays as it is.
+        on_device: leave the recipe to :meth:`placed`; items then have a third part, the parameters drawn. ``ce7454``
+            alone has such a form.
 
     Raises:
         UserError: the recipe is unknown, or accessories shall be pasted whose classes the label space lacks.
     """
 
-    def __init__(self, faces, size: int, augment: str, seed: int, keep_in_memory: bool = False, paste: float = 0.0):
+    def __init__(
+        self,
+        faces,
+        size: int,
+        augment: str,
+        seed: int,
+        keep_in_memory: bool = False,
+        paste: float = 0.0,
+        on_device: bool = False,
+    ):
         if augment not in RECIPES:
             raise UserError(f"train.augment: unknown recipe '{augment}'; choose one of {', '.join(RECIPES)}")
         if paste and not accessories(faces.label_space):
@@ -52,7 +64,10 @@ class TrainingView(Dataset):
                 f"train.paste_accessories: label space '{faces.label_space.name}' has none of {', '.join(LONG_TAIL)}; "
                 f"set it to 0"
             )
+        if on_device and augment != "ce7454":
+            raise ValueError(f"recipe '{augment}' has no form for whole batches on the device")
         self.faces, self.size, self.augment, self.seed, self.paste = faces, size, augment, seed, paste
+        self.on_device = on_device
         self.ids = faces.ids
         self._kept = self._decode_all() if keep_in_memory else None
         self._donors = self._find_donors() if paste else {}
@@ -63,7 +78,7 @@ class TrainingView(Dataset):
     def unaugmented(self) -> "TrainingView":
         """The same samples as they are, sharing what is kept in memory."""
         plain = copy.copy(self)
-        plain.augment, plain.paste = "none", 0.0
+        plain.augment, plain.paste, plain.on_device = "none", 0.0, False
         return plain
 
     @functools.cached_property
@@ -105,17 +120,23 @@ class TrainingView(Dataset):
         """Photo uint8 ``[S, S, 3]`` and labels uint8 ``[S, S]`` of sample ``i``, not to be written to."""
         return (self._kept[0][i], self._kept[1][i]) if self._kept else self._decoded(i)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, ...]:
         epoch, i, *again = key
         photo, labels = self._plain(i)
         if self.paste:
             rng = np.random.default_rng(derive_seed(self.seed, "paste", epoch, self.ids[i], *again))
             photo, labels = self._with_accessory(i, photo, labels, rng)
-        if self.augment != "none":
-            rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, self.ids[i], *again))
+        rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, self.ids[i], *again))
+        if not self.on_device:
             photo, labels = RECIPES[self.augment](photo, labels, self.faces.label_space, rng)
-        photo = photo.transpose(2, 0, 1)
-        return torch.from_numpy(photo.copy(order="C")), torch.from_numpy(labels.copy(order="C"))
+        item = tuple(torch.from_numpy(a.copy(order="C")) for a in (photo.transpose(2, 0, 1), labels))
+        return (*item, drawn_row(self.size, rng)) if self.on_device else item
+
+    def placed(self, batches: Iterable[list[torch.Tensor]], device: torch.device) -> Iterator[list[torch.Tensor]]:
+        """Photos and labels of the loader's ``batches`` on ``device``, where ``on_device`` applies the recipe."""
+        for photos, labels, *rows in batches:
+            placed = [photos.to(device, non_blocking=True), labels.to(device, non_blocking=True)]
+            yield list(ce7454_batch(*placed, *rows)) if self.on_device else placed
 
     def _with_accessory(
         self, i: int, photo: np.ndarray, labels: np.ndarray, rng: np.random.Generator

@@ -194,15 +194,16 @@ def read_mapping(file: Path) -> dict[int, str]:
     Raises:
         UserError: unreadable, a line that is not ``idx orig_idx orig_file``, or a number that occurs twice.
     """
-    originals = {}
+    originals, told = {}, {}
     for k, (where, fields) in enumerate(_lines(file)):
         if k == 0 and not fields[0].isdecimal():
             continue  # the header line
         if len(fields) != 3 or not fields[0].isdecimal() or not fields[1].isdecimal():
             raise UserError(f"{where}: expected 'idx orig_idx orig_file', got '{' '.join(fields)}'; copy it again")
-        if int(fields[0]) in originals:
-            raise UserError(f"{where}: photo {fields[0]} occurs twice; copy the file again")
-        originals[int(fields[0])] = Path(fields[2]).stem
+        number = int(fields[0])
+        if number in originals:
+            raise UserError(f"{where}: photo {number} occurs twice, first in {told[number]}; copy the file again")
+        originals[number], told[number] = Path(fields[2]).stem, where
     return originals
 
 
@@ -210,15 +211,22 @@ def read_partition(file: Path) -> dict[str, str]:
     """Stem of an original in CelebA -> ``train``, ``val`` or ``test``.
 
     Raises:
-        UserError: unreadable, or a line that is not ``orig_file 0|1|2``.
+        UserError: unreadable, a line that is not ``orig_file 0|1|2``, or an original that is put into two parts.
     """
-    groups = {}
+    groups, told = {}, {}
     for k, (where, fields) in enumerate(_lines(file)):
         if k == 0 and not fields[-1].isdecimal():
             continue  # a header line
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise UserError(f"{where}: expected 'orig_file 0|1|2', got '{' '.join(fields)}'; copy the file again")
-        groups[Path(fields[0]).stem] = SPLIT_OF_GROUP[int(fields[1])]
+        original, group = Path(fields[0]).stem, SPLIT_OF_GROUP[int(fields[1])]
+        if groups.get(original, group) != group:
+            raise UserError(
+                f"{where}: {fields[0]} is put into {group}, but into {groups[original]} by {told[original]}; remove "
+                f"one of the two lines, or copy the file again"
+            )
+        groups[original] = group
+        told.setdefault(original, where)
     return groups
 
 

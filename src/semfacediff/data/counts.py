@@ -4,13 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from semfacediff.errors import UserError
 
 
 def cache_folder() -> Path:
@@ -22,14 +21,11 @@ def cached_counts(folder: Path, key: str, count: Callable[[], Tensor]) -> Tensor
     """int64 ``[C]``: what ``count`` gave for ``key`` when it was last asked, else what it gives now.
 
     A file that is damaged, or of another key, is made anew. Several processes may ask at once: each writes a whole file
-    under a name of its own and then renames it.
+    under a name of its own and then renames it. Where none can be written, a line on stderr says so.
 
     Args:
         folder: where the file lies; made if it is missing.
         key: everything that the counts depend on: the data's digest, and how many of which batches are counted.
-
-    Raises:
-        UserError: the file cannot be written.
     """
     file = folder / f"pixel_counts_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -45,7 +41,5 @@ def cached_counts(folder: Path, key: str, count: Callable[[], Tensor]) -> Tensor
     except OSError as e:
         with contextlib.suppress(OSError):
             new.unlink()
-        raise UserError(
-            f"cannot write {file} ({e.strerror or e}); free the space or the permission, then repeat the command"
-        ) from e
+        print(f"pixel counts are not kept for the next run: cannot write {file} ({e.strerror or e})", file=sys.stderr)
     return counts

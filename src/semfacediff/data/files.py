@@ -4,13 +4,15 @@ Both become the same list of :class:`Entry`; nothing is decoded before it is ask
 """
 
 import hashlib
+import json
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from semfacediff.data.attributes import Value, read_attributes
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
 from semfacediff.data.splits import SplitRule
 from semfacediff.errors import UserError
@@ -29,6 +31,7 @@ class Entry:
         photo, labels: where the bytes lie; ``labels`` is ``None`` where no label map is wanted.
         shard: the tar it comes from, if any.
         defect: why it cannot be a sample (no partner, an id that occurs twice); its blobs are then not read.
+        attributes: what ``attributes.csv`` says of it.
     """
 
     id: str
@@ -36,6 +39,7 @@ class Entry:
     labels: Blob | None = None
     shard: str | None = None
     defect: str | None = None
+    attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,13 @@ def _is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
-def _paired(photos: list[tuple[str, Blob, str | None]], masks: list[tuple[str, Blob]], labels_needed: bool) -> Index:
-    """Join photos and masks by id; duplicates, orphans and lonely photos become defective candidates."""
+def _paired(
+    photos: list[tuple[str, Blob, str | None]],
+    masks: list[tuple[str, Blob]],
+    labels_needed: bool,
+    attributes: Mapping[str, Mapping[str, Value]],
+) -> Index:
+    """Join photos, masks and attributes by id; duplicates, orphans and lonely photos become defective candidates."""
     photos_of, masks_of = defaultdict(list), defaultdict(list)
     for id_, blob, shard in photos:
         photos_of[id_].append((blob, shard))
@@ -92,12 +101,14 @@ def _paired(photos: list[tuple[str, Blob, str | None]], masks: list[tuple[str, B
         else:
             defect = None
         photo, shard = found[0] if found else (None, None)
-        candidates.append(Entry(id_, photo, mask[0] if labels_needed and mask else None, shard, defect))
+        labels = mask[0] if labels_needed and mask else None
+        candidates.append(Entry(id_, photo, labels, shard, defect, attributes.get(id_, {})))
     return Index(tuple(candidates), {})
 
 
 def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> Index:
-    """Entries of ``root/images`` (photos) and ``root/masks`` (PNG label maps), joined by file stem.
+    """Entries of ``root/images`` (photos) and ``root/masks`` (PNG label maps), joined by file stem; attributes as in
+    ``root/attributes.csv``, if it is there.
 
     Raises:
         UserError: a folder is missing, or there is no photo at all.
@@ -119,7 +130,7 @@ def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> In
         label_maps = [
             (p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.iterdir()) if _is_file(p, (".png",))
         ]
-    return _paired(photos, label_maps, labels_needed)
+    return _paired(photos, label_maps, labels_needed, read_attributes(root))
 
 
 def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], str | None]:
@@ -146,7 +157,8 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
     """Entries of WebDataset tars: ``<id>.jpg|png|webp`` beside ``<id>.png`` label map, read in place.
 
     Of one id a lone ``.png`` is the photo if no label maps are needed; beside another photo it is the label map. A
-    damaged shard is ``bad`` under its file name; what can be read of it is indexed all the same.
+    damaged shard is ``bad`` under its file name; what can be read of it is indexed all the same. Attributes as in
+    ``root/attributes.csv``, if it is there.
 
     Raises:
         UserError: there is no shard.
@@ -172,7 +184,7 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
                 others, pngs = pngs, []
             photos += [(id_, b, shard.stem) for b in others]
             masks += [(id_, b) for b in pngs]
-    index = _paired(photos, masks, labels_needed)
+    index = _paired(photos, masks, labels_needed, read_attributes(root))
     return Index(index.candidates, bad)
 
 
@@ -227,12 +239,12 @@ class FileFaces:
                     f"{entry.labels.name}: the label map is {mw}x{mh}, its photo {w}x{h}; "
                     f"set data.allow_mask_resize=true if the two show the same frame"
                 )
-        return FaceSample(entry.id, photo, labels)
+        return FaceSample(entry.id, photo, labels, dict(entry.attributes))
 
     def inspect(self, progress: Callable[[], None], workers: int = 2) -> tuple[str, dict[str, str]]:
         """Read and decode everything once: (digest of all bytes, id -> defect).
 
-        The digest is a SHA-256 over ids and file contents in order; it does not depend on paths.
+        The digest is a SHA-256 over ids, file contents and attributes in order; it does not depend on paths.
         """
 
         def look(entry: Entry) -> tuple[str, str | None]:
@@ -249,7 +261,8 @@ class FileFaces:
         with ThreadPoolExecutor(workers) as pool:
             for entry, (digest, defect) in zip(self.entries, pool.map(look, self.entries), strict=True):
                 if defect is None:
-                    total.update(f"{entry.id}:{digest};".encode())
+                    known = json.dumps(dict(entry.attributes), sort_keys=True) if entry.attributes else ""
+                    total.update(f"{entry.id}:{digest}{known};".encode())
                 else:
                     bad[entry.id] = defect
         return total.hexdigest(), bad

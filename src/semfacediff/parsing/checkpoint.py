@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,15 @@ from torch import nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import space
-from semfacediff.parsing.registry import build_parser, from_published, kind, load_exactly
+from semfacediff.parsing.registry import (
+    build_parser,
+    flat_state_dict,
+    from_published,
+    inferred_options,
+    kind,
+    load_exactly,
+)
+from semfacediff.parsing.segformer_folder import is_released, released
 from semfacediff.weight_files import file_digest, read_safetensors, read_weights
 
 FORMAT = 1
@@ -90,6 +98,8 @@ def save_parser(model: nn.Module, card: ParserCard, folder: Path, extra: Mapping
 def resolve(path: str | Path) -> Path:
     """The checkpoint folder that ``path`` means: itself, or the best (else the last) one of a training run.
 
+    A SegFormer in the model hub's layout (``config.json`` beside ``model.safetensors``) is a checkpoint folder too.
+
     Raises:
         UserError: nothing there is a checkpoint.
     """
@@ -98,6 +108,8 @@ def resolve(path: str | Path) -> Path:
         found = surviving(candidate)
         if found and (found / CARD).is_file():
             return found
+    if is_released(path):
+        return path
     if not path.exists():
         raise UserError(f"parser.checkpoint: nothing is at {path}; train one with train_parser.py, or correct the path")
     raise UserError(
@@ -108,6 +120,9 @@ def resolve(path: str | Path) -> Path:
 def read_card(folder: Path) -> ParserCard:
     """The card of a checkpoint folder; a :class:`UserError` if it is damaged or of another format."""
     file = folder / CARD
+    if not file.is_file() and is_released(folder):
+        found = released(folder)
+        return _usable(ParserCard(found.name, found.label_space, found.input_size, found.mean, found.std), folder)
     try:
         plain = json.loads(file.read_text())
         found = plain.pop("format")
@@ -116,6 +131,10 @@ def read_card(folder: Path) -> ParserCard:
         raise UserError(f"{file}: not a parser's card ({e}); retrain or copy the folder again") from e
     if card is None:
         raise UserError(f"{file}: format {found!r} is not {FORMAT}; use the version of semfacediff that wrote it")
+    return _usable(card, file)
+
+
+def _usable(card: ParserCard, file: Path) -> ParserCard:
     wrong = _wrong_values(card)
     if wrong:
         raise UserError(f"{file}: not a parser's card (unusable {', '.join(wrong)}); retrain or copy the folder again")
@@ -145,6 +164,8 @@ def checkpoint_digest(folder: Path) -> str:
     """SHA-256 over the weights and over everything on the card that changes what they compute."""
     card = {k: v for k, v in asdict(read_card(folder)).items() if k != "training"}
     text = file_digest(folder / WEIGHTS) + json.dumps(card, sort_keys=True)
+    if not (folder / CARD).is_file():
+        text += json.dumps(released(folder).order)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -155,11 +176,13 @@ def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
         UserError: missing or truncated weights, or weights that do not fit the card's architecture.
     """
     card = read_card(folder)
-    state = read_safetensors(folder / WEIGHTS)
+    state = read_safetensors(folder / WEIGHTS) if (folder / CARD).is_file() else released(folder).state()
     model = build_parser(card.name, classes=space(card.label_space).n, **card.options)
     return load_exactly(model, state, str(folder / WEIGHTS)).eval(), card
 
 
 def load_published(name: str, path: Path) -> tuple[nn.Module, ParserCard]:
     """Model and card from a released weights file (``.pt``, ``.pth``, ``.bin``, ``.safetensors``)."""
-    return from_published(name, read_weights(path)), ParserCard.of_kind(name, "celebamask", 512)
+    contents = read_weights(path)
+    model, card = from_published(name, contents), ParserCard.of_kind(name, "celebamask", 512)
+    return model, replace(card, options=inferred_options(name, flat_state_dict(contents)))

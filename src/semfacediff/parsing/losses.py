@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semfacediff import config
 from semfacediff.errors import UserError
 
 IGNORED = 255
@@ -34,11 +33,11 @@ def own(share: Tensor) -> Tensor:
     return share
 
 
-def build_loss(settings: config.LossConfig, weights: Tensor) -> Criterion:
+def build_loss(settings, weights: Tensor) -> Criterion:
     """``criterion(logits, labels, total=own)``: the weighted sum of the terms that ``settings`` asks for, a scalar.
 
     Args:
-        settings: the terms' factors and shapes; a term of factor 0 is not computed.
+        settings: the terms' factors and shapes, by the names of ``conf/loss/cross_entropy.yaml``.
         weights: of the classes, on the device of the logits; cross-entropy and focal loss use them.
     """
     dice = {"pooled": pooled_dice, "segface": segface_dice}[settings.dice_form]
@@ -149,14 +148,13 @@ def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:
     to the union. Written out, either step is one quotient of whole numbers and free of cancellation.
     """
     errors, order = errors.sort(dim=1, descending=True)
-    with torch.no_grad():
-        hit = truth.gather(1, order)
-        size = truth.sum(1, keepdim=True)
-        missed = hit.cumsum(1, dtype=torch.int32)  # whole numbers: exact, and deterministic on CUDA
-        union = size + torch.arange(1, hit.shape[1] + 1, device=hit.device) - missed
-        union, left = union.to(errors.dtype), (size - missed).to(errors.dtype)
-        # A first wrong pixel makes a union of at least 2, so the clamp touches no value that is used.
-        steps = torch.where(hit, 1 / union, left / (union * (union - 1).clamp_min(1)))
+    hit = truth.gather(1, order)
+    size = truth.sum(1, keepdim=True)
+    missed = hit.cumsum(1, dtype=torch.int32)  # whole numbers: exact, and deterministic on CUDA
+    union = size + torch.arange(1, hit.shape[1] + 1, device=hit.device) - missed
+    union, left = union.to(errors.dtype), (size - missed).to(errors.dtype)
+    # A first wrong pixel makes a union of at least 2, so the clamp touches no value that is used.
+    steps = torch.where(hit, 1 / union, left / (union * (union - 1).clamp_min(1)))
     return (errors * steps).sum(1)
 
 
@@ -165,8 +163,8 @@ def class_weights(kind: str, counts: Tensor, beta: float = EFFECTIVE_NUMBER_BETA
 
     - ``none``: all ones.
     - ``inverse``: 1 / frequency (thesis, section 5.1), ``inverse_sqrt`` its square root; mean 1.
-    - ``inverse_log``: 1 / ln(count + 1e-6), as the CE7454 report computes it: from the raw count, and with *sum* 1. The
-      scale makes no difference to a mean weighted by it. The count does: ten times the pixels give flatter weights.
+    - ``inverse_log``: 1 / ln(count), as the CE7454 report computes it: from the raw count, and with *sum* 1. The scale
+      makes no difference to a mean weighted by it. The count does: ten times the pixels give flatter weights.
     - ``effective_number``: (1 - beta) / (1 - beta ** count) (Cui et al. 2019); mean 1. ``beta`` 0 makes all classes
       equal, towards 1 it becomes ``inverse``.
 
@@ -186,7 +184,7 @@ def class_weights(kind: str, counts: Tensor, beta: float = EFFECTIVE_NUMBER_BETA
         )
     pixels = counts.double()[seen]
     if kind == "inverse_log":
-        raw = 1 / torch.log(pixels + 1e-6)
+        raw = 1 / torch.log(pixels)
     elif kind == "effective_number":
         raw = (1 - beta) / -torch.expm1(pixels * torch.log(torch.tensor(beta, dtype=torch.float64)))
     else:
@@ -202,18 +200,3 @@ def count_pixels(batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tens
     for _, labels in batches:
         counts += torch.bincount(labels[labels != IGNORED].long(), minlength=classes)
     return counts
-
-
-def cross_entropy_sums(
-    logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
-    """Weighted loss summed over pixels, and the sum of the pixels' weights.
-
-    Dividing the one by the other gives ``torch.nn.functional.cross_entropy``; keeping them apart lets several processes
-    normalise by the weight of the *global* batch.
-
-    Args:
-        logits: float32 ``[N, C, H, W]``. labels: int64 ``[N, H, W]``. weights: float32 ``[C]``.
-    """
-    loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
-    return loss, weights[labels].sum()

@@ -1,7 +1,7 @@
 """Every parser architecture by name, and how released weights enter."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -12,11 +12,21 @@ from semfacediff.labels import SPACES, space
 CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
 CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
 """Averages over the 5,000 training photos of per-photo mean and (unbiased) standard deviation, RGB in [0,1]."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _upsampling(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """Of ``segformer_lite``: only the transposed variant has weights for its upsampling."""
+    return {"upsampling": "transposed" if "upconv.weight" in state else "bilinear"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An architecture: where its class is, the tensor with one row a class, and how inputs are normalised."""
+    """An architecture: where its class is, the tensor with one row a class, and how inputs are normalised.
+
+    ``options`` are fixed by the name; ``inferred`` gives those that published weights tell by their keys.
+    """
 
     module: str
     cls: str
@@ -24,12 +34,31 @@ class Kind:
     mean: tuple[float, float, float] = CE7454_MEAN
     std: tuple[float, float, float] = CE7454_STD
     options: Mapping[str, object] | None = None
+    inferred: Callable[[Mapping[str, Tensor]], dict[str, object]] | None = None
+
+
+def _segformer(size: str) -> Kind:
+    return Kind(
+        "semfacediff.parsing.segformer",
+        "SegFormer",
+        head="decode_head.classifier.bias",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        options={"size": size},
+    )
 
 
 KINDS: Mapping[str, Kind] = {
     "face_lite": Kind("semfacediff.parsing.face_lite", "FaceLite", head="head.1.bias"),
     "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite", head="classifier.3.bias"),
     "unet_lite": Kind("semfacediff.parsing.unet_lite", "UNetLite", head="output.bias"),
+    "deeplabv3plus_lite": Kind(
+        "semfacediff.parsing.deeplabv3plus_lite", "DeepLabV3PlusLite", head="decoder.conv_out.bias"
+    ),
+    "segformer_lite": Kind(
+        "semfacediff.parsing.segformer_lite", "SegFormerLite", head="decoder.classifier.bias", inferred=_upsampling
+    ),
+    **{f"segformer_b{i}": _segformer(f"b{i}") for i in range(6)},
 }
 
 
@@ -100,13 +129,19 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     return model
 
 
+def inferred_options(name: str, state: Mapping[str, Tensor]) -> dict[str, object]:
+    """Options of the architecture ``name`` that the flat ``state`` was made with, as far as its keys tell them."""
+    infer = kind(name).inferred
+    return infer(state) if infer else {}
+
+
 def from_published(name: str, state_dict: Mapping, *, label_space: str = "celebamask", **options) -> nn.Module:
     """A parser in eval mode with weights under their *published* key names.
 
     Args:
         name: architecture, e.g. ``fastscnn_lite``.
         state_dict: flat, or under ``state_dict_backbone`` / ``state_dict``; ``module.`` prefixes are stripped. The
-            class count is inferred from it.
+            class count, and what else its keys tell, is inferred from it.
         label_space: space that the logits' channels stand for.
 
     Raises:
@@ -122,4 +157,5 @@ def from_published(name: str, state_dict: Mapping, *, label_space: str = "celeba
             f"{name}: the weights have {classes} classes, label space '{label_space}' has {expected}; set "
             f"label_space to the one they were trained for (of that size: {fitting})"
         )
+    options = {**inferred_options(name, state), **options}
     return load_exactly(build_parser(name, classes=classes, **options), state, f"parser '{name}'").eval()

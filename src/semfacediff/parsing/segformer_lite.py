@@ -5,8 +5,6 @@ with convolutions in place of linear layers and without the reduction of keys an
 published checkpoints, so their state dicts load as they are.
 """
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -145,13 +143,21 @@ class Decoder(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        size = maps[0].shape[-2:]
-        grown = [_resize(project(m), size) for project, m in zip(self.projections, maps, strict=True)]
-        return self.classifier(self.fusion(torch.cat(grown, dim=1)))
+        """The published network enlarges, concatenates, then mixes with a 1x1 convolution.
+
+        Enlarging and mixing are both linear and commute, so here each map is mixed at its own size: a third of the time
+        and no map of 1,024 channels.
+        """
+        mix, norm, activation = self.fusion
+        shares = mix.weight.split(DECODER_WIDTH, dim=1)
+        mixed = [F.conv2d(p(m), w) for p, m, w in zip(self.projections, maps, shares, strict=True)]
+        grown = sum((_resize(m, maps[0].shape[-2:]) for m in mixed[1:]), mixed[0] + mix.bias[:, None, None])
+        return self.classifier(activation(norm(grown)))
 
 
 class SegFormerLite(nn.Module):
-    """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W.
+    """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W (in training on batches of one, above 32 px: the
+    decoder's batch norm needs more than one place at stride 32).
 
     Args:
         upsampling: from a quarter of the size to the whole by a learned transposed convolution (as published), or
@@ -186,8 +192,3 @@ class SegFormerLite(nn.Module):
             # Sides that 4 does not divide get up to 3 px too many: the patches cover the edge and its padding.
             return self.upconv(logits)[..., : x.shape[-2], : x.shape[-1]]
         return _resize(logits, x.shape[-2:])
-
-
-def published_options(state: Mapping[str, Tensor]) -> dict[str, object]:
-    """Options that published weights were made with: only the transposed variant has weights for its upsampling."""
-    return {"upsampling": "transposed" if "upconv.weight" in state else "bilinear"}

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semfacediff import config
+from semfacediff import build, config
 from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
 from semfacediff.data.counts import cache_folder, cached_counts
 from semfacediff.errors import UserError
@@ -26,7 +26,6 @@ from semfacediff.runs.validation import Validation, validate
 from semfacediff.seeding import derive_seed
 from semfacediff.training.averaging import MovingAverage
 from semfacediff.training.checks import single_value_norms
-from semfacediff.training.course import course
 from semfacediff.training.step import OptimisationStep, deterministic
 
 
@@ -95,7 +94,7 @@ class ParserTrainer:
         self.net = self._wrapped()
         self.criterion = build_loss(settings.loss, self._class_weights(train_digest).to(self.accelerator.device))
         self.step = OptimisationStep(self.net, self.criterion, t.precision, t.gradient_clip_norm, t.loss_stride)
-        self.course = course(settings, self.steps)
+        self.course = build.course(settings, self.steps)
         state = self.files.found()
         if state is not None:
             self._continue_from(state)
@@ -129,8 +128,11 @@ class ParserTrainer:
             model.checkpointed(True)
         if a.num_processes > 1 and a.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        layout = torch.channels_last if t.channels_last else torch.contiguous_format
-        return model.to(a.device, memory_format=layout)
+        return model.to(a.device, memory_format=self._layout)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.settings.train.channels_last else torch.contiguous_format
 
     def _wrapped(self) -> nn.Module:
         net = self.accelerator.prepare(self.model)
@@ -242,12 +244,13 @@ class ParserTrainer:
         mean = torch.tensor(self.card.mean, device=device).view(1, 3, 1, 1)
         std = torch.tensor(self.card.std, device=device).view(1, 3, 1, 1)
         x = (photos.to(device).float() / 255 - mean) / std
-        return x.contiguous(memory_format=torch.channels_last if self.settings.train.channels_last else None)
+        return x.contiguous(memory_format=self._layout)
 
     def _finish_epoch(self) -> None:
         p, t = self.progress, self.settings.train
         row = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps}
         row |= {"lr": self.optimiser.param_groups[-1]["lr"], "phase": self.course.phase}
+        row |= {"val_loss": None, "val_miou": None, "val_long_tail": None}
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
         if p.epoch % t.validate_every == 0 or p.epoch == t.epochs:
             self._judge(row, self.validated())

@@ -6,8 +6,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from semfacediff import config
-from semfacediff.training.optimisers import adamw
+from semfacediff.training.optimisers import AdamWSettings, adamw
 from semfacediff.training.plateau import AdamThenSGD, PlateauSettings
 from semfacediff.training.schedules import rate_factor
 
@@ -46,7 +45,7 @@ class Scheduled(Course):
 
     phase = "adamw"
 
-    def __init__(self, settings: config.AdamWConfig, epochs: int, steps_per_epoch: int, patience: int | None):
+    def __init__(self, settings: AdamWSettings, epochs: int, steps_per_epoch: int, patience: int | None):
         self.settings, self.epochs, self.steps_per_epoch = settings, epochs, steps_per_epoch
         self.patience, self.stalled = patience, 0
 
@@ -72,9 +71,8 @@ class Scheduled(Course):
 class Phased(Course):
     """:class:`AdamThenSGD` with its optimisers; rates change from epoch to epoch."""
 
-    def __init__(self, settings: config.AdamThenSGDConfig, epochs: int):
-        self._settings = PlateauSettings(**settings.model_dump(exclude={"name"}), max_epochs=epochs)
-        self._pipeline = AdamThenSGD(self._settings)
+    def __init__(self, settings: PlateauSettings):
+        self._settings, self._pipeline = settings, AdamThenSGD(settings)
 
     @property
     def phase(self) -> str:
@@ -101,10 +99,3 @@ class Phased(Course):
 
     def restore(self, state: dict) -> None:
         self._pipeline = AdamThenSGD(self._settings, state)
-
-
-def course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
-    """The one that ``optim=`` names."""
-    if settings.optim.name == "adam_then_sgd":
-        return Phased(settings.optim, settings.train.epochs)
-    return Scheduled(settings.optim, settings.train.epochs, steps_per_epoch, settings.train.early_stopping)

@@ -4,6 +4,7 @@ A state machine that is told one validation loss an epoch and says what to do ne
 optimiser, so that published curves can be replayed through it.
 """
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class AdamThenSGD:
 
     def __init__(self, settings: PlateauSettings, state: dict | None = None):
         self.settings = settings
-        self._state = _State(**state) if state else _State()
+        self._state = _State(**copy.deepcopy(state)) if state else _State()
 
     def state(self) -> dict:
         """Numbers, lists and ``inf`` before the first epoch; :class:`AdamThenSGD` continues from it."""

@@ -4,6 +4,8 @@
 check them against the library; ``standard`` and ``strong`` warp with OpenCV, three times as fast on a processor.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ from semfacediff.data.augment.colour import gamma_curve, mild, noisy, recoloured
 from semfacediff.data.augment.geometry import flip, similarity, warped
 from semfacediff.labels import LabelSpace
 
-_JITTER = ("brightness", "contrast", "saturation", "hue")
-_NOISE_SD = 0.03
+JITTER = ("brightness", "contrast", "saturation", "hue")
+NOISE_SD = 0.03
 
 
 def tv_tensors(photo: np.ndarray, labels: np.ndarray) -> tuple[Image, Mask]:
@@ -114,6 +116,29 @@ def strong(
     return photo, labels
 
 
+class Sequence(NamedTuple):
+    """What the CE7454 report's sequence does to one photo.
+
+    Attributes:
+        zoomed_px: side to which photo and labels are resized before the middle is cropped.
+        amounts: factors of brightness, contrast and saturation, and turns of hue.
+        order: 0..3, in which order the four come.
+        blur: whether there is a 3x3 Gaussian blur, sigma 0.8.
+    """
+
+    zoomed_px: int
+    amounts: tuple[float, float, float, float]
+    order: tuple[int, int, int, int]
+    blur: bool
+
+    @classmethod
+    def drawn(cls, side: int, rng: np.random.Generator) -> "Sequence":
+        """For a photo of ``side`` pixels; the generator can then draw the noise."""
+        zoomed_px = int(side * rng.uniform(1.0, 1.1))
+        amounts = (*rng.uniform(0.75, 1.25, 3).tolist(), rng.uniform(-0.1, 0.1))
+        return cls(zoomed_px, amounts, tuple(rng.permutation(4).tolist()), rng.random() < 0.5)
+
+
 def ce7454(
     photo: np.ndarray, labels: np.ndarray, space: LabelSpace, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -124,22 +149,20 @@ def ce7454(
     3. With p 0.5 a 3x3 Gaussian blur, sigma 0.8.
     4. To floats; add N(0, 0.03^2) (of a range of 1) to every value, always; clamp.
 
-    The report's steps 1 to 3 work on Pillow images, these on 8-bit tensors: a few levels apart where hue is turned, one
-    elsewhere.
+    The report's steps 1 to 3 work on Pillow images, these on 8-bit tensors: a few levels apart at most.
 
     Returns:
         photo: float32 ``[S, S, 3]`` in 0..255, not rounded: noise and clamp come after the step to floats.
         labels: uint8 ``[S, S]``.
     """
-    side = photo.shape[0]
-    image, mask = zoomed_middle(*tv_tensors(photo, labels), int(side * rng.uniform(1.0, 1.1)))
-    amounts = dict(zip(_JITTER, [*rng.uniform(0.75, 1.25, 3), rng.uniform(-0.1, 0.1)], strict=True))
-    for name in rng.permutation(_JITTER):
-        image = jittered(image, name, amounts[name])
-    if rng.random() < 0.5:
+    what = Sequence.drawn(photo.shape[0], rng)
+    image, mask = zoomed_middle(*tv_tensors(photo, labels), what.zoomed_px)
+    for k in what.order:
+        image = jittered(image, JITTER[k], what.amounts[k])
+    if what.blur:
         image = F.gaussian_blur(image, kernel_size=[3, 3])  # torchvision's default sigma for this size: 0.8
     noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
-    image = F.to_dtype(image, torch.float32, scale=True).add(noise, alpha=_NOISE_SD).clamp(0, 1)
+    image = F.to_dtype(image, torch.float32, scale=True).add(noise, alpha=NOISE_SD).clamp(0, 1)
     return arrays(image * 255, mask)
 
 

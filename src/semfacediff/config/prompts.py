@@ -1,0 +1,63 @@
+"""Prompts, negative prompts and cascades of an editing run."""
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from semfacediff.config.closed import Closed, Fraction
+from semfacediff.labels import attribute_classes
+
+Negatives = Literal["none", "generic", "attribute_aware"]
+
+ANATOMICAL = (
+    "skin nose eyes eyebrows lips hair clothing necklace earrings glasses hat".split()
+)  # fmt: skip
+"""From the ground of a face to what lies over it: an edit comes before those of regions that cover its own."""
+
+
+def without_words(prompt: str) -> str | None:
+    """Why nothing can be painted after ``prompt``; ``None`` if it says something, in any script or in emoji."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    if not prompt.strip():
+        return "is empty"
+    if not any(c.isalnum() or unicodedata.category(c) == "So" for c in prompt):
+        return f"has no words ({prompt!r})"
+    return None
+
+
+class StageConfig(Closed):
+    """One edit of a cascade; what is ``None`` is the run's: ``prompts.<attribute>``, ``editor.strength``, ..."""
+
+    attribute: str
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    strength: Fraction | None = None
+
+    @field_validator("attribute")
+    @classmethod
+    def _known(cls, attribute: str) -> str:
+        attribute_classes(attribute)
+        return attribute
+
+
+class CascadeConfig(Closed):
+    """Edits applied one after another.
+
+    Attributes:
+        reparse: make every stage's mask from the parse of the photo it is given; ``False``: all from the first parse.
+        order: ``given``, or ``anatomical`` (see :data:`ANATOMICAL`).
+    """
+
+    stages: Annotated[list[StageConfig], Field(min_length=1, max_length=64)]
+    reparse: bool = True
+    order: Literal["given", "anatomical"] = "given"
+
+    def ordered(self) -> list[StageConfig]:
+        """The stages as they are applied; edits of the same attribute keep their order."""
+        if self.order == "given":
+            return list(self.stages)
+        return sorted(self.stages, key=lambda stage: ANATOMICAL.index(stage.attribute))

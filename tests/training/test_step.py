@@ -1,0 +1,85 @@
+"""One step: strides, precision, clipping, overflow."""
+
+import pytest
+import torch
+from torch import nn
+
+from semfacediff.training.checks import single_value_norms
+from semfacediff.training.step import OptimisationStep, strided
+
+
+def squared(logits, labels, total):
+    return total((logits.mean((1, 2, 3)) - labels.float().mean((1, 2))).square().sum())
+
+
+def made(precision="float32", clip=None):
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 4, 1)
+    return net, OptimisationStep(net, squared, precision, clip, 1), torch.optim.SGD(net.parameters(), lr=1.0)
+
+
+def one_step(step, optimiser, x, y):
+    loss = step.backward(x, y, 1.0, (0, 0))
+    step.update(optimiser)
+    return loss
+
+
+X, Y = torch.linspace(0, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4), torch.ones(2, 4, 4, dtype=torch.int64)
+
+
+def test_mean_over_all_phases_is_the_loss_of_all_pixels():
+    logits, labels = torch.randn(2, 5, 6, 8), torch.randint(0, 5, (2, 6, 8))
+    phases = [(r, c) for r in range(2) for c in range(2)]
+    parts = [nn.functional.cross_entropy(*strided(logits, labels, 2, phase)) for phase in phases]
+    torch.testing.assert_close(torch.stack(parts).mean(), nn.functional.cross_entropy(logits, labels))
+
+
+def test_clipping_bounds_the_move():
+    net, step, optimiser = made(clip=0.125)
+    before = [p.detach().clone() for p in net.parameters()]
+    one_step(step, optimiser, X, Y)
+    moved = torch.cat([(p - b).flatten() for p, b in zip(net.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.125, rel=1e-4)
+
+
+def test_shares_of_a_group_add_up_to_the_mean_gradient():
+    net, step, _ = made()
+    for half in range(2):
+        step.backward(X[half : half + 1], Y[half : half + 1], 0.5, (0, 0))
+    shared = net.weight.grad.clone()
+    net.zero_grad()
+    step.backward(X, Y, 0.5, (0, 0))
+    torch.testing.assert_close(shared, net.weight.grad)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_rounds_the_forward_pass_and_keeps_the_weights(precision):
+    (_, full, a), (net, lower, b) = made(), made(precision)
+    exact, rounded = one_step(full, a, X, Y), one_step(lower, b, X, Y)
+    assert rounded != exact
+    assert rounded.item() == pytest.approx(exact.item(), rel=0.05)
+    assert net.weight.dtype == torch.float32
+
+
+def test_overflowing_gradients_leave_the_weights_alone_and_lower_the_scale():
+    net, step, optimiser = made("float16")
+    before, scale = net.weight.detach().clone(), step.scaler.get_scale()
+    step.backward(X, Y, 1.0, (0, 0))
+    net.weight.grad.fill_(float("inf"))
+    step.update(optimiser)
+    assert torch.equal(net.weight, before)
+    assert step.scaler.get_scale() < scale
+
+
+def test_loss_that_is_not_finite_leaves_no_gradient():
+    net, step, _ = made()
+    assert step.backward(X * float("nan"), Y, 1.0, (0, 0)).isnan()
+    assert net.weight.grad is None
+
+
+def test_norms_over_single_pixels_are_found_by_name():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    assert single_value_norms(model.train(), 8) == ["3"]
+    assert single_value_norms(model, 2) == ["1", "3"]
+    assert model.training
+    assert torch.all(model[1].running_mean == 0)
