@@ -17,9 +17,18 @@ from semfacediff import config, runs
 from semfacediff.editing.base import Editor
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES, conversion
+from semfacediff.metrics import set_scores
+from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.inception import FEATURES
+from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.set_scores import SetScores
+from semfacediff.runs import arrays
 
 HAIR = CELEBAMASK.index("hair")
+CPU = torch.device("cpu")
+SMALL = "ViT-S-32-alt"
 
 
 @pytest.fixture
@@ -190,8 +199,6 @@ class TestEdit:
 class TestScore:
     @pytest.mark.parametrize("protocol", ["strict", "thesis"])
     def test_the_metrics_own_values(self, protocol, face):
-        from semfacediff.metrics.base import EditPair
-
         mask = semfacediff.region_mask(face.labels, "hair")
         edited = np.clip(face.photo + np.arange(3) * 4, 0, 255).astype(np.uint8)
         pair = EditPair(photo=face.photo, edit=edited, blend=mask, before=mask > 127, after=None)
@@ -223,13 +230,101 @@ class TestScore:
             ({"edit": np.zeros((8, 8, 3), np.uint8)}, "edit: expected the photo's size 96 x 96, got 8 x 8"),
             ({"edit": np.zeros((96, 96, 3))}, r"edit: expected a uint8 array \[H, W, 3\] \(RGB\), got float64"),
             ({"protocol": "segface"}, "protocol: expected one of strict, thesis, got 'segface'"),
-            ({"lpips_weights": "nowhere.pth"}, "weights.lpips_alexnet: no file at nowhere.pth"),
+            ({"weights": {"lpips_alexnet": "nowhere.pth"}}, "weights.lpips_alexnet: no file at nowhere.pth"),
+            ({"weights": {"lpips": "a.pth"}}, "weights: expected 'lpips_alexnet' or 'clip', got 'lpips'"),
+            ({"weights": {"clip": "a.pth"}}, r"score: weights\['clip'\] compares the edit with a prompt; pass prompt="),
+            (
+                {"attribute": "hair"},
+                "score: iou compares the region before and after; pass attribute, labels and edit_",
+            ),
+            (
+                {"attribute": "nose", "labels": np.zeros((96, 96), int), "edit_labels": np.full((96, 96), 19)},
+                r"edit_labels: expected 0..18 as in label space 'celebamask', got 19..19",
+            ),
         ],
     )
     def test_mistakes_are_sentences(self, changed, message, face):
         mask = np.zeros((96, 96), np.uint8)
         with pytest.raises(UserError, match=message):
             semfacediff.score(**{"photo": face.photo, "edit": face.photo, "mask": mask} | changed)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        from torchvision.models import AlexNet
+
+        with torch.device("meta"):
+            shapes = AlexNet().features.state_dict()
+        alexnet = {f"features.{k}": 0.05 * torch.randn(v.shape) for k, v in shapes.items()}
+    torch.save(alexnet, folder / "alexnet.pth")
+    torch.save(CLIP(SMALL, None, "x", CPU).net.state_dict(), folder / "clip.pt")
+    return {"lpips_alexnet": folder / "alexnet.pth", "clip": str(folder / "clip.pt")}
+
+
+class TestScoresOfNetworks:
+    """With supplied weights the numbers are those of the metrics, and a network is loaded once."""
+
+    def test_lpips_clip_and_iou(self, face, files, monkeypatch):
+        edited = semfacediff.edit(face.photo, "hair", "blue hair", labels=face.labels)
+        mask, after = semfacediff.region_mask(face.labels, "hair"), np.roll(face.labels, 3, axis=0)
+        regions = {"attribute": "hair", "labels": face.labels, "edit_labels": after}
+        options = {"weights": files, "clip_model": SMALL, "prompt": "blue hair", "device": "cpu", **regions}
+        scores = semfacediff.score(face.photo, edited, mask, **options)
+        assert list(scores) == ["ssim", "psnr_outside", "max_abs_outside", "iou", "lpips", "clip"]
+        before, moved = face.labels == HAIR, after == HAIR
+        assert scores["iou"] == (before & moved).sum() / (before | moved).sum()
+        pair = EditPair(face.photo, edited, mask, before, moved, "blue hair")
+        lpips = LPIPS("strict", torch.load(files["lpips_alexnet"]), "x", CPU).score(pair)
+        clip = CLIP(SMALL, torch.load(files["clip"]), "x", CPU).score(pair)
+        assert {k: scores[k] for k in ("lpips", "clip")} == lpips | clip
+        monkeypatch.setattr(arrays, "find", None)
+        assert semfacediff.score(face.photo, edited, mask, **options) == scores
+
+    def test_sets(self, toy_samples, tmp_path, monkeypatch):
+        """Network and matrix root, which cost seconds, are replaced; their own tests are elsewhere."""
+        monkeypatch.setattr(arrays, "_inception", lambda *_: Means())
+        monkeypatch.setattr(set_scores, "frechet_distance", lambda a, b: float(((a.mean - b.mean) ** 2).sum()))
+        faces = [s.photo for s in toy_samples(5, 64)]
+        edits = [255 - p for p in faces]
+        weights = {"inception": tmp_path / "x.pth"}
+        with pytest.warns(UserWarning, match="FID over n = 5 is biased upwards"):
+            found = semfacediff.score_sets(iter(faces), iter(edits), weights=weights)
+        rows = [np.array(list(Means().features(images))) for images in (faces, edits)]
+        expected, _ = SetScores(("fid", "kid"), Means()).score(*rows)
+        assert found == expected
+        assert found["fid_n"] == 5
+        assert found["fid"] > 0
+
+    @pytest.mark.parametrize(
+        ("n", "m", "weights", "message"),
+        [
+            (2, 2, {}, r"score_sets: expected weights=\{'inception': FILE\}"),
+            (2, 2, {"clip": "a"}, "weights: expected 'inception', got 'clip'"),
+            (2, 1, {"inception": "a"}, "score_sets: 2 photos and 1 edits; pass one edit a photo"),
+            (1, 1, {"inception": "a"}, "score_sets: 1 photo, at least 2 are needed"),
+        ],
+    )
+    def test_mistakes_of_sets_are_sentences(self, face, monkeypatch, n, m, weights, message):
+        monkeypatch.setattr(arrays, "_inception", lambda *_: Means())
+        with pytest.raises(UserError, match=message):
+            semfacediff.score_sets([face.photo] * n, [face.photo] * m, weights=weights)
+        with pytest.raises(UserError, match=r"photos\[1\]: expected a uint8 array"):
+            semfacediff.score_sets([face.photo, face.photo / 255], [], weights={"inception": "a"})
+
+
+class Means:
+    """Features that cost nothing: a photo's means by place, in the first few of 2,048 entries."""
+
+    weights = "sha256:abc"
+
+    def features(self, photos):
+        for photo in photos:
+            row = np.zeros(FEATURES, np.float32)
+            row[:16] = photo.reshape(4, len(photo) // 4, 4, -1).mean((1, 3)).ravel() / 255
+            yield row
 
 
 def test_a_run_gives_the_same_numbers(tmp_path, toy_folder, toy_samples, compose, capsys):

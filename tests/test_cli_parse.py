@@ -133,6 +133,18 @@ class TestFolder:
         }
         assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png", "c.png"]
 
+    def test_no_photo_shares_a_name_with_the_report(self, photos, tmp_path, tiny_checkpoint, capsys):
+        for name in ("parse_report.png", "parse_report.webp"):
+            (photos / name).write_bytes((photos / "a.png").read_bytes())
+        assert run(photos, tmp_path / "out", tiny_checkpoint) == 1
+        report = json.loads((tmp_path / "out" / "parse_report.json").read_text())
+        assert (report["photos"], report["parsed"]) == (5, 3)
+        assert set(report["failed"]) == {"parse_report.png", "parse_report.webp"}
+        assert "parse_report.png: its figures would be named parse_report.json, as" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "parse_report.png").exists()
+        assert run(photos / "parse_report.png", tmp_path / "out", tiny_checkpoint) == 2
+        assert json.loads((tmp_path / "out" / "parse_report.json").read_text()) == report
+
 
 class TestMistakes:
     def sentence(self, capsys):

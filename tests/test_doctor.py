@@ -1,6 +1,7 @@
 """``semfacediff doctor``: quick, complete, and it touches nothing."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from semfacediff.cli import main
+from semfacediff.data.toy_official import write_official
 from semfacediff.metrics.weights import PUBLIC
+from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.runs import doctor
 
 
@@ -33,7 +36,10 @@ def test_a_bare_machine_is_told_what_is_missing_and_how_to_get_it(tmp_path, caps
         for part in (public.file, f"{public.size:,} bytes", public.sha256_prefix[:8], public.url, public.key):
             assert part in text
     assert "cpu: " in text
-    assert "metrics=full: data, a parser, an editor; missing weights: lpips_alexnet, inception, clip" in text
+    full = next(line for line in text.splitlines() if line.startswith("  evaluate.py metrics=full:"))
+    assert "data, a parser, an editor; no photos at SEMFACEDIFF_DATA; set it, or name another folder" in full
+    assert full.endswith("missing weights: lpips_alexnet, inception, clip (or metrics.on_missing=skip)")
+    assert "sdxl_inpaint: missing; to fetch it: hf download diffusers/stable-diffusion-xl-1.0-inpainting-0.1" in text
     assert "make demo: nothing" in text
     assert not (tmp_path / "hub").exists()
     assert not (tmp_path / "home").exists()
@@ -45,7 +51,8 @@ def test_json_has_the_same_facts(tmp_path, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found["weights"]) == {"lpips_alexnet", "inception", "clip"}
     assert {w["state"] for w in found["weights"].values()} == {"missing"}
-    assert found["data"] == {"SEMFACEDIFF_DATA": str(tmp_path), "there": True}
+    assert found["data"]["SEMFACEDIFF_DATA"] == found["data"]["place"] == str(tmp_path)
+    assert (found["data"]["there"], found["data"]["layout"]) == (True, None)
     assert found["devices"][-1]["device"] == "cpu"
     assert found["packages"]["torch"]
     assert found["commands"]["evaluate.py metrics=no_weights"]["missing_weights"] == []
@@ -63,6 +70,92 @@ def test_files_of_the_right_name_are_checked_by_digest(tmp_path, monkeypatch, ca
     digests = {public.file: public.sha256_prefix for public in PUBLIC}
     monkeypatch.setattr(doctor, "file_digest", lambda path: digests[path.name])
     assert {w["state"] for w in doctor.examined(str(tmp_path))["weights"].values()} == {"there"}
+
+
+def missing(found):
+    return {name: command["missing"] for name, command in found["commands"].items() if command["missing"]}
+
+
+class TestData:
+    @pytest.fixture
+    def told(self, capsys):
+        """(facts of ``data``, its line) for a folder, and what commands lack then of data."""
+
+        def ask(root):
+            assert main(["doctor", "--data", str(root)]) == 0
+            line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("data: "))
+            found = doctor.examined(None, str(root))
+            lacking = {
+                c for c, needs in missing(found).items() if set(needs) & {"data", "labelled data", "official data"}
+            }
+            return found["data"], line, lacking
+
+        return ask
+
+    def test_the_official_folder(self, tmp_path, told):
+        write_official(tmp_path / "hq", range(3))
+        (tmp_path / "hq" / "list_eval_partition.txt").unlink()
+        facts, line, lacking = told(tmp_path / "hq")
+        assert (facts["layout"], facts["photos"], facts["labels"]) == ("celebamask_hq", 3, True)
+        assert line.endswith("data=celebamask_hq, 3 photos, without list_eval_partition.txt")
+        assert lacking == set()
+
+    def test_a_folder_without_labels(self, toy_folder, told):
+        facts, line, lacking = told(toy_folder(2, masks=False))
+        assert (facts["layout"], facts["labels"]) == ("folder", False)
+        assert line.endswith("data=folder, 2 photos, no labels")
+        assert lacking == {"train_parser.py", "evaluate.py task=parsing", "semfacediff prepare"}
+
+    def test_shards(self, toy_shards, told):
+        _, line, lacking = told(toy_shards(5, per_shard=2))
+        assert line.endswith("data=shards, 3 tars")
+        assert lacking == {"semfacediff prepare"}
+
+    def test_what_is_none(self, tmp_path, told):
+        assert told(tmp_path)[1].endswith("(no layout that is known: neither CelebA-HQ-img/, nor images/, nor tars)")
+        facts, line, lacking = told(tmp_path / "nothing")
+        assert line.endswith("nothing (no such folder)")
+        assert not facts["there"]
+        assert "train_parser.py" in lacking
+
+
+class TestParsers:
+    def test_a_named_parser_is_read_and_hashed(self, tiny_checkpoint, capsys):
+        assert main(["doctor", "--checkpoint", str(tiny_checkpoint)]) == 0
+        out = capsys.readouterr().out
+        found = doctor.examined(None, checkpoint=str(tiny_checkpoint))
+        (parser,) = found["parsers"]
+        assert parser["digest"] == checkpoint_digest(tiny_checkpoint)
+        assert f"fastscnn_lite, 64 px, label space celebamask, SHA-256 {parser['digest'][:8]}..." in out
+        assert "semfacediff parse: photos, a parser (--checkpoint); ready" in out
+        assert "semfacediff parse" not in missing(found)
+
+    def test_one_that_cannot_be_used_is_told_why(self, tmp_path, tiny_checkpoint, capsys):
+        shutil.copytree(tiny_checkpoint, tmp_path / "cut")
+        (tmp_path / "cut" / "model.safetensors").unlink()
+        for place, why in ((tmp_path / "cut", "model.safetensors is missing"), (tmp_path / "no", "nothing is at")):
+            assert main(["doctor", "--checkpoint", str(place)]) == 0
+            assert f"unusable: {'parser.checkpoint: ' * (place.name == 'no')}" in (out := capsys.readouterr().out)
+            assert why in out
+            assert missing(doctor.examined(None, checkpoint=str(place)))["semfacediff parse"] == ["parser"]
+
+    def test_runs_of_the_checkout_are_found(self, tmp_path, tiny_checkpoint, monkeypatch):
+        shutil.copytree(tiny_checkpoint, tmp_path / "outputs" / "train_parser" / "toy-1" / "checkpoints" / "best")
+        (tmp_path / "outputs" / "train_parser" / "begun").mkdir()
+        monkeypatch.setattr(doctor, "repository", lambda: tmp_path)
+        (parser,) = doctor.examined(None)["parsers"]
+        assert (parser["name"], parser["digest"], parser["error"]) == ("fastscnn_lite", None, None)
+
+
+def test_tables_whose_runs_are_missing_name_the_command(tmp_path, repository, monkeypatch, capsys):
+    assert "semfacediff tables" not in missing(doctor.examined(None))
+    shutil.copytree(repository / "experiments" / "tables", tmp_path / "experiments" / "tables")
+    monkeypatch.setattr(doctor, "repository", lambda: tmp_path)
+    found = doctor.examined(None)
+    assert missing(found)["semfacediff tables"] == ["records"]
+    assert "evaluate.py" in found["records"]["missing"]["recolor_strict"]
+    main(["doctor"])
+    assert "  run recolor_strict is missing; make it with: SEMFACEDIFF_DATA=DIR python ev" in capsys.readouterr().out
 
 
 def test_huge_files_are_not_read(tmp_path, monkeypatch):

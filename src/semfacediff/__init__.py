@@ -18,7 +18,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-_ON_ARRAYS = ("edit", "parse", "region_mask", "score")
+_ON_ARRAYS = ("edit", "parse", "region_mask", "score", "score_sets")
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from semfacediff import config
 from semfacediff.data.celebamask_hq import OfficialFaces
 from semfacediff.data.celebamask_layout import index_official
 from semfacediff.data.files import FileFaces, index_folder, index_shards, select
-from semfacediff.data.splits import SplitRule, read_split_list
+from semfacediff.data.splits import DrawnSubset, Split, SplitRule, read_split_list
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.base import Editor
@@ -79,7 +79,7 @@ class Data:
         return self.faces.label_space
 
 
-def device(settings: config.RuntimeConfig) -> torch.device:
+def device(settings: config.DeviceConfig) -> torch.device:
     """The device that ``runtime.device`` means on this machine; a :class:`UserError` if it is not there."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if settings.device == "auto":
@@ -111,38 +111,47 @@ def data(settings: config.DataConfig, split: str | None = None, labels_needed: b
 def _data(settings: config.DataConfig, split: str, labels_needed: bool, limit: int | None) -> Data:
     if settings.name == "celebamask_hq":
         return _official(settings, split, labels_needed, limit)
-    rule = _split_rule(settings)
     if settings.name == "toy":
-        return _toy(settings, rule, split, limit)
-    return _files(settings, rule, split, labels_needed, limit)
+        return _toy(settings, split, limit)
+    return _files(settings, split, labels_needed, limit)
 
 
 def _first(a: int | None, b: int | None) -> int | None:
     return min((n for n in (a, b) if n is not None), default=None)
 
 
-def _split_rule(settings: config.RuledData) -> SplitRule:
+def _split(settings: config.RuledData, ids: Sequence[str]) -> Split:
+    """Of ``ids``, every candidate in the data set."""
+    if settings.subset is not None:
+        return _subset(settings.subset, ids)
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.split_rule.model_dump().items()}
     if plain["by"] == "file" and settings.name != "toy":
         plain["listed"] = read_split_list(Path(settings.root).expanduser())
     return SplitRule(**plain)
 
 
-def _toy(settings: config.ToyData, rule: SplitRule, split: str, limit: int | None) -> Data:
+def _subset(settings: config.SubsetConfig, ids: Sequence[str]) -> DrawnSubset:
+    sizes = settings.model_dump(exclude={"seed"})
+    return DrawnSubset.draw(ids, sizes, settings.seed)
+
+
+def _toy(settings: config.ToyData, split: str, limit: int | None) -> Data:
     every = ToyFaces(settings.count, settings.size, settings.seed)
-    chosen = [i for i, id_ in enumerate(every.ids) if split == "all" or rule.part(id_, i) == split]
+    rule = _split(settings, every.ids)
+    chosen = [i for i, id_ in enumerate(every.ids) if rule.has(split, id_, i)]
     faces = Subset(every, chosen[: _first(settings.n, limit)])
     _not_empty(faces, settings, split)
     facts = f"toy:{TOY_VERSION}:{settings.size}:{settings.seed}:{','.join(faces.ids)}"
     return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {}, len(faces))
 
 
-def _files(settings: config.FileData, rule: SplitRule, split: str, labels_needed: bool, limit: int | None) -> Data:
+def _files(settings: config.FileData, split: str, labels_needed: bool, limit: int | None) -> Data:
     root = Path(settings.root).expanduser()
     if settings.name == "folder":
         index = index_folder(root, settings.images, settings.masks, labels_needed)
     else:
         index = index_shards(root, settings.shards, labels_needed)
+    rule = _split(settings, [e.id for e in index.candidates])
     entries = select(index.candidates, rule, split, _first(settings.n, limit))
     faces = FileFaces(entries, space(settings.label_space), settings.allow_mask_resize)
     return _checked(faces, index.broken, settings, split)
@@ -150,13 +159,20 @@ def _files(settings: config.FileData, rule: SplitRule, split: str, labels_needed
 
 def _official(settings: config.CelebAMaskHQData, split: str, labels_needed: bool, limit: int | None) -> Data:
     index = index_official(Path(settings.root).expanduser(), labels_needed)
+    if settings.subset is not None:
+        drawn = _subset(settings.subset, [e.id for e in index.entries])
+        chosen = [e for e in index.entries if drawn.has(split, e.id, 0)][: _first(settings.n, limit)]
+        return _checked(_official_faces(settings, chosen, labels_needed), {}, settings, split)
     unsplit = {} if split == "all" else index.unsplit
     if len(unsplit) == len(index.entries):
         reason = next(iter(unsplit.values()))
         raise UserError(f"data.split={split}: {reason}; copy the official lists into data.root, or set data.split=all")
     chosen = [e for e in index.entries if split in ("all", e.split)][: _first(settings.n, limit)]
-    faces = OfficialFaces(chosen, settings.paint_order, labels_needed, settings.allow_mask_resize)
-    return _checked(faces, unsplit, settings, split)
+    return _checked(_official_faces(settings, chosen, labels_needed), unsplit, settings, split)
+
+
+def _official_faces(settings: config.CelebAMaskHQData, chosen: list, labels_needed: bool) -> OfficialFaces:
+    return OfficialFaces(chosen, settings.paint_order, labels_needed, settings.allow_mask_resize)
 
 
 def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.PlacedData, split: str) -> Data:

@@ -18,6 +18,24 @@ def _tables(arguments: argparse.Namespace) -> int:
     return EXIT_INCOMPLETE if stale else 0
 
 
+def _figures(arguments: argparse.Namespace) -> int:
+    from semfacediff.config import repository
+    from semfacediff.tables.parsing_figures import draw_run
+
+    for run in arguments.run_folder:
+        out = arguments.out / run.name if arguments.out else run / "figures"
+        draw_run(run, out, repository())
+        print(out)
+    return 0
+
+
+def _add_figures(commands) -> None:
+    figures = commands.add_parser("figures", help="draw a parser's figures again from the records of its runs")
+    figures.add_argument("run_folder", nargs="+", type=Path, metavar="RUN", help="of train_parser.py or task=parsing")
+    figures.add_argument("--out", type=Path, help="gets a folder for each run (default: figures/ in the run)")
+    figures.set_defaults(run=_figures)
+
+
 def _prepare(arguments: argparse.Namespace) -> int:
     from semfacediff.runs.prepare import prepare
     from semfacediff.runs.prepare_files import Settings
@@ -60,17 +78,140 @@ def _add_parse(commands) -> None:
     parse.set_defaults(run=_parse)
 
 
+def _edit(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.edit_photos import Wish, edit_photos
+
+    a = arguments
+    if len(a.edits) % 2:
+        raise UserError(
+            f"EDITS: expected pairs ATTRIBUTE PROMPT, got {len(a.edits)} words ({', '.join(a.edits)}); quote each "
+            f'prompt, as in: semfacediff edit photo.jpg hair "curly brown hair"'
+        )
+    wish = Wish(
+        edits=list(zip(a.edits[::2], a.edits[1::2], strict=True)),
+        editor=a.editor,
+        seed=a.seed,
+        strengths=a.strength,
+        negative=a.negative,
+        parser=a.parser,
+        face=a.face,
+        reparse=not a.no_reparse,
+        order=a.order,
+        weights=a.weights,
+        device=a.device,
+        overrides=a.set,
+    )
+    return edit_photos(a.photo.expanduser(), a.out.expanduser(), wish)
+
+
+def _add_edit(commands) -> None:
+    edit = commands.add_parser("edit", help="edit regions of a photo, or of a folder of photos, from words")
+    edit.add_argument("photo", type=Path, metavar="PHOTO|DIR", help="a photo, or a folder of photos (not nested)")
+    edit.add_argument("edits", nargs="+", metavar="ATTRIBUTE PROMPT", help='pairs, in order: hair "brown curls"')
+    edit.add_argument("--out", type=Path, default=Path("outputs") / "edit", help="default: outputs/edit")
+    edit.add_argument("--editor", default="sdxl_inpaint", help="a choice of conf/editor (default: sdxl_inpaint)")
+    edit.add_argument("--parser", metavar="FOLDER", help="run of train_parser.py or checkpoint folder")
+    edit.add_argument("--seed", type=int, default=42)
+    edit.add_argument("--strength", type=_strengths, default=[], metavar="X[,X...]", help="one for all or one each")
+    edit.add_argument("--negative", metavar="WORDS", help="instead of the negative prompt made from the prompt")
+    edit.add_argument("--face", choices=("one", "largest", "all"), default="one", help="of a photo with several faces")
+    edit.add_argument("--no-reparse", action="store_true", help="masks of all edits from the parse of the photo")
+    edit.add_argument("--order", choices=("given", "anatomical"), default="given", help="of several edits")
+    edit.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
+    edit.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    edit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.py: editor.steps=30")
+    edit.set_defaults(run=_edit)
+
+
+def _strengths(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers parted by commas, got '{text}'") from None
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.make_tiny:
+        from semfacediff.runs.doctor import make_twins
+
+        return make_twins(arguments.make_tiny.expanduser())
     from semfacediff.runs.doctor import doctor
 
-    return doctor(arguments.root, arguments.json)
+    return doctor(arguments.root, arguments.json, arguments.data, arguments.checkpoint)
 
 
 def _add_doctor(commands) -> None:
     doctor = commands.add_parser("doctor", help="what is there, and what each command would need; fetches nothing")
     doctor.add_argument("--root", help="folder of weights, as weights.root")
+    doctor.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
+    doctor.add_argument("--checkpoint", metavar="RUN", help="as parser.checkpoint (default: the runs in this checkout)")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument("--make-tiny", type=Path, metavar="DIR", help="write tiny diffusion pipelines to try things")
     doctor.set_defaults(run=_doctor)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.compare import compare
+
+    a = arguments
+    print(compare(a.first.expanduser(), a.second.expanduser(), a.score, a.raw))
+    return 0
+
+
+def _strata(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.groups import strata
+
+    print(strata(arguments.folder.expanduser(), arguments.by, arguments.score, arguments.figure))
+    return 0
+
+
+def _leakage(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.groups import leakage
+
+    print(leakage(arguments.folder.expanduser(), arguments.attribute, arguments.figure))
+    return 0
+
+
+def _add_analyses(commands) -> None:
+    compare = commands.add_parser("compare", help="paired differences of two runs, and of their configurations")
+    compare.add_argument("first", type=Path, metavar="RUN", help="folder of a finished run")
+    compare.add_argument("second", type=Path, metavar="RUN", help="another one, of the same photos and protocol")
+    compare.add_argument("--score", nargs="+", default=[], help="columns (default: all that both measured)")
+    compare.add_argument("--raw", action="store_true", help="also the edits before the composite")
+    compare.set_defaults(run=_compare)
+    strata = commands.add_parser("strata", help="a run's scores by group of faces: n, intervals, gap, worst group")
+    strata.add_argument("folder", type=Path, metavar="RUN")
+    strata.add_argument("--by", required=True, help="skin_tone, pose, region_size, or an annotation of the data set")
+    strata.add_argument("--score", nargs="+", default=[], help="columns (default: all that were measured)")
+    strata.add_argument("--figure", type=Path, metavar="FILE", help="also draw it (.pdf or .png)")
+    strata.set_defaults(run=_strata)
+    leakage = commands.add_parser("leakage", help="which classes a run's edits disturbed outside their regions")
+    leakage.add_argument("folder", type=Path, metavar="RUN")
+    leakage.add_argument("--attribute", help="one attribute's edits (default: all)")
+    leakage.add_argument("--figure", type=Path, metavar="FILE", help="also draw the heat map (.pdf or .png)")
+    leakage.set_defaults(run=_leakage)
+
+
+def _track_sync(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.track_sync import track_sync
+
+    a = vars(arguments)
+    given = {k: a[k] for k in ("mode", "project", "entity", "group", "tags", "images") if a[k] is not None}
+    return track_sync([run.expanduser() for run in arguments.runs], given)
+
+
+def _add_track(commands) -> None:
+    track = commands.add_parser("track", help="records to Weights & Biases, afterwards")
+    actions = track.add_subparsers(required=True, metavar="ACTION")
+    sync = actions.add_parser("sync", help="send what W&B does not have yet of these runs; twice is as good as once")
+    sync.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, tracked or not")
+    sync.add_argument("--mode", choices=("auto", "online", "offline"), help="default: the run's, else auto")
+    sync.add_argument("--project", help="default: the run's, else that of conf/tracking/wandb.yaml; so are the others")
+    sync.add_argument("--entity", help="W&B user or team")
+    sync.add_argument("--group", help="default: the run's, else its name")
+    sync.add_argument("--tag", dest="tags", action="append", help="may be repeated")
+    sync.add_argument("--images", action="store_true", default=None, help="send figures too; they show people's photos")
+    sync.set_defaults(run=_track_sync)
 
 
 def _positive(text: str) -> int:
@@ -87,9 +228,13 @@ def main(words: list[str] | None = None) -> int:
     tables.add_argument("name", nargs="*", help="tables of experiments/tables (default: all)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
     tables.set_defaults(run=_tables)
+    _add_figures(commands)
     _add_prepare(commands)
     _add_doctor(commands)
     _add_parse(commands)
+    _add_edit(commands)
+    _add_track(commands)
+    _add_analyses(commands)
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)

@@ -46,6 +46,15 @@ def composed(config_name: str, overrides: list[str], root: Path) -> DictConfig:
         return hydra.compose(config_name, overrides)
 
 
+def composed_or_refused(config_name: str, overrides: list[str], root: Path) -> DictConfig:
+    """:func:`composed`; an override that Hydra cannot apply is a :class:`UserError` in one sentence."""
+    try:
+        return composed(config_name, overrides, root)
+    except HydraException as e:
+        unknown = re.match(r"Could not override '([^']+)'", str(e))
+        raise UserError(f"unknown key '{unknown[1]}'" if unknown else str(e).partition("\n")[0]) from e
+
+
 def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -> None:
     """Compose ``root/conf/<config_name>.yaml``, call ``task(cfg, run_folder)`` and leave with its exit code.
 

@@ -34,7 +34,7 @@ def root(drawn, tmp_path):
 def data(root, *, split="all", n=None, order="official", on_error="error", resize=False, **options):
     """Built from the typed settings, as a run builds it."""
     plain = {"root": str(root), "split": split, "n": n, "paint_order": order, "on_error": on_error}
-    settings = config.CelebAMaskHQData(name="celebamask_hq", allow_mask_resize=resize, **plain)
+    settings = config.CelebAMaskHQData(name="celebamask_hq", subset=None, allow_mask_resize=resize, **plain)
     return build.data(settings, **options)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semfacediff.data.splits import SplitRule
+from semfacediff.data.splits import DrawnSubset, SplitRule
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
@@ -62,3 +62,19 @@ def test_a_subset_keeps_the_order_it_is_given():
     assert len(some) == 2
     assert some[1].id == "00001"
     assert some.label_space is faces.label_space
+
+
+def test_a_drawn_subset_has_the_sizes_asked_for_and_nothing_else():
+    ids = [f"{i:03d}" for i in range(50)]
+    drawn = DrawnSubset.draw(ids, {"train": 20, "val": 5, "test": 3}, seed=1)
+    parts = {s: {i for i in ids if drawn.has(s, i, 0)} for s in ("train", "val", "test", "all")}
+    assert [len(parts[s]) for s in ("train", "val", "test", "all")] == [20, 5, 3, 28]
+    assert parts["train"] | parts["val"] | parts["test"] == parts["all"]
+    assert DrawnSubset.draw(ids[::-1], {"train": 20, "val": 5, "test": 3}, seed=1) == drawn
+    assert DrawnSubset.draw(ids, {"train": 20, "val": 5, "test": 3}, seed=2) != drawn
+    assert max(parts["train"]) > "020"
+
+
+def test_a_subset_larger_than_the_data_is_refused():
+    with pytest.raises(UserError, match=r"data.subset: 28 samples are to be drawn, there are 10; lower its sizes"):
+        DrawnSubset.draw([str(i) for i in range(10)], {"train": 20, "val": 5, "test": 3}, seed=1)

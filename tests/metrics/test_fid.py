@@ -153,6 +153,8 @@ def test_too_few_or_damaged_features_leave_the_values_empty_with_the_reason(netw
     sets = SetScores(("fid", "kid"), network)
     assert sets.score(features(0, 1), features(1, 1)) == ({"fid_n": 1}, "1 photo, at least 2 are needed")
     assert sets.score(features(0, 0), features(1, 0)) == ({"fid_n": 0}, "0 photos, at least 2 are needed")
+    values, why = SetScores(("kid",), network).score(features(0, 3), features(1, 3))
+    assert (values, why) == ({}, "3 photos, at least 4 are needed")
     bad = features(0)
     bad[1, 7] = np.nan
     values, why = sets.score(features(1), bad)

@@ -1,10 +1,14 @@
-"""Scores of label maps against a plain loop over classes."""
+"""Scores of label maps against a plain loop over classes, and against what the published protocols computed."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semfacediff.labels import CELEBAMASK
-from semfacediff.metrics.segmentation import AGGREGATES, class_scores, confusion_matrix, mean_iou
+from semfacediff.labels import CELEBAMASK, SPACES
+from semfacediff.metrics.segmentation import AGGREGATES, class_iou, class_scores, confusion_matrix, mean_iou, mean_of
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 CLASSES = ("background", "a", "b", "only predicted", "only true", "absent")
 N = len(CLASSES)
@@ -77,7 +81,8 @@ def test_equals_a_plain_loop_over_classes(seed):
 def test_rows_and_columns_are_the_documented_ones():
     table = scored(*label_maps())[0]
     assert list(table) == ["class", "iou", "f1", "precision", "recall", "pixels", "images"]
-    assert list(table["class"]) == [*CLASSES, "miou", "miou_no_background", "mean_f1_no_background", "pixel_accuracy"]
+    first = ["miou", "miou_no_background", "mean_f1_no_background", "pixel_accuracy"]
+    assert list(table["class"]) == [*CLASSES, *first, "mean_accuracy", "long_tail_miou"]
     assert tuple(table["class"][N:]) == AGGREGATES
 
 
@@ -154,3 +159,100 @@ def test_counts_do_not_overflow_narrow_label_types():
 def test_bad_labels_are_refused(truth, predicted, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(truth, predicted, N)
+
+
+def test_pixels_to_be_ignored_are_in_no_count():
+    truth = np.array([[0, 255], [1, 1]], np.uint8)
+    predicted = np.array([[0, 1], [200, 1]])
+    with pytest.raises(ValueError, match=r"predicted: .*got 0..200"):
+        confusion_matrix(truth, predicted, 2, ignore=255)
+    predicted[1, 0] = 0
+    assert confusion_matrix(truth, predicted, 2, ignore=255).tolist() == [[1, 0], [1, 1]]
+
+
+def test_long_tail_is_the_mean_of_glasses_hat_earring_and_necklace():
+    confusion = np.zeros((19, 19), int)
+    for name, hits in (("eye_g", 9), ("hat", 4), ("ear_r", 1), ("skin", 10)):
+        c = CELEBAMASK.index(name)
+        confusion[c, c], confusion[c, 0] = hits, 10 - hits
+    table = class_scores(confusion, CELEBAMASK.classes, np.zeros(19, int)).set_index("class")
+    assert table.loc["long_tail_miou", "iou"] == pytest.approx((0.9 + 0.4 + 0.1) / 3), "no necklace: it does not count"
+    eleven = SPACES["lapa"]
+    table = class_scores(np.eye(11, dtype=int), eleven.classes, np.ones(11, int)).set_index("class")
+    assert np.isnan(table.loc["long_tail_miou", "iou"]), "that space has none of them"
+
+
+def test_mean_accuracy_is_the_mean_recall_of_the_classes():
+    table = scored(*label_maps())[0].set_index("class")
+    assert table.loc["mean_accuracy", "recall"] == pytest.approx(table["recall"].iloc[:5].mean(), abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def segface():
+    """(rows by class name, published value by key) of the released metric's fixture; 255 is not counted."""
+    with np.load(FIXTURES / "segface" / "segface_metric_celebamaskhq.npz") as f:
+        truth, predicted = f["gt"], f["pred"]
+        values = dict(zip(f["keys"].tolist(), f["values"].tolist(), strict=True))
+    space = SPACES["segface"]
+    assert (truth == 255).any()
+    confusion = sum(confusion_matrix(t, p, space.n, ignore=255) for t, p in zip(truth, predicted, strict=True))
+    table = class_scores(confusion, space.classes, (confusion.sum(1) > 0).astype(int), "segface")
+    return table.set_index("class"), values
+
+
+def test_segfaces_class_scores_are_those_of_its_code(segface):
+    table, values = segface
+    for name in SPACES["segface"].classes:
+        assert 100 * table.loc[name, "iou"] == pytest.approx(values[f"iou:{name}"], abs=1e-6), name
+        assert table.loc[name, "f1"] == pytest.approx(values[f"f1:{name}"], abs=1e-8), name
+    assert table.loc["hat", "pixels"] == 0, "the fixture holds a class that is only imagined"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "key", "factor"),
+    [
+        ("miou", "iou", "iou:Mean IU", 100),
+        ("pixel_accuracy", "f1", "iou:Pixel accuracy", 100),
+        ("mean_accuracy", "recall", "iou:Mean accuracy", 100),
+        ("mean_f1_no_background", "f1", "f1:Mean_F1", 1),
+    ],
+)
+def test_segfaces_means_are_those_of_its_code(segface, row, column, key, factor):
+    table, values = segface
+    assert factor * table.loc[row, column] == pytest.approx(values[key], abs=1e-6)
+
+
+def test_segface_counts_an_absent_class_as_nought_and_has_no_mean_f1_then():
+    confusion = np.diag([5, 5, 0])
+    table = class_scores(confusion, ("background", "a", "absent"), np.array([1, 1, 0]), "segface").set_index("class")
+    assert table.loc["absent", "iou"] == 0
+    assert np.isnan(table.loc["absent", "f1"])
+    assert table.loc["miou", "iou"] == table.loc["mean_accuracy", "recall"] == pytest.approx(2 / 3)
+    assert np.isnan(table.loc["mean_f1_no_background", "f1"])
+    strict = class_scores(confusion, ("background", "a", "absent"), np.array([1, 1, 0])).set_index("class")
+    assert strict.loc["miou", "iou"] == strict.loc["mean_f1_no_background", "f1"] == 1
+
+
+def test_the_reports_iou_is_that_of_its_notebook():
+    with np.load(FIXTURES / "lite_parsers" / "ce7454_loss_metric.npz") as f:
+        truth, predicted = f["gt"], f["pred"]
+        intersections, unions, miou = f["intersect"], f["union"], float(f["miou_percent"])
+    confusion = sum(confusion_matrix(t, p, 19) for t, p in zip(truth, predicted, strict=True))
+    table = class_scores(confusion, CELEBAMASK.classes, np.zeros(19, int), "ce7454").set_index("class")
+    assert 100 * table.loc["miou", "iou"] == pytest.approx(miou, abs=1e-9)
+    assert (unions == 0).any(), "an absent class enters no mean"
+    for name, i, u in zip(CELEBAMASK.classes, intersections, unions, strict=True):
+        cell = table.loc[name, "iou"]
+        assert np.isnan(cell) if u == 0 else cell == i / (u + 1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "ce7454", "segface"])
+def test_stacked_counts_score_as_single_ones(protocol):
+    """Resampling scores many sums at once."""
+    random = np.random.default_rng(0)
+    hits, missed, false = random.integers(0, 9, (3, 4, 6)) * (random.random((3, 4, 6)) < 0.6)
+    together = class_iou(hits, hits + missed, hits + false, protocol)
+    for i in range(4):
+        alone = class_iou(hits[i], hits[i] + missed[i], hits[i] + false[i], protocol)
+        assert np.array_equal(together[i], alone, equal_nan=True)
+        assert np.array_equal(mean_of(together, protocol)[i], mean_of(alone, protocol), equal_nan=True)

@@ -110,7 +110,6 @@ def test_a_checkpoint_folder_keeps_it(model, tmp_path):
 def test_it_trains_on_a_batch_of_one():
     torch.manual_seed(0)
     net = build_parser("unet_lite")
-    assert net.train_batch_min == 1
     inside = {id(p) for name in net.encoder for p in getattr(net, name).parameters()}
     assert {n.split(".")[0] for n, p in net.named_parameters() if id(p) not in inside} == {
         *(f"upconv{i}" for i in range(1, 5)),

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
+from semfacediff.metrics.fidelity import SSIM as Similarity
 from semfacediff.records.joining import joined_samples
 
-LPIPS = {"metric": "lpips", "implementation": "lpips 0.1.4, AlexNet", "weights": "sha256:a", "range": [0, None]}
-SSIM = {"metric": "ssim", "implementation": "scikit-image 0.26"}
+LPIPS = {"metric": "lpips", "implementation": "lpips", "version": "1", "weights": "sha256:a", "range": [0, None]}
+SSIM = {"metric": "ssim", "implementation": "scikit-image", "version": "0.26"}
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def test_runs_that_measured_alike_are_joined(run):
     ("change", "said"),
     [
         ({"metrics": (LPIPS | {"weights": "random"}, SSIM)}, "lpips.weights is 'random' and 'sha256:a'; measure both"),
-        ({"metrics": (LPIPS, SSIM | {"implementation": "x"})}, "ssim.implementation is 'x' and 'scikit-image 0.26'"),
-        ({"metrics": (LPIPS,)}, r"ssim is 'not there' and 'measured' \(and 1 more\)"),
+        ({"metrics": (LPIPS, SSIM | {"version": "9"})}, "ssim.version is '9' and '0.26'; measure both alike"),
+        ({"metrics": (LPIPS,)}, r"ssim is 'not there' and 'measured' \(and 2 more\)"),
         ({"protocol": "thesis"}, "protocol is 'thesis' and 'strict'"),
         ({"composite": "off"}, "composite is 'off' and 'exact'"),
         ({"metrics": ({k: v for k, v in LPIPS.items() if k != "range"}, SSIM)}, "lpips.range is 'not there'"),
@@ -47,6 +48,17 @@ def test_runs_that_measured_alike_are_joined(run):
 def test_runs_that_measured_differently_are_refused_with_the_difference(run, change, said):
     with pytest.raises(UserError, match=rf"two and .*one must not be averaged: {said}"):
         joined_samples([run("one"), run("two", **change)])
+
+
+def test_a_run_of_an_earlier_version_joins_what_measured_the_same(run):
+    today = Similarity("strict").identity()
+    earlier = {k: today[k] for k in ("metric", "protocol", "range", "input", "window")}
+    earlier["implementation"] = f"{today['implementation']} {today['version']}"
+    folders = [run("one", metrics=(today,)), run("two", metrics=(earlier,))]
+    assert joined_samples(folders)["run_id"].nunique() == 2
+    older = run("three", metrics=(earlier | {"implementation": "scikit-image 0.1"},))
+    with pytest.raises(UserError, match=r"ssim.version is '0.1' and "):
+        joined_samples([folders[0], older])
 
 
 def test_an_unfinished_run_is_refused(run):

@@ -12,7 +12,7 @@ import pytest
 
 from semfacediff import config, hydra_app, runs
 from semfacediff.errors import UserError
-from semfacediff.records import tracking
+from semfacediff.records import mirroring, tracking
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.writing import write_text
 
@@ -171,6 +171,15 @@ class TestWhatIsSent:
             raise UserError("the loss became nan")
         assert calls()[-1] == {"call": "finish", "exit_code": 1}
 
+    def test_a_run_has_the_same_id_in_every_sitting_and_no_other_run_has_it(self, tmp_path, stub):
+        calls = stub(RECORDER)
+        for name in ("run", "run", "other"):
+            with opened(tmp_path / name) as record, tracking.tracked(record, OPTIONS, "toy"):
+                pass
+        first, again, other = (c["id"] for c in calls() if c["call"] == "init")
+        assert first == again != other
+        assert len(first) == 16
+
     def test_a_continued_run_sends_its_whole_history(self, tmp_path, stub):
         calls = stub(RECORDER)
         with opened(tmp_path / "run") as record:
@@ -233,7 +242,7 @@ class TestFailures:
     def test_a_mirror_that_is_left_alone_gives_up(self, tmp_path, stub, monkeypatch):
         calls = stub(HANGING)
         small_run(tmp_path / "run", {"name": "none"})
-        source = "from semfacediff.records import tracking; tracking.GIVE_UP_S = 0.3; tracking._main"
+        source = "from semfacediff.records import mirroring; mirroring.GIVE_UP_S = 0.3; mirroring._main"
         command = f"{source}({str(tmp_path / 'run')!r}, {json.dumps(json.dumps(OPTIONS))})"
         start = time.monotonic()
         process = tracking.subprocess.Popen([tracking.sys.executable, "-c", command], stdin=tracking.subprocess.DEVNULL)
@@ -303,7 +312,7 @@ def test_offline_unless_a_login_or_the_user_says_otherwise(asked, environment, e
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracking.mode(asked) == expected
+    assert mirroring.mode(asked) == expected
 
 
 class TestConfiguration:
@@ -354,6 +363,9 @@ class TestWholeRuns:
         differing = {k for k, v in digests(tmp_path / "run").items() if digests(tmp_path / "plain")[k] != v}
         assert differing == {"config.yaml"}
         assert next(c for c in calls() if c["call"] == "summary")["values"]["miou/iou"] == 1.0
+        points = [c for c in calls() if c["call"] == "log" and c["step"]]
+        assert points[-1]["step"] == points[-1]["values"]["running/rows"] == 2
+        assert points[-1]["values"]["running/miou"] == 1.0
 
     def test_a_training_tells_each_epoch(self, tmp_path, compose, stub, capsys):
         calls = stub(RECORDER)

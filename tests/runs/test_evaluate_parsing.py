@@ -3,8 +3,11 @@
 import functools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,12 +18,18 @@ from semfacediff import config, runs
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
+from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.predict import ModelParser, PrecomputedParser
+from semfacediff.runs import evaluate_parsing
+from semfacediff.tables.drawing import save_figure
+from semfacediff.tables.parsing_figures import draw_scores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = "task=parsing data=folder weights.download=false runtime.device=cpu runtime.workers=0".split()
-AGGREGATES = ["miou", "miou_no_background", "mean_f1_no_background", "pixel_accuracy"]
+FIRST_ROWS = ["miou", "miou_no_background", "mean_f1_no_background", "pixel_accuracy"]
+FIRST_COLUMNS = ["class", "iou", "f1", "precision", "recall", "pixels", "images"]
+FIGURES = {f"{n}.{s}" for n in ("class_f1", "class_iou", "confusion", "coverage", "strips") for s in ("pdf", "png")}
 
 
 @functools.cache
@@ -62,6 +71,15 @@ def files(tmp_path_factory, write_files) -> Path:
         wrong[wrong == 11] = 18  # upper lips are never found, clothes only imagined
         Image.fromarray(wrong).save(file)
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn():
+    """No figures: they take longer than everything else together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate_parsing, "save_figure", lambda *_: None)
+        patch.setattr(evaluate_parsing, "draw_scores", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +126,10 @@ def assert_equals_a_plain_count(folder, pairs):
 
 def test_documented_rows_and_columns(finished):
     table = pd.read_csv(finished / "summary.csv")
-    assert list(table) == ["class", "iou", "f1", "precision", "recall", "pixels", "images"]
-    assert list(table["class"]) == [*CELEBAMASK.classes, *AGGREGATES]
+    assert list(table)[:7] == FIRST_COLUMNS
+    assert list(table)[7:] == ["boundary_f1", "iou_low", "iou_high", "loss"]
+    assert list(table["class"][:23]) == [*CELEBAMASK.classes, *FIRST_ROWS]
+    assert list(table["class"][23:]) == ["mean_accuracy", "long_tail_miou", *SUMMARY_ROWS]
     run = record(finished)
     assert (run["status"], run["task"], run["n"], run["n_expected"]) == ("done", "parsing", 4, 4)
     assert run["not_comparable"] == []
@@ -228,9 +248,126 @@ def test_scoring_the_labels_against_themselves_is_refused(files, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_thesiss_protocol_scores_edits_only(files, tmp_path):
-    with pytest.raises(UserError, match="protocol=thesis scores edits; use protocol=strict"):
-        runs.start(from_files(files, "protocol=thesis"), tmp_path)
+def test_the_thesiss_protocol_scores_edits_only(files):
+    with pytest.raises(UserError, match="protocol=thesis scores edits; use protocol=strict, ce7454 or segface"):
+        from_files(files, "protocol=thesis")
+
+
+@pytest.mark.parametrize("protocol", ["ce7454", "segface"])
+def test_protocols_of_parsers_score_no_edits(protocol):
+    words = ["task=editing", f"protocol={protocol}"]
+    with pytest.raises(UserError, match=rf"^protocol={protocol} scores label maps; drop task=editing"):
+        config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation, config.ParsingEvaluation)
+
+
+@pytest.mark.parametrize("protocol", ["ce7454", "segface"])
+def test_a_protocol_of_parsers_chooses_the_task(protocol):
+    cfg = composed("evaluate", [f"protocol={protocol}", "data=toy"], REPOSITORY)
+    settings = config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation)
+    assert (settings.task, settings.protocol) == ("parsing", protocol)
+
+
+def nearest(labels, side):
+    """By hand: the label at the centre of each new pixel."""
+    rows, columns = (np.floor((np.arange(side) + 0.5) * n / side).astype(int) for n in labels.shape)
+    return labels[np.ix_(rows, columns)]
+
+
+@pytest.mark.parametrize("protocol", ["ce7454", "segface"])
+def test_published_protocols_score_label_maps_at_512(files, tmp_path, protocol):
+    assert runs.start(from_files(files, f"protocol={protocol}"), tmp_path) == 0
+    table = pd.read_csv(tmp_path / "summary.csv").set_index("class")
+    pairs = [(read(files / f"masks/{i}.png"), read(files / f"parses/before/{i}.png")) for i in "abcd"]
+    large = [tuple(nearest(x, 512) for x in pair) for pair in pairs]
+    assert table.loc["miou", "pixels"] == 4 * 512 * 512
+    truth, predicted = (np.stack([pair[k] for pair in large]) for k in (0, 1))
+    hair = (truth == 13), (predicted == 13)
+    iou = (hair[0] & hair[1]).sum() / (hair[0] | hair[1]).sum()
+    assert table.loc["hair", "iou"] == pytest.approx(iou, abs=1e-9)
+    if protocol == "segface":
+        assert table.loc["hat", "iou"] == 0
+        assert np.isnan(table.loc["mean_f1_no_background", "f1"])
+        native = counted(pairs)["hair"]
+        assert table.loc["hair", ["iou_native", "f1_native"]].tolist() == pytest.approx(native[:2], abs=1e-9)
+    else:
+        assert np.isnan(table.loc["hat", "iou"])
+
+
+def test_a_networks_loss_is_torchs_at_the_labels_size(files, checkpoint, tmp_path):
+    assert runs.start(settings(files, f"parser.checkpoint={checkpoint}"), tmp_path) == 0
+    model, card = load_parser(checkpoint)
+    model.eval()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (card.mean, card.std))
+    total, pixels, own = 0.0, 0, {}
+    for id_ in "abcd":
+        truth = torch.from_numpy(read(files / f"masks/{id_}.png").astype(np.int64))[None]
+        photo = torch.from_numpy(read(files / f"images/{id_}.png") / np.float32(255)).permute(2, 0, 1)[None]
+        x = torch.nn.functional.interpolate(photo, (64, 64), mode="bilinear", antialias=True)
+        with torch.no_grad():
+            logits = model((x - mean) / std)
+        logits = torch.nn.functional.interpolate(logits, truth.shape[1:], mode="bilinear")
+        own[id_] = float(torch.nn.functional.cross_entropy(logits, truth))
+        total, pixels = total + own[id_] * truth.numel(), pixels + truth.numel()
+    table = pd.read_csv(tmp_path / "summary.csv").set_index("class")
+    assert table.loc["loss", "loss"] == pytest.approx(total / pixels, rel=1e-5)
+    rows = pd.read_parquet(tmp_path / "samples.parquet").set_index("sample_id")
+    assert rows["loss"].to_dict() == pytest.approx(own, rel=1e-5)
+    assert "loss" in {metric["metric"] for metric in record(tmp_path)["metrics"]}
+
+
+def test_label_maps_from_files_have_no_loss(finished):
+    assert pd.read_csv(finished / "summary.csv")["loss"].isna().all()
+    assert "loss" not in {metric["metric"] for metric in record(finished)["metrics"]}
+
+
+def test_confusion_is_in_the_record(finished, files):
+    table = pd.read_csv(finished / "confusion.csv").set_index("truth")
+    pairs = [(read(files / f"masks/{i}.png"), read(files / f"parses/before/{i}.png")) for i in "abcd"]
+    expected = sum(((t == 11) & (p == 18)).sum() for t, p in pairs)
+    assert table.loc["u_lip", "cloth"] == expected > 0
+    assert table.to_numpy().sum() == sum(t.size for t, _ in pairs)
+
+
+def test_best_median_and_worst_are_ranked_by_their_own_miou():
+    rows = [
+        {"sample_id": i, "status": "ok", "miou": m} for i, m in zip("abcde", (0.2, 0.9, 0.5, 0.9, 0.7), strict=True)
+    ]
+    rows.append({"sample_id": "f", "status": "error"})
+    chosen = evaluate_parsing.best_median_worst(rows)
+    assert {title: row["sample_id"] for title, row in chosen.items()} == {"best": "b", "median": "e", "worst": "a"}
+    assert list(evaluate_parsing.best_median_worst(rows[:1])) == ["best"]
+    assert list(evaluate_parsing.best_median_worst(rows[:2])) == ["best", "median"]
+    assert evaluate_parsing.best_median_worst(rows[5:]) == {}
+
+
+def test_the_figures_are_there(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_parsing, "save_figure", save_figure)
+    monkeypatch.setattr(evaluate_parsing, "draw_scores", draw_scores)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, file, **_: file.touch())
+    shown = {}
+    strip_figure = evaluate_parsing.strip_figure
+    monkeypatch.setattr(evaluate_parsing, "strip_figure", lambda s, space: shown.update(s=s) or strip_figure(s, space))
+    assert runs.start(from_files(files), tmp_path) == 0
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == FIGURES
+    rows = pd.read_parquet(tmp_path / "samples.parquet").set_index("sample_id")
+    best, median, worst = shown["s"]
+    assert best.title == f"best: {rows['miou'].idxmax()}\nmIoU {100 * rows['miou'].max():.1f} %"
+    assert worst.title.startswith(f"worst: {rows['miou'].idxmin()}\n")
+    id_ = median.title.split()[1].strip()
+    assert np.array_equal(median.truth, read(files / f"masks/{id_}.png"))
+    assert np.array_equal(median.predicted, read(files / f"parses/before/{id_}.png"))
+
+
+def test_rows_without_boundary_counts_are_made_again(finished, files, tmp_path):
+    """A run begun by a version that did not count them, and continued by this one."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    rows = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
+    rows[1].pop("boundary")
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "run.json").write_text(json.dumps(record(folder) | {"status": "running"}))
+    assert runs.start(from_files(files), folder) == 0
+    assert tables(folder) == tables(finished)
 
 
 def test_no_parser_is_refused_with_the_ways_out(files, tmp_path):
@@ -264,3 +401,14 @@ def test_a_space_that_would_lose_classes_is_refused(toy_folder, checkpoint, tmp_
         Image.fromarray(np.minimum(read(file), 10)).save(file)
     with pytest.raises(UserError, match="labels of space 'celebamask' cannot be converted to 'lapa', which lacks"):
         runs.start(settings(root, "data.label_space=lapa", f"parser.checkpoint={checkpoint}"), tmp_path / "run")
+
+
+def test_two_processes_write_the_record_of_one(finished, files, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "evaluate.py"]
+    chosen = [*SMALL, f"data.root={files}", "parser=precomputed", f"parser.root={files}/parses"]
+    done = subprocess.run(
+        [*launch, *chosen, f"hydra.run.dir={tmp_path / 'run'}"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert tables(tmp_path / "run") == tables(finished)
+    assert (tmp_path / "run/samples.jsonl").read_bytes() == (finished / "samples.jsonl").read_bytes()

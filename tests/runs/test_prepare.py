@@ -48,6 +48,7 @@ def plain(root, *, order="official"):
         name="celebamask_hq",
         root=str(root),
         split="all",
+        subset=None,
         n=None,
         paint_order=order,
         on_error="error",
@@ -57,7 +58,8 @@ def plain(root, *, order="official"):
 
 
 def prepared(out, layout, split="all"):
-    common = {"root": str(out), "label_space": "celebamask", "split": split, "n": None, "on_error": "error"}
+    common = {"root": str(out), "label_space": "celebamask", "split": split, "subset": None, "n": None}
+    common["on_error"] = "error"
     rule = config.SplitRuleConfig(by="file")
     if layout == "folder":
         settings = config.FolderData(
@@ -79,6 +81,18 @@ def test_what_comes_out_is_the_data_set_itself(root, tmp_path, layout, order):
     for a, b in zip((wanted[i] for i in range(len(wanted))), (found[i] for i in range(len(found))), strict=True):
         assert np.array_equal(a.photo, b.photo)
         assert np.array_equal(a.labels, b.labels)
+        assert a.attributes == b.attributes
+    assert found[found.ids.index("3")].attributes["Eyeglasses"] is True
+    assert found[found.ids.index("2000")].attributes == {}
+
+
+def test_annotations_that_are_gone_leave_no_file(root, tmp_path):
+    prepare(root, tmp_path / "out", Settings(), workers=1)
+    assert (tmp_path / "out" / "attributes.csv").read_text().splitlines()[0] == "id,Eyeglasses,Smiling,yaw,pitch,roll"
+    for name in ("CelebAMask-HQ-attribute-anno.txt", "CelebAMask-HQ-pose-anno.txt"):
+        (root / name).unlink()
+    prepare(root, tmp_path / "out", Settings(), workers=1)
+    assert not (tmp_path / "out" / "attributes.csv").exists()
 
 
 @pytest.mark.parametrize("layout", ["folder", "shards"])
@@ -338,7 +352,7 @@ class TestReport:
         assert prepare(odd, out, Settings(), workers=1) == 1
         report = json.loads((out / "report.json").read_text())
         assert report["photos"] == len(NUMBERS)
-        assert report["prepared"] == len(NUMBERS) - 3
+        assert report["prepared"] == sum(report["splits"].values()) == len(NUMBERS) - 3
         assert (
             report["left_out"]["2"]
             == "CelebA-HQ-img/2.jpg: the image is truncated or corrupt (no end mark); copy it again"

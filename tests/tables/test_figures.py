@@ -11,7 +11,7 @@ from PIL import Image
 
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, palette
-from semfacediff.tables.figures import overlay, panel_figure, training_curves
+from semfacediff.tables.figures import curves_figure, overlay, panel_figure, training_curves
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def pixels(file):
 
 
 def colours(file):
-    return len(np.unique(pixels(file).reshape(-1, 3), axis=0))
+    return len(np.unique(pixels(file) @ np.array([1 << 16, 1 << 8, 1])))
 
 
 def test_overlay_keeps_the_photo_visible_under_the_palettes_colours():
@@ -108,3 +108,66 @@ def test_full_disk_is_an_error(history, tmp_path, monkeypatch, kind):
     file = tmp_path / "x.png"
     with pytest.raises(UserError, match=r"cannot write .*x\.png \(No space left on device\)"):
         training_curves(history, file) if kind == "curves" else panel_figure([row()], "t", file)
+
+
+def phases():
+    return pd.DataFrame(
+        {
+            "epoch": [1, 2, 3, 4, 5],
+            "train_loss": [3.0, 2.0, 1.5, 1.2, 1.1],
+            "val_loss": [3.1, 2.5, 2.0, 2.1, 2.2],
+            "train_miou": [0.1, 0.3, 0.4, 0.5, 0.6],
+            "val_miou": [0.1, 0.2, 0.3, 0.35, 0.33],
+            "lr": [1e-3, 8e-4, 2e-2, 2e-2, 1e-2],
+            "phase": ["adam", "adam", "sgd 0.02", "sgd 0.02", "sgd 0.01"],
+        }
+    )
+
+
+def test_curves_are_the_historys():
+    loss, miou, rate = curves_figure(phases()).axes
+    drawn = {line.get_label(): line for line in loss.get_lines()}
+    assert drawn["train loss"].get_ydata().tolist() == [3.0, 2.0, 1.5, 1.2, 1.1]
+    assert drawn["val loss (best 2, epoch 3)"].get_ydata().tolist() == [3.1, 2.5, 2.0, 2.1, 2.2]
+    drawn = {line.get_label(): line for line in miou.get_lines()}
+    assert drawn["val miou (best 35, epoch 4)"].get_ydata().tolist() == pytest.approx([10, 20, 30, 35, 33])
+    assert drawn["train miou"].get_linestyle() != drawn["val miou (best 35, epoch 4)"].get_linestyle()
+    assert (
+        next(line for line in rate.get_lines() if line.get_label() == "lr").get_ydata().tolist()
+        == phases()["lr"].tolist()
+    )
+    assert rate.get_yscale() == "log"
+
+
+def test_optimiser_switches_are_marked_between_the_epochs():
+    for axes in curves_figure(phases()).axes:
+        vertical = [
+            line.get_xdata()[0] for line in axes.get_lines() if len(set(line.get_xdata())) == 1 < len(line.get_xdata())
+        ]
+        assert vertical == [2.5, 4.5]
+        assert [(t.get_text(), t.get_position()[0]) for t in axes.texts] == [
+            ("adam", 1),
+            ("sgd 0.02", 2.5),
+            ("sgd 0.01", 4.5),
+        ]
+
+
+def test_curves_show_what_the_history_has(history):
+    loss, miou = curves_figure(pd.read_csv(history)).axes
+    assert (loss.get_ylabel(), miou.get_ylabel()) == ("loss", "mean IoU (%)")
+    assert not loss.texts
+    assert not [line for line in loss.get_lines() if len(set(line.get_xdata())) == 1]
+
+
+def test_epochs_without_a_validation_are_left_out_of_its_curve():
+    gaps = phases().assign(val_miou=[np.nan, 0.2, np.nan, 0.4, np.nan], val_loss=np.nan)
+    loss, miou, _ = curves_figure(gaps).axes
+    assert next(line.get_label() for line in loss.get_lines()) == "train loss"
+    assert not any("val" in str(line.get_label()) for line in loss.get_lines())
+    line = next(line for line in miou.get_lines() if str(line.get_label()).startswith("val miou"))
+    assert line.get_xdata().tolist() == [2, 4]
+
+
+def test_curves_are_also_a_pdf(history, tmp_path):
+    training_curves(history, tmp_path / "curves.png")
+    assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")

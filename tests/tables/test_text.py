@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
+from semfacediff.metrics.photo_counts import identities
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.records.samples import write_csv
 from semfacediff.records.summary import summarise_edits
@@ -144,6 +145,29 @@ def test_parsing_table_is_in_per_cent_with_empty_cells_for_absent_classes(tmp_pa
     assert rows[5] == ["**miou_no_background**", "70.00", "", "", "", ""]
     assert rows[6] == ["**mean_f1_no_background**", "", "82.35", "", "", ""]
     assert rows[7] == ["**pixel_accuracy**", "", "81.25", "81.25", "81.25", ""]
+    assert rows[8] == ["**mean_accuracy**", "", "", "", "81.25", ""]
+
+
+def test_parsing_table_shows_boundaries_and_intervals_where_the_record_has_them():
+    table = parsed().assign(boundary_f1=[0.5, np.nan] + [np.nan] * 7, iou_low=np.nan, iou_high=np.nan, loss=np.nan)
+    table.loc[0, ["iou_low", "iou_high"]] = 0.4, 0.8
+    table.loc[len(table)] = {"class": "loss", "loss": 1.25}
+    rows = cells(parsing_table(table))
+    assert rows[0][5:] == ["boundary F1 %", "IoU 95 %", "images"]
+    assert rows[1][5:] == ["50.00", "40.00..80.00", "2"]
+    assert rows[2][5:] == ["", "", "1"]
+    assert "loss" not in {row[0] for row in rows}
+
+
+def test_parsing_report_says_what_the_scores_depend_on(run):
+    table = parsed().assign(loss=np.nan)
+    table.loc[len(table)] = {"class": "loss", "loss": 1.25}
+    config = {"config": {"protocol": "segface"}}
+    report = parsing_report(run(table, n=3, metrics=identities(seed=7, n=3, loss="cross-entropy"), identity=config))
+    assert "loss 1.2500: cross-entropy" in report
+    assert "1000 resamples of 3 photos, seed 7" in report
+    assert "matched within 0.75 % of the map's diagonal" in report
+    assert "protocol segface: photo and labels at the parser's input size" in report
 
 
 def test_parsing_report_names_parser_and_counts(run):

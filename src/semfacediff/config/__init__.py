@@ -18,6 +18,7 @@ from semfacediff.config.data import (
     RuledData,
     ShardsData,
     SplitRuleConfig,
+    SubsetConfig,
     ToyData,
 )
 from semfacediff.config.editing import (
@@ -33,9 +34,10 @@ from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig,
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, without_words
-from semfacediff.config.reading import typed
+from semfacediff.config.reading import checked, typed
 from semfacediff.config.run import (
     AnyTracking,
+    DeviceConfig,
     DiffusionRuntime,
     NoTracking,
     ParserConfig,
@@ -67,6 +69,7 @@ __all__ = [
     "ClipConfig",
     "Closed",
     "DataConfig",
+    "DeviceConfig",
     "DiffusionRuntime",
     "EditingEvaluation",
     "Evaluation",
@@ -92,10 +95,12 @@ __all__ = [
     "ShardsData",
     "SplitRuleConfig",
     "StageConfig",
+    "SubsetConfig",
     "ToyData",
     "TrainConfig",
     "WandbTracking",
     "WeightsConfig",
+    "checked",
     "digest",
     "repository",
     "scientific",

@@ -26,10 +26,20 @@ class SplitRuleConfig(Closed):
         return self
 
 
+class SubsetConfig(Closed):
+    """How many samples are drawn at random for each part, instead of the split."""
+
+    seed: Seed
+    train: Positive
+    val: Positive
+    test: Annotated[int, Field(ge=0)]
+
+
 class DataConfig(Closed):
     """What every kind of data set shares."""
 
     split: Literal["train", "val", "test", "all"]
+    subset: SubsetConfig | None
     n: Positive | None
 
 

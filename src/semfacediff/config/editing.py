@@ -76,10 +76,10 @@ class EditingEvaluation(Evaluation):
     region: RegionConfig
     editor: AnyEditor
     composite: Literal["off", "blend", "exact"]
-    seam: Literal["none", "laplacian", "poisson"] = "none"
+    seam: Literal["none", "laplacian", "poisson"]
     seeds: Literal["run", "sample"]
     strips: Annotated[int, Field(ge=0, le=64)]
-    stratify: list[str] = []
+    stratify: list[str]
 
     @model_validator(mode="before")
     @classmethod

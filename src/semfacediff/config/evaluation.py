@@ -14,9 +14,9 @@ class WeightsConfig(Closed):
     lpips_alexnet: str | None
     inception: str | None
     clip: str | None
-    sdxl_inpaint: str | None = None
-    sd_inpaint: str | None = None
-    inpaint: str | None = None
+    sdxl_inpaint: str | None
+    sd_inpaint: str | None
+    inpaint: str | None
     download: bool
 
 

@@ -8,7 +8,7 @@ from semfacediff.config.closed import Closed
 
 VOLATILE = ("runtime", "tracking")
 """Top-level keys that change how fast or where a run works, never what comes out."""
-PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "root"), ("editor", "root"), ("weights", None))
+PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "pretrained"), ("parser", "root"), ("editor", "root"), ("weights", None))
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
 
 WITHOUT_EFFECT = (

@@ -25,10 +25,15 @@ def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
     tasks = {get_args(m.model_fields["task"].annotation)[0]: m for m in models}
     if plain.get("task") not in tasks:
         raise UserError(f"task: expected one of {', '.join(tasks)}, got '{plain.get('task')}'")
+    return checked(tasks[plain["task"]], plain)
+
+
+def checked(model: type[Closed], plain: dict[str, Any]) -> Closed:
+    """``plain`` as ``model``; a :class:`UserError` says in one sentence what is wrong with it."""
     try:
-        return tasks[plain["task"]].model_validate(plain)
+        return model.model_validate(plain)
     except ValidationError as e:
-        raise UserError("; ".join(_sentence(error, tasks[plain["task"]]) for error in e.errors())) from e
+        raise UserError("; ".join(_sentence(error, model) for error in e.errors())) from e
 
 
 def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
@@ -80,6 +85,10 @@ def _known_keys(model: Any, location: tuple) -> list[str]:
     for part in location:
         if _is_model(model) and part in model.model_fields:
             model = model.model_fields[part].annotation
+        elif isinstance(part, int):
+            model = next(iter(get_args(model)), model)
         else:
             model = _member(model, part) or model
+        alone = [inner for inner in get_args(model) if _is_model(inner)]
+        model = alone[0] if len(alone) == 1 and type(None) in get_args(model) else model
     return sorted(model.model_fields) if _is_model(model) else sorted(ATTRIBUTES)

@@ -36,20 +36,23 @@ class ParserConfig(Closed):
 class DiffusionRuntime(Closed):
     """What a diffusion editor may use of the machine; see :class:`semfacediff.editing.diffusion.MemoryProfile`."""
 
-    attention_slicing: bool = False
-    vae_slicing: bool = False
-    vae_tiling: bool = False
-    offload: Literal["none", "model"] = "none"
-    quantise: Literal["none", "int8"] = "none"
-    channels_last: bool = False
-    compile: bool = False
+    attention_slicing: bool
+    vae_slicing: bool
+    vae_tiling: bool
+    offload: Literal["none", "model"]
+    quantise: Literal["none", "int8"]
+    channels_last: bool
+    compile: bool
 
 
-class RuntimeConfig(Closed):
+class DeviceConfig(Closed):
     device: Literal["auto", "cpu", "cuda", "mps"]
+
+
+class RuntimeConfig(DeviceConfig):
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
-    diffusion: DiffusionRuntime = DiffusionRuntime()
+    diffusion: DiffusionRuntime
 
 
 class NoTracking(Closed):

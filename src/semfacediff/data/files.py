@@ -14,7 +14,7 @@ from pathlib import Path
 
 from semfacediff.data.attributes import Value, read_attributes
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
-from semfacediff.data.splits import SplitRule
+from semfacediff.data.splits import Split
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
 from semfacediff.types import FaceSample
@@ -272,9 +272,7 @@ class FileFaces:
         return FileFaces(entries, self.label_space, self.allow_mask_resize)
 
 
-def select(entries: Iterable[Entry], rule: SplitRule, split: str, n: int | None) -> tuple[Entry, ...]:
+def select(entries: Iterable[Entry], rule: Split, split: str, n: int | None) -> tuple[Entry, ...]:
     """Entries of ``split`` in sorted order, the first ``n`` of them if given."""
     ordered = sorted(entries, key=lambda e: e.id)
-    if split != "all":
-        ordered = [e for i, e in enumerate(ordered) if rule.part(e.id, i, e.shard) == split]
-    return tuple(ordered[:n])
+    return tuple([e for i, e in enumerate(ordered) if rule.has(split, e.id, i, e.shard)][:n])

@@ -1,18 +1,29 @@
 """Which samples belong to which part of a data set: a rule, not a list, so that it survives moving files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from semfacediff.errors import UserError
+from semfacediff.seeding import derive_seed
 
 SPLITS = ("train", "val", "test", "all")
 SPLIT_LIST = "split.txt"
 
 
+class Split(Protocol):
+    """Says which samples belong to ``train``, ``val``, ``test`` or ``all``."""
+
+    def has(self, split: str, sample_id: str, index: int, shard: str | None = None) -> bool:
+        """Whether the sample, the ``index``-th in sorted order, belongs to ``split``."""
+
+
 @dataclass(frozen=True)
-class SplitRule:
+class SplitRule(Split):
     """Assigns each sample to ``train``, ``val`` or ``test``.
 
     Attributes:
@@ -28,6 +39,9 @@ class SplitRule:
     val: tuple[int, ...] = (0,)
     test: tuple[int, ...] = ()
     listed: Mapping[str, str] | None = None
+
+    def has(self, split: str, sample_id: str, index: int, shard: str | None = None) -> bool:
+        return split == "all" or self.part(sample_id, index, shard) == split
 
     def part(self, sample_id: str, index: int, shard: str | None = None) -> str:
         """``train``, ``val`` or ``test`` for one sample; a :class:`UserError` where the rule finds no number."""
@@ -56,6 +70,31 @@ class SplitRule:
                 f"use data.split_rule.by=index, or data.split=all"
             )
         return int(digits[1])
+
+
+@dataclass(frozen=True)
+class DrawnSubset(Split):
+    """Some samples drawn at random for each part; the others belong to none, not even to ``all``."""
+
+    parts: Mapping[str, str]
+
+    def has(self, split: str, sample_id: str, index: int, shard: str | None = None) -> bool:
+        part = self.parts.get(sample_id)
+        return part is not None and split in ("all", part)
+
+    @classmethod
+    def draw(cls, ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> "DrawnSubset":
+        """``sizes[part]`` of ``ids`` for each part, by their sorted order and ``seed`` alone.
+
+        Raises:
+            UserError: there are fewer ids than the parts need.
+        """
+        wanted = sum(sizes.values())
+        if len(ids) < wanted:
+            raise UserError(f"data.subset: {wanted} samples are to be drawn, there are {len(ids)}; lower its sizes")
+        order = np.random.default_rng(derive_seed(seed, "subset")).permutation(len(ids))[:wanted]
+        drawn, names = [sorted(ids)[i] for i in order], [part for part, n in sizes.items() for _ in range(n)]
+        return cls(dict(zip(drawn, names, strict=True)))
 
 
 def read_split_list(root: Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ class EditRequest:
         prompt: what the region shall look like.
         negative_prompt: what it shall not look like; empty where there is none.
         seed: of this request alone, in [0, 2**63); an editor draws from nothing else.
+        strength: how far the edit may go, in (0, 1], instead of the editor's own; ``None`` = the editor's own. Editors
+            without a strength take no notice of it.
     """
 
     sample_id: str
@@ -29,6 +31,7 @@ class EditRequest:
     prompt: str
     negative_prompt: str
     seed: int
+    strength: float | None = None
 
 
 class Editor(Protocol):
@@ -51,9 +54,21 @@ class Editor(Protocol):
             UserError: names the attribute, the prompt and the way out.
         """
 
+    def prepare(self) -> None:
+        """Load what the first edit would load, so that what cannot be loaded ends a run and not each of its samples.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+
     def fingerprint(self, sample_id: str, attribute: str) -> str | None:
         """Digest of the file this edit is read from; ``None`` for an editor that computes."""
         return None
+
+    def tokenizers(self) -> list[Any]:
+        """The transformers tokenizers through which prompts go, each with its ``model_max_length``; none for an editor
+        that reads words as they are."""
+        return []
 
     def note(self, request: EditRequest) -> str | None:
         """What a reader of the record must know about this edit (e.g. that it kept the photo), or ``None``."""

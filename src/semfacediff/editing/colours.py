@@ -175,6 +175,13 @@ def find_colours(prompt: str, attribute: str | None = None) -> list[Colour]:
     return colours if any(c.role == MAIN for c in colours) else _shade(words, attribute, names) + colours
 
 
+def refused_colours(prompt: str, attribute: str) -> list[str]:
+    """Names of the colours that ``prompt`` refuses for the region ("not red", "blue instead of black")."""
+    words = _words(prompt)
+    found = [f for f in _scan(words) if _negated(words, f.first) and f.region in (None, attribute)]
+    return list(dict.fromkeys(f.colour.name for f in found))
+
+
 def rgb_to_oklab(rgb: np.ndarray) -> np.ndarray:
     """OKLab of sRGB, ``[3, ...]`` in [0, 1] -> L in [0, 1], a, b about [-0.4, 0.4] (Björn Ottosson, 2020)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -143,12 +143,13 @@ class Recolor(Editor):
         colours = _palette(request.prompt, request.attribute)
         result = request.photo.to("cpu", torch.float32).clone()
         box = _bounding_box(request.masks.generation)
-        if not colours or box is None or self.strength == 0:
+        strength = self.strength if request.strength is None else request.strength
+        if not colours or box is None or strength == 0:
             return result
         crop = result[(slice(None), *box)]
         mask = request.masks.generation[(0, *box)].cpu().numpy() > 0.5
         region = _Region(crop.numpy(), mask, request.attribute, max(result.shape[1:]))
-        crop[:] = torch.from_numpy(_paint(region, colours, self.strength, request.seed))
+        crop[:] = torch.from_numpy(_paint(region, colours, strength, request.seed))
         return result
 
 

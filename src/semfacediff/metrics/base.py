@@ -1,11 +1,17 @@
 """What a metric of one edit is given, and what it says of itself."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from semfacediff.labels import CELEBAMASK, LabelSpace
+
 PROTOCOLS = ("thesis", "strict")
+NO_RESIZE = "none"
+OURS = {"implementation": "semfacediff", "version": "1"}
+"""Of a metric that is computed here; its version is raised when its values change."""
 
 
 def known_protocol(protocol: str) -> str:
@@ -25,6 +31,9 @@ class EditPair:
         before, after: bool ``[H, W]``: the attribute's region in the parse of photo and edit; ``after`` is ``None``
             where the parser has no opinion.
         prompt: what the edit was asked to be.
+        attribute: what was edited.
+        labels_before, labels_after: int64 ``[H, W]``: the parses themselves, in ``space``; ``None`` where the parser
+            has no opinion, or where there is none.
 
     Raises:
         ValueError: another type or size; floats in [0,1] or [-1,1] would be scored without complaint otherwise.
@@ -36,6 +45,10 @@ class EditPair:
     before: np.ndarray
     after: np.ndarray | None
     prompt: str = ""
+    attribute: str = ""
+    labels_before: np.ndarray | None = None
+    labels_after: np.ndarray | None = None
+    space: LabelSpace = CELEBAMASK
 
     def __post_init__(self):
         height, width = self.photo.shape[:2]
@@ -45,12 +58,50 @@ class EditPair:
             ("blend", np.uint8, (height, width)),
             ("before", np.bool_, (height, width)),
             ("after", np.bool_, (height, width)),
+            ("labels_before", np.int64, (height, width)),
+            ("labels_after", np.int64, (height, width)),
         ):
             x = getattr(self, name)
             if x is not None and (x.dtype != dtype or x.shape != shape):
                 raise ValueError(
                     f"{name}: expected {np.dtype(dtype)} {list(shape)}, as the photo has, got {x.dtype} {list(x.shape)}"
                 )
+
+
+def declared(
+    metric: str,
+    *,
+    implementation: str,
+    version: str,
+    bounds: Sequence[float | None] | Mapping[str, Sequence[float | None]],
+    unit: str | Mapping[str, str],
+    higher_is_better: bool | Mapping[str, bool | None] | None,
+    resize: str,
+    weights: str | None = None,
+    **more: object,
+) -> dict[str, object]:
+    """A metric's identity: two values are comparable only if all of it agrees.
+
+    Args:
+        metric: its column, or its columns parted by commas; those that differ in a property name it by column.
+        implementation, version: the library whose numbers these are, or ``semfacediff`` and the version of ours.
+        bounds: lowest and highest value, ``None`` = unbounded; becomes ``range``.
+        unit: ``1`` for a value without one.
+        resize: what happens to the size of a photo before it is measured.
+        weights: how the record names them; ``None`` = there are none.
+        more: whatever else decides a value, e.g. the protocol.
+    """
+    return {
+        "metric": metric,
+        "implementation": implementation,
+        "version": version,
+        "range": bounds,
+        "unit": unit,
+        "higher_is_better": higher_is_better,
+        "resize": resize,
+        "weights": weights,
+        **more,
+    }
 
 
 class Metric(Protocol):
@@ -73,5 +124,5 @@ class Metric(Protocol):
         return None
 
     def identity(self) -> dict[str, object]:
-        """Range, resize, implementation, version, weights: two values are comparable only if these agree."""
+        """What :func:`declared` makes: two values are comparable only if theirs agree."""
         ...

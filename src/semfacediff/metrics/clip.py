@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.metrics.base import EditPair, Metric, declared
 
 _NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives keep beside the parameters."""
@@ -79,16 +79,19 @@ class CLIP(Metric):
         return len(self.tokenizer.tokenizer(prompt)["input_ids"])
 
     def identity(self) -> dict[str, object]:
-        return {
-            "metric": "clip",
-            "implementation": f"open_clip {importlib.metadata.version('open-clip-torch')}",
-            "model": self.model,
-            "range": [-1, 1],
-            "input": "8-bit RGB, the whole edit",
-            "resize": "open_clip's PIL preprocessing of the model",
-            "prompt": f"as given, the first {self.tokenizer.context_length} tokens",
-            "weights": self.weights,
-        }
+        return declared(
+            "clip",
+            implementation="open_clip",
+            version=importlib.metadata.version("open-clip-torch"),
+            bounds=[-1, 1],
+            unit="1",
+            higher_is_better=True,
+            resize="open_clip's PIL preprocessing of the model",
+            weights=self.weights,
+            model=self.model,
+            input="8-bit RGB, the whole edit",
+            prompt=f"as given, the first {self.tokenizer.context_length} tokens",
+        )
 
 
 def _check_architecture(model: str, known: list[str]) -> None:

@@ -9,7 +9,7 @@ import skimage
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semfacediff.metrics.base import EditPair, Metric, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 
@@ -46,14 +46,18 @@ class SSIM(Metric):
         return {"ssim": float(map_[kept].mean())}
 
     def identity(self) -> dict[str, object]:
-        return {
-            "metric": "ssim",
-            "implementation": f"scikit-image {skimage.__version__}",
-            "protocol": self.protocol,
-            "range": [-1, 1],
-            "input": "8-bit luma (Pillow L)",
-            "window": "uniform 7x7",
-        }
+        return declared(
+            "ssim",
+            implementation="scikit-image",
+            version=skimage.__version__,
+            bounds=[-1, 1],
+            unit="1",
+            higher_is_better=True,
+            resize=NO_RESIZE,
+            protocol=self.protocol,
+            input="8-bit luma (Pillow L)",
+            window="uniform 7x7",
+        )
 
 
 class PSNR(Metric):
@@ -76,10 +80,13 @@ class PSNR(Metric):
         return {"psnr_outside": psnr, "max_abs_outside": float(np.flatnonzero(counts)[-1])}
 
     def identity(self) -> dict[str, object]:
-        return {
-            "metric": "psnr_outside, max_abs_outside",
-            "implementation": "semfacediff 1",
-            "protocol": self.protocol,
-            "input": "8-bit RGB",
-            "unit": "dB, 8-bit levels",
-        }
+        return declared(
+            ", ".join(self.columns),
+            **OURS,
+            bounds={"psnr_outside": [0, None], "max_abs_outside": [0, 255]},
+            unit={"psnr_outside": "dB", "max_abs_outside": "8-bit levels"},
+            higher_is_better=dict(self.higher_is_better),
+            resize=NO_RESIZE,
+            protocol=self.protocol,
+            input="8-bit RGB",
+        )

@@ -1,19 +1,15 @@
 """The Inception network of FID and KID: pytorch-fid's, without its download."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models.inception import Inception3
 
 from semfacediff.errors import UserError
 
 FEATURES = 2048
 SIZE = 299
-_BATCH = 8
-"""Fixed, so that ``runtime.batch_size`` cannot move the features."""
 
 
 class Inception:
@@ -43,15 +39,17 @@ class Inception:
         self.net = net.eval().to(device)
 
     def features(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """float32 ``[2048]`` for each uint8 ``[H, W, 3]`` photo, in order; sizes may differ."""
-        photos = iter(photos)
-        while group := list(islice(photos, _BATCH)):
-            yield from self._batch(group)
+        """float32 ``[2048]`` for each uint8 ``[H, W, 3]`` photo, in order; sizes may differ.
+
+        Each photo goes through the network alone: its features cannot depend on its neighbours, hence not on the batch
+        size or on which part of a data set it was measured with.
+        """
+        for photo in photos:
+            yield self._feature(photo)
 
     @torch.inference_mode()
-    def _batch(self, photos: list[np.ndarray]) -> np.ndarray:
-        x = torch.cat([self._resized(photo) for photo in photos])
-        return self.net(2 * x - 1).cpu().numpy()
+    def _feature(self, photo: np.ndarray) -> np.ndarray:
+        return self.net(2 * self._resized(photo) - 1)[0].cpu().numpy()
 
     def _resized(self, photo: np.ndarray) -> Tensor:
         """float32 ``[1, 3, 299, 299]`` in [0, 1]."""
@@ -59,9 +57,10 @@ class Inception:
         return nn.functional.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
 
 
-def _assembled() -> Inception3:
+def _assembled() -> nn.Module:
     """torchvision's Inception3 with the blocks that pytorch-fid 0.3.0 puts in (its ``fid_inception_v3``)."""
     from pytorch_fid import inception as fid
+    from torchvision.models.inception import Inception3  # a second of imports, which few runs need
 
     net = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     net.Mixed_5b = fid.FIDInceptionA(192, pool_features=32)

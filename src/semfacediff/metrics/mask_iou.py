@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from semfacediff.metrics.base import EditPair, Metric, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
 
 
 class MaskIoU(Metric):
@@ -27,5 +27,13 @@ class MaskIoU(Metric):
         return {"iou": int((pair.before & pair.after).sum()) / union}
 
     def identity(self) -> dict[str, object]:
-        empty = 0 if self.protocol == "thesis" else None
-        return {"metric": "iou", "implementation": "semfacediff 1", "range": [0, 1], "both_empty": empty}
+        return declared(
+            "iou",
+            **OURS,
+            bounds=[0, 1],
+            unit="1",
+            higher_is_better=True,
+            resize=NO_RESIZE,
+            input="label maps at the working size",
+            both_empty=0 if self.protocol == "thesis" else None,
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.base import EditPair, Metric, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, EditPair, Metric, declared, known_protocol
 from semfacediff.metrics.outside import outside
 
 
@@ -63,14 +63,19 @@ class LPIPS(Metric):
         return {"lpips": float(self.net(photo, edit)[0, 0][mask].double().mean())}
 
     def identity(self) -> dict[str, object]:
-        return {
-            "metric": "lpips",
-            "implementation": f"lpips {importlib.metadata.version('lpips')}, AlexNet",
-            "protocol": self.protocol,
-            "range": [0, None],
-            "input": "[-1,1]",
-            "weights": self.weights,
-        }
+        return declared(
+            "lpips",
+            implementation="lpips",
+            version=importlib.metadata.version("lpips"),
+            bounds=[0, None],
+            unit="1",
+            higher_is_better=False,
+            resize=NO_RESIZE,
+            weights=self.weights,
+            protocol=self.protocol,
+            input="RGB in [-1,1]",
+            network="AlexNet",
+        )
 
 
 def _load_trunk(net: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -1,22 +1,44 @@
-"""Scores of label maps from one pooled confusion matrix: counts are kept, reduction comes last."""
+"""Scores of label maps from one pooled confusion matrix: counts are kept, reduction comes last.
+
+Three protocols score the same counts. ``strict``: a class absent from truth and prediction has no score and enters no
+mean. ``ce7454`` (the course report): IoU is I / (U + 1e-6), its mean goes over the classes with U > 0, background
+included. ``segface`` (AAAI 2025): IoU is M / max(1, U), so that an absent class counts as 0 in every mean IoU; its mean
+F1 goes over all classes but the background, and is undefined where one of them is absent.
+"""
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-AGGREGATES = ("miou", "miou_no_background", "mean_f1_no_background", "pixel_accuracy")
+from semfacediff.labels import LONG_TAIL
+
+ParsingProtocol = Literal["strict", "ce7454", "segface"]
+AGGREGATES = (
+    "miou",
+    "miou_no_background",
+    "mean_f1_no_background",
+    "pixel_accuracy",
+    "mean_accuracy",
+    "long_tail_miou",
+)
+_CE7454_EPSILON = 1e-6
 
 
-def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n: int) -> np.ndarray:
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n: int, ignore: int | None = None) -> np.ndarray:
     """int64 ``[n, n]``: pixels of true class (row) that were given a class (column).
 
     Args:
         truth, predicted: integer ``[H, W]`` with values in 0..n-1, equal shapes.
+        ignore: pixels whose true label this is are not counted (255 in several data sets).
 
     Raises:
         ValueError: shapes differ, or a value lies outside; it would be counted as another class.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"label maps differ in shape: {truth.shape} and {predicted.shape}")
+    if ignore is not None:
+        truth, predicted = truth[truth != ignore], predicted[truth != ignore]
     for name, labels in (("truth", truth), ("predicted", predicted)):
         if labels.size and not 0 <= labels.min() <= labels.max() < n:
             raise ValueError(f"{name}: expected labels in 0..{n - 1}, got {labels.min()}..{labels.max()}")
@@ -29,12 +51,56 @@ def _ratio(a: np.ndarray, b: np.ndarray, defined: np.ndarray) -> np.ndarray:
     return np.where(defined, a / np.maximum(b, 1), np.nan)
 
 
-def class_scores(confusion: np.ndarray, classes: tuple[str, ...], images: np.ndarray) -> pd.DataFrame:
+def class_iou(
+    hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, protocol: ParsingProtocol = "strict"
+) -> np.ndarray:
+    """float64 ``[..., n]`` in [0,1]: IoU of every class; NaN where a protocol leaves an absent class without one.
+
+    Args:
+        hits, true, predicted: ``[..., n]`` pixels of a class that were found, that there are, that were called so.
+    """
+    union = np.asarray(true, np.float64) + predicted - hits
+    if protocol == "segface":
+        return hits / np.maximum(union, 1)
+    if protocol == "ce7454":
+        return np.where(union > 0, hits / (union + _CE7454_EPSILON), np.nan)
+    return _ratio(hits, union, union > 0)
+
+
+def mean_of(scores: np.ndarray, protocol: ParsingProtocol = "strict") -> np.ndarray:
+    """Mean over the last axis: over the classes that have a score, under ``segface`` over all of them; else NaN."""
+    if protocol == "segface":
+        return scores.mean(-1) if scores.shape[-1] else np.full(scores.shape[:-1], np.nan)
+    there = ~np.isnan(scores)
+    n = there.sum(-1)
+    return np.where(n > 0, np.where(there, scores, 0).sum(-1) / np.maximum(n, 1), np.nan)
+
+
+def long_tail(classes: tuple[str, ...]) -> list[int]:
+    """Positions of glasses, hat, earring and necklace, as far as the space has them."""
+    return [i for i, name in enumerate(classes) if name in LONG_TAIL]
+
+
+def iou_aggregates(
+    iou: np.ndarray, classes: tuple[str, ...], protocol: ParsingProtocol = "strict"
+) -> dict[str, np.ndarray]:
+    """The means of ``iou`` (``[..., n]``) that a summary has, by row name; each ``[...]``."""
+    return {
+        "miou": mean_of(iou, protocol),
+        "miou_no_background": mean_of(iou[..., 1:], protocol),
+        "long_tail_miou": mean_of(iou[..., long_tail(classes)], protocol),
+    }
+
+
+def class_scores(
+    confusion: np.ndarray, classes: tuple[str, ...], images: np.ndarray, protocol: ParsingProtocol = "strict"
+) -> pd.DataFrame:
     """One row a class, then the aggregates; fractions 0..1.
 
     A class absent from truth and prediction has empty cells and enters no mean; one that is only predicted, or only
-    true, scores 0. ``miou`` stands in column ``iou``, ``mean_f1_no_background`` in ``f1``; ``pixel_accuracy`` is the
-    micro average of precision, recall and F1, which coincide when every pixel has one label.
+    true, scores 0 (protocols other than ``strict``: see the module). Mean IoUs stand in column ``iou``,
+    ``mean_f1_no_background`` in ``f1``, ``mean_accuracy`` (over classes, background included) in ``recall``;
+    ``pixel_accuracy`` is the micro average of precision, recall and F1, which coincide when every pixel has one label.
 
     Args:
         confusion: int64 ``[n, n]``, rows = truth.
@@ -47,26 +113,26 @@ def class_scores(confusion: np.ndarray, classes: tuple[str, ...], images: np.nda
     table = pd.DataFrame(
         {
             "class": list(classes),
-            "iou": _ratio(tp, true + predicted - tp, present),
+            "iou": class_iou(tp, true, predicted, protocol),
             "f1": _ratio(2 * tp, true + predicted, present),
             "precision": _ratio(tp, predicted, present),
-            "recall": _ratio(tp, true, present),
+            "recall": _ratio(tp, true, present | (protocol == "segface")),
             "pixels": confusion.sum(1),
             "images": images,
         }
     )
     accuracy = tp.sum() / confusion.sum() if confusion.any() else np.nan
-    aggregates = pd.DataFrame(
-        {
-            "class": list(AGGREGATES),
-            "iou": [table["iou"].mean(), table["iou"][1:].mean(), np.nan, np.nan],
-            "f1": [np.nan, np.nan, table["f1"][1:].mean(), accuracy],
-            "precision": [np.nan, np.nan, np.nan, accuracy],
-            "recall": [np.nan, np.nan, np.nan, accuracy],
-            "pixels": int(confusion.sum()),
-        }
-    )
-    return pd.concat([table, aggregates], ignore_index=True).astype({"images": "Int64"})
+    ious = iou_aggregates(table["iou"].to_numpy(), classes, protocol)
+    aggregates = pd.DataFrame({"class": list(AGGREGATES), "pixels": int(confusion.sum())}).set_index("class")
+    cells = {
+        **{(name, "iou"): value for name, value in ious.items()},
+        ("mean_f1_no_background", "f1"): mean_of(table["f1"].to_numpy()[1:], protocol),
+        ("mean_accuracy", "recall"): mean_of(table["recall"].to_numpy(), protocol),
+        **{("pixel_accuracy", column): accuracy for column in ("f1", "precision", "recall")},
+    }
+    for (name, column), value in cells.items():
+        aggregates.loc[name, column] = float(value)
+    return pd.concat([table, aggregates.reset_index()], ignore_index=True).astype({"images": "Int64"})
 
 
 def mean_iou(confusion: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from semfacediff.metrics.base import OURS, declared
 from semfacediff.metrics.fid import MIN_N, frechet_distance
 from semfacediff.metrics.inception import FEATURES, Inception
 from semfacediff.metrics.kid import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
@@ -39,7 +40,7 @@ class SetScores:
             return values, f"features that are not finite; weights {self.network.weights} are damaged"
         why = None
         if "kid" in self.columns and len(photos) < MIN_FOR_KID:
-            why = f"kid: {len(photos)} photos, at least {MIN_FOR_KID} are needed"
+            why = f"{len(photos)} photos, at least {MIN_FOR_KID} are needed"
         elif "kid" in self.columns:
             values["kid"], values["kid_sd"] = kernel_distance(photos, edits)
         if "fid" in self.columns:
@@ -60,28 +61,30 @@ class SetScores:
         return f"FID over n = {n} is biased upwards and not comparable with another n: under {MIN_N:,} read KID"
 
     def identities(self) -> list[dict[str, object]]:
-        """Range, resize, implementation, version, weights of each column."""
+        """What each column's values depend on, as :func:`declared` says it."""
         shared = {
-            "input": "8-bit RGB at the working size, edits after the composite",
+            "unit": "1",
             "resize": "bilinear to 299, float32, no antialiasing",
-            "features": f"pytorch-fid's Inception, last pooling, {FEATURES}",
             "weights": self.network.weights,
+            "input": "8-bit RGB at the working size, edits after the composite",
+            "features": f"pytorch-fid's Inception, last pooling, {FEATURES}",
         }
         own = {
-            "fid": {"implementation": _version(), "dialect": _dialect(), "range": [0, None]},
+            "fid": {
+                "implementation": "pytorch-fid",
+                "version": importlib.metadata.version("pytorch-fid"),
+                "bounds": [0, None],
+                "dialect": _dialect(),
+            },
             "kid": {
-                "implementation": "semfacediff 1",
+                **OURS,
+                "bounds": [None, None],
                 "kernel": f"(x.y / {FEATURES} + 1)^3, unbiased",
                 "subsets": f"{SUBSETS} of min({SUBSET_SIZE}, n // 2), photos and edits of different faces, seed {SEED}",
-                "range": [None, None],
             },
         }
-        return [{"metric": column, **own[column], **shared} for column in self.columns]
-
-
-def _version() -> str:
-    return f"pytorch-fid {importlib.metadata.version('pytorch-fid')}"
+        return [declared(c, higher_is_better=self.higher_is_better[c], **own[c], **shared) for c in self.columns]
 
 
 def _dialect() -> str:
-    return f"{_version()}, uint8 PNG, bilinear 299"
+    return f"pytorch-fid {importlib.metadata.version('pytorch-fid')}, uint8 PNG, bilinear 299"

@@ -83,7 +83,6 @@ class DeepLabV3PlusLite(nn.Module):
     """
 
     encoder = ("backbone",)
-    train_batch_min = 2  # batch norm over the 1x1 map of the branch that pools the whole frame
 
     def __init__(self, classes: int = 19):
         super().__init__()

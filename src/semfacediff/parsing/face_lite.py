@@ -71,7 +71,6 @@ class FaceLite(nn.Module):
     """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W from 32."""
 
     encoder = ("stem", "stride4", "stride8", "stride16", "stride32", "context")
-    train_batch_min = 1
 
     def __init__(self, classes: int = 19, decoder_width: int = 64):
         super().__init__()

@@ -104,7 +104,6 @@ class FastSCNNLite(nn.Module):
     """Normalised float32 [N,3,H,W] -> logits [N,classes,H,W]; any H, W from 32 (published: multiples of 32)."""
 
     encoder = ("learning_to_downsample", "global_feature_extractor")
-    train_batch_min = 2  # batch norm over the pyramid's 1x1 grid
 
     def __init__(self, classes: int = 19):
         super().__init__()

@@ -72,8 +72,7 @@ def kind(name: str) -> Kind:
 def build_parser(name: str, *, classes: int = 19, **options) -> nn.Module:
     """An untrained parser: normalised float32 ``[N,3,H,W]`` -> logits ``[N,classes,H,W]`` at input size.
 
-    Every parser class names its encoder's sub-modules in ``encoder`` and the smallest batch it can be trained with in
-    ``train_batch_min``.
+    Every parser class names its encoder's sub-modules in ``encoder``.
 
     Raises:
         UserError: unknown name or option.

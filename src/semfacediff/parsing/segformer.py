@@ -62,7 +62,6 @@ class SegFormer(nn.Module):
     """
 
     encoder = ("segformer",)
-    train_batch_min = 1
 
     def __init__(self, classes: int = 19, size: str = "b0"):
         super().__init__()

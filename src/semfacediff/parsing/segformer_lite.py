@@ -165,7 +165,6 @@ class SegFormerLite(nn.Module):
     """
 
     encoder = ("stages",)
-    train_batch_min = 1
 
     def __init__(self, classes: int = 19, upsampling: str = "transposed"):
         super().__init__()

@@ -39,7 +39,6 @@ class UNetLite(nn.Module):
     """
 
     encoder = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
-    train_batch_min = 1
 
     def __init__(self, classes: int = 19):
         super().__init__()

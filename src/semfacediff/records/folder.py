@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from semfacediff.errors import UserError
+from semfacediff.records.identities import complete_run
 from semfacediff.records.writing import failing_loudly, write_text
 
 SCHEMA_VERSION = 1
@@ -21,10 +22,11 @@ RUNNING, INCOMPLETE, DONE = "running", "incomplete", "done"
 _HOLDER = ".holder"
 
 
-def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    """ "key was x, now y" for every leaf of two nested mappings that differs."""
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(a.keys() | b.keys())
-        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{prefix}{k}.")]
+        return [d for k in keys for d in differences(a.get(k), b.get(k), f"{prefix}{k}.")]
     return [] if a == b else [f"{prefix[:-1]} was {a!r}, now {b!r}"]
 
 
@@ -87,7 +89,7 @@ class RunFolder:
                 raise UserError(f"{self.path} holds {', '.join(foreign)} but no run.json; set hydra.run.dir=DIR")
             return None
         facts = read_run(self.path)
-        changed = _differences(facts["identity"], json.loads(json.dumps(identity)))
+        changed = differences(facts["identity"], json.loads(json.dumps(identity)))
         if changed:
             more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
             raise UserError(
@@ -141,7 +143,8 @@ def read_run(path: Path) -> dict:
     try:
         facts = json.loads(file.read_text())
         version, _, _ = (facts[key] for key in ("schema_version", "status", "identity"))
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        facts = complete_run(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{file}: not a run's record ({type(e).__name__}); name the folder of a run") from e
     if version != SCHEMA_VERSION:
         raise UserError(

@@ -43,7 +43,7 @@ def refuse_changed_inputs(file: Path, key: tuple[str, ...], still_valid: Callabl
     """
     changed = [row for row in read_rows(file, key) if not still_valid(row)]
     if changed:
-        first = "/".join(changed[0][k] for k in key)
+        first = "/".join(str(changed[0][k]) for k in key)
         raise UserError(
             f"{file.parent} is finished, but the precomputed files of {len(changed)} of its rows (first {first}) have "
             f"changed since; set hydra.run.dir=DIR for a new run"

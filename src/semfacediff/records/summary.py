@@ -8,12 +8,14 @@ from semfacediff.records.samples import EMPTY_REGION, ERROR
 
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
+SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
     + [f"{s}_{part}" for s in SCORES for part in ("mean", "sd")]
     + ["fid", "fid_n", "latency_s_median", "n_error"]
     + [f"{s}_{part}" for s in RAW_SCORES for part in ("mean", "sd")]
     + ["kid", "kid_sd"]
+    + [f"{s}_{part}" for s in SHAPE_SCORES for part in ("mean", "sd")]
 )
 
 
@@ -45,9 +47,39 @@ def summarise_edits(
             "n_empty": int((status == EMPTY_REGION).sum()),
             "n_error": int((status == ERROR).sum()),
         }
-        for score in (*SCORES, *RAW_SCORES):
+        for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES):
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     return pd.DataFrame(rows, columns=EDITING_COLUMNS).astype({"fid_n": "Int64"})
+
+
+TOTAL_SCORES = ("lpips_total", "ssim_total", "iou_total", "clip_total")
+
+
+def summarise_stages(
+    samples: pd.DataFrame,
+    stages: Mapping[int, str],
+    n_expected: int,
+    of_sets: Mapping[int, Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
+    """:func:`summarise_edits` with one row a stage of a cascade, and the scores since the photo as it was given.
+
+    Args:
+        samples: rows with ``stage`` and the ``*_total`` columns too.
+        stages: number -> attribute, in order.
+        of_sets: number -> what was measured of all photos after that stage.
+    """
+    rows = []
+    for stage, attribute in stages.items():
+        group = samples[samples["stage"] == stage] if len(samples) else samples
+        measured = {attribute: (of_sets or {}).get(stage, {})}
+        row = summarise_edits(group, [attribute], n_expected, measured)
+        row.insert(0, "stage", stage)
+        scored = group[(group["status"] != ERROR) & group["latency_s"].notna()] if len(group) else group
+        for score in TOTAL_SCORES:
+            values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
+            row[f"{score}_mean"], row[f"{score}_sd"] = values.mean(), values.std(ddof=1)
+        rows.append(row)
+    return pd.concat(rows, ignore_index=True)

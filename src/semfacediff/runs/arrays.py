@@ -1,12 +1,13 @@
 """Parse, edit and score arrays, e.g. in a notebook: the stages of a run without its files.
 
-Reached as ``semfacediff.parse``, ``.region_mask``, ``.edit`` and ``.score``. Nothing is written, downloaded or drawn
-from a global generator; a loaded parser is kept in memory for the next call. Values come from the same files in
-``conf/`` as those of ``evaluate.py``, so that both do the same.
+Reached as ``semfacediff.parse``, ``.region_mask``, ``.edit``, ``.score`` and ``.score_sets``. Nothing is written,
+downloaded or drawn from a global generator; loaded networks are kept in memory for the next call. Values come from the
+same files in ``conf/`` as those of ``evaluate.py``, so that both do the same.
 """
 
 import functools
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,17 @@ from semfacediff.editing.composite import composite
 from semfacediff.errors import UserError
 from semfacediff.labels import attribute_classes, conversion, space
 from semfacediff.metrics.base import PROTOCOLS, EditPair
+from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.inception import FEATURES, Inception
+from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
-from semfacediff.metrics.weights import LPIPS_ALEXNET, find
+from semfacediff.metrics.set_scores import SetScores
+from semfacediff.metrics.weights import CLIP_MODEL, INCEPTION, LPIPS_ALEXNET, find, find_clip
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.any_photo import parse_any
 from semfacediff.parsing.checkpoint import WEIGHTS, resolve
-from semfacediff.regions import RegionRule, region_masks
+from semfacediff.regions import RegionRule, attribute_region, region_masks
 from semfacediff.runs.editing_bench import checked_edit
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_tensor, to_uint8
@@ -112,7 +117,13 @@ def score(
     mask: np.ndarray,
     protocol: str = "strict",
     *,
-    lpips_weights: str | Path | None = None,
+    attribute: str | None = None,
+    labels: np.ndarray | None = None,
+    edit_labels: np.ndarray | None = None,
+    label_space: str = "celebamask",
+    prompt: str | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    clip_model: str = CLIP_MODEL,
     device: str = "auto",
 ) -> dict[str, float | None]:
     """How well the edit kept what lies outside the mask: ``ssim``, ``psnr_outside`` (dB), ``max_abs_outside`` (0..255).
@@ -123,10 +134,17 @@ def score(
         photo, edit: uint8 ``[H, W, 3]``.
         mask: uint8 ``[H, W]``, 255 = edit, e.g. from :func:`region_mask`; or bool, ``True`` = edit.
         protocol: ``strict`` or ``thesis`` (see docs/protocols.md).
-        lpips_weights: torchvision's AlexNet file; with it the result has ``lpips`` too.
+        attribute, labels, edit_labels: region, and integers ``[H, W]`` in ``label_space`` of photo and edit, e.g. from
+            :func:`parse`; with all three the result has ``iou`` too.
+        weights: files by their keys in the configuration: ``lpips_alexnet`` adds ``lpips``; ``clip`` adds ``clip``, the
+            cosine of edit and ``prompt``, and belongs to ``clip_model``. Read once, kept for the next call.
 
     Returns:
         Values by column; ``None`` where there is nothing to measure, and infinite ``psnr_outside`` for equal photos.
+
+    Raises:
+        UserError: arrays that do not fit each other, files that are no such weights, or only half of what a column
+            needs.
     """
     _check_photo(photo, "photo")
     _check_photo(edit, "edit")
@@ -137,25 +155,115 @@ def score(
     if mask.dtype != np.uint8:
         raise UserError(f"mask: expected uint8 with 255 = edit, or bool, got {mask.dtype}; region_mask() makes one")
     _preset("protocol", protocol)
+    files = _known_weights(weights, ("lpips_alexnet", "clip"))
     metrics = [SSIM(protocol), PSNR(protocol)]
-    if lpips_weights is not None:
-        found = find(LPIPS_ALEXNET, str(lpips_weights), None, download=False)
-        metrics.append(LPIPS(protocol, found.state, found.name, _device(device)))
-    pair = EditPair(photo=photo, edit=edit, blend=mask, before=mask >= 128, after=None)
+    before, after = mask >= 128, None
+    if any(x is not None for x in (attribute, labels, edit_labels)):
+        regions = _regions(photo, attribute, {"labels": labels, "edit_labels": edit_labels}, label_space)
+        (before, after), metrics = regions, [*metrics, MaskIoU(protocol)]
+    if "lpips_alexnet" in files:
+        metrics.append(_lpips(*files["lpips_alexnet"], protocol, device))
+    if "clip" in files:
+        if not prompt:
+            raise UserError("score: weights['clip'] compares the edit with a prompt; pass prompt='...'")
+        metrics.append(_clip(*files["clip"], clip_model, device))
+    pair = EditPair(photo=photo, edit=edit, blend=mask, before=before, after=after, prompt=prompt or "")
     return {column: value for metric in metrics for column, value in metric.score(pair).items()}
+
+
+def score_sets(
+    photos: Iterable[np.ndarray],
+    edits: Iterable[np.ndarray],
+    *,
+    weights: Mapping[str, str | Path],
+    device: str = "auto",
+) -> dict[str, float | int | None]:
+    """Distances between all photos and all their edits: ``fid`` with ``fid_n``, ``kid`` with ``kid_sd``.
+
+    Args:
+        photos, edits: uint8 ``[H, W, 3]`` each, in the same order; may be generators, one photo at a time is in memory.
+        weights: ``inception``: pytorch-fid's file.
+
+    Raises:
+        UserError: another number of edits than of photos, fewer than two, or features that are not finite.
+    """
+    files = _known_weights(weights, ("inception",))
+    if "inception" not in files:
+        raise UserError("score_sets: expected weights={'inception': FILE}, pytorch-fid's pt_inception-2015-12-05")
+    sets = SetScores(("fid", "kid"), _inception(*files["inception"], device))
+    features = []
+    for name, images in (("photos", photos), ("edits", edits)):
+        found = list(sets.network.features(_checked_photos(images, name)))
+        features.append(np.array(found, np.float32).reshape(-1, FEATURES))
+    if len(features[0]) != len(features[1]):
+        raise UserError(f"score_sets: {len(features[0])} photos and {len(features[1])} edits; pass one edit a photo")
+    values, why = sets.score(*features)
+    if "fid" not in values:
+        raise UserError(f"score_sets: {why}")
+    for said in (f"kid is missing: {why}" if why else None, sets.warning(len(features[0]))):
+        if said:
+            warnings.warn(said, stacklevel=2)
+    return values
+
+
+def _checked_photos(images: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    for i, image in enumerate(images):
+        _check_photo(image, f"{name}[{i}]")
+        yield image
+
+
+def _regions(
+    photo: np.ndarray, attribute: str | None, labels: Mapping[str, np.ndarray | None], label_space: str
+) -> list[np.ndarray]:
+    """bool ``[H, W]``: the attribute's region in each of ``labels``."""
+    if attribute is None or any(x is None for x in labels.values()):
+        raise UserError("score: iou compares the region before and after; pass attribute, labels and edit_labels")
+    for name, array in labels.items():
+        _check_same_size(array, photo, name)
+        _check_labels(array, name, label_space)
+    attribute_classes(attribute)
+    maps = (torch.from_numpy(x.astype(np.int64)) for x in labels.values())
+    return [attribute_region(x, attribute, space(label_space)) for x in maps]
+
+
+def _known_weights(weights: Mapping[str, str | Path] | None, keys: tuple[str, ...]) -> dict[str, tuple[str, int]]:
+    """Key -> (file, when it was changed), which is what loaded networks are kept by."""
+    unknown = sorted((weights or {}).keys() - set(keys))
+    if unknown:
+        raise UserError(f"weights: expected {' or '.join(map(repr, keys))}, got {unknown[0]!r}")
+    files = {key: Path(file).expanduser() for key, file in (weights or {}).items()}
+    return {key: (str(f), f.stat().st_mtime_ns if f.exists() else 0) for key, f in files.items()}
+
+
+@functools.lru_cache(maxsize=2)
+def _lpips(file: str, _changed: int, protocol: str, device: str) -> LPIPS:
+    found = find(LPIPS_ALEXNET, file, None, download=False)
+    return LPIPS(protocol, found.state, found.name, _device(device))
+
+
+@functools.lru_cache(maxsize=1)
+def _clip(file: str, _changed: int, model: str, device: str) -> CLIP:
+    found = find_clip(model, file, None, download=False)
+    return CLIP(model, found.state, found.name, _device(device))
+
+
+@functools.lru_cache(maxsize=1)
+def _inception(file: str, _changed: int, device: str) -> Inception:
+    found = find(INCEPTION, file, None, download=False)
+    return Inception(found.state, found.name, _device(device))
 
 
 @functools.lru_cache(maxsize=2)
 def _parser(folder: str, _changed: int, device: str) -> ModelParser:
     """A loaded parser; kept until two others were used or its file changes."""
-    settings = config.ParserConfig(name=None, checkpoint=folder, root=None)
+    settings = config.ParserConfig(name=None, checkpoint=folder, root=None, pretrained=None, options={})
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights before they are loaded
         model, card, _ = build.trained_parser(settings)
     return ModelParser(model, card, _device(device))
 
 
 def _device(name: str) -> torch.device:
-    return build.device(_typed(config.RuntimeConfig, {"device": name, "batch_size": 1, "workers": 0}, "device"))
+    return build.device(_typed(config.DeviceConfig, {"device": name}, "device"))
 
 
 def _named_editor(name: str, options: dict, device: str) -> Editor:
@@ -185,19 +293,23 @@ def _preset(group: str, name: str) -> dict:
 
 
 def _masks(labels: np.ndarray, attribute: str, protocol: str, label_space: str) -> RegionMasks:
-    known = space(label_space)
     attribute_classes(attribute)
+    _check_labels(labels, "labels", label_space)
+    rule = RegionRule(**_preset("protocol", protocol)["region"])
+    return region_masks(torch.from_numpy(labels.astype(np.int64)), attribute, space(label_space), rule)
+
+
+def _check_labels(labels: np.ndarray, name: str, label_space: str) -> None:
+    n = space(label_space).n
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise UserError(
-            f"labels: expected integers [H, W], got {labels.dtype} {list(labels.shape)}; parse() makes them"
+            f"{name}: expected integers [H, W], got {labels.dtype} {list(labels.shape)}; parse() makes them"
         )
-    if labels.size and not 0 <= labels.min() <= labels.max() < known.n:
+    if labels.size and not 0 <= labels.min() <= labels.max() < n:
         raise UserError(
-            f"labels: expected 0..{known.n - 1} as in label space '{label_space}', got {labels.min()}..{labels.max()}; "
+            f"{name}: expected 0..{n - 1} as in label space '{label_space}', got {labels.min()}..{labels.max()}; "
             f"name their space with label_space="
         )
-    rule = RegionRule(**_preset("protocol", protocol)["region"])
-    return region_masks(torch.from_numpy(labels.astype(np.int64)), attribute, known, rule)
 
 
 def _to_bytes(masks: RegionMasks) -> np.ndarray:

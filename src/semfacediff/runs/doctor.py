@@ -1,60 +1,203 @@
 """``semfacediff doctor``: what this machine has, and what each command would need. Fetches and changes nothing."""
 
+import importlib.util
 import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from semfacediff.config import repository
+from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, PARTS, PHOTOS, POSE
+from semfacediff.data.files import PHOTO_SUFFIXES
+from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, find_pipeline
+from semfacediff.errors import UserError
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights, cached, located, shown
+from semfacediff.parsing.checkpoint import WEIGHTS, checkpoint_digest, read_card, resolve, surviving
 from semfacediff.records.environment import hardware, package_versions
+from semfacediff.tables.named import definitions
 from semfacediff.weight_files import file_digest
 
 _HASHED_BYTES = 1 << 30
 """Larger files than any public one are not read; the answer must come at once."""
 
-COMMANDS = (
-    ("make demo", (), "nothing: drawn faces, columns of absent weights stay empty"),
-    ("train_parser.py", (), "data (data.root or SEMFACEDIFF_DATA), or data=toy"),
-    ("evaluate.py task=parsing", (), "data, parser.checkpoint"),
-    ("evaluate.py metrics=no_weights", (), "data, a parser, an editor"),
-    ("evaluate.py metrics=full", PUBLIC, "data, a parser, an editor"),
-    ("semfacediff tables", (), "records in results/runs"),
+DATA, LABELLED, OFFICIAL, PARSER, RECORDS, WANDB = (
+    "data",
+    "labelled data",
+    "official data",
+    "parser",
+    "records",
+    "wandb",
 )
 
 
-def doctor(root: str | None, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Command:
+    """What a command needs.
+
+    Attributes:
+        inputs: for the reader. needs: things that are looked for on this machine. weights: of metrics.
+        way_out: what to do about missing weights, if anything.
+    """
+
+    inputs: str
+    needs: tuple[str, ...] = ()
+    weights: tuple[PublicWeights, ...] = ()
+    way_out: str = ""
+
+
+COMMANDS = {
+    "make demo": Command("nothing: drawn faces, columns of absent weights stay empty"),
+    "train_parser.py": Command("labelled data (data.root or SEMFACEDIFF_DATA), or data=toy", (LABELLED,)),
+    "evaluate.py task=parsing": Command("labelled data, parser.checkpoint", (LABELLED, PARSER)),
+    "evaluate.py metrics=no_weights": Command("data, a parser, an editor (recolor needs no weights)", (DATA, PARSER)),
+    "evaluate.py metrics=full": Command(
+        "data, a parser, an editor", (DATA, PARSER), PUBLIC, "or metrics.on_missing=skip"
+    ),
+    "semfacediff prepare": Command("the official folder of CelebAMask-HQ", (OFFICIAL,)),
+    "semfacediff parse": Command("photos, a parser (--checkpoint)", (PARSER,)),
+    "semfacediff tables": Command("the records in results/runs", (RECORDS,)),
+    "semfacediff track sync": Command("a run, the package wandb", (WANDB,)),
+}
+HOW = {
+    DATA: "no photos at SEMFACEDIFF_DATA; set it, or name another folder with --data",
+    LABELLED: "no photos with labels at SEMFACEDIFF_DATA; set it, or data=toy",
+    OFFICIAL: f"no {PHOTOS}/ and {PARTS}/ at SEMFACEDIFF_DATA; name their folder",
+    PARSER: "no trained parser; make one with train_parser.py, or name one with --checkpoint",
+    RECORDS: "runs that a table needs are missing (above)",
+    WANDB: "the package wandb is not installed",
+}
+
+
+def doctor(root: str | None, as_json: bool, data: str | None = None, checkpoint: str | None = None) -> int:
     """Print what is there; 0 whatever is missing, for an incomplete machine is no failure.
 
     Args:
-        root: ``weights.root`` of the runs that are planned.
+        root: ``weights.root`` of the runs that are planned. data: ``data.root``. checkpoint: ``parser.checkpoint``.
     """
-    found = examined(root)
+    found = examined(root, data, checkpoint)
     print(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
     return 0
 
 
-def examined(root: str | None) -> dict:
+def make_twins(folder: Path) -> int:
+    """Write tiny pipelines with random weights, which try the editors' whole chain without a download."""
+    from semfacediff.editing.diffusion.tiny import SIZE, make_tiny
+
+    for made in make_tiny(folder):
+        print(made)
+    words = f"editor=sdxl_inpaint weights.root={folder} editor.native_size={SIZE}"
+    print(f"their edits are noise; try: evaluate.py {words}")
+    return 0
+
+
+def examined(root: str | None, data: str | None = None, checkpoint: str | None = None) -> dict:
     """Facts for a person or a program; sizes in bytes, memory in MiB."""
-    data = os.environ.get("SEMFACEDIFF_DATA")
+    place = data or os.environ.get("SEMFACEDIFF_DATA")
     weights = {w.key: _weights(w, root) for w in PUBLIC}
-    return {
+    facts = {
         "hardware": hardware() | {"memory_mib": _memory_mib(), "free_disk_mib": shutil.disk_usage(".").free >> 20},
         "devices": _devices(),
         "packages": package_versions(),
-        "data": {"SEMFACEDIFF_DATA": data, "there": bool(data) and Path(data).expanduser().is_dir()},
+        "data": {"SEMFACEDIFF_DATA": os.environ.get("SEMFACEDIFF_DATA"), **_data(place)},
+        "parsers": _parsers(checkpoint),
+        "records": _records(),
         "weights": weights,
-        "commands": {
-            command: {
-                "inputs": inputs,
-                "missing_weights": [w.key for w in needed if weights[w.key]["state"] == "missing"],
-                "other_weights": [w.key for w in needed if weights[w.key]["state"] == "another file"],
-            }
-            for command, needed, inputs in COMMANDS
-        },
+        "pipelines": {editor: _pipeline(editor, root) for editor in PUBLIC_PIPELINES},
     }
+    there = _there(facts)
+    facts["commands"] = {
+        name: {
+            "inputs": command.inputs,
+            "missing": [need for need in command.needs if not there[need]],
+            "missing_weights": [w.key for w in command.weights if weights[w.key]["state"] == "missing"],
+            "other_weights": [w.key for w in command.weights if weights[w.key]["state"] == "another file"],
+        }
+        for name, command in COMMANDS.items()
+    }
+    return facts
+
+
+def _there(facts: dict) -> dict[str, bool]:
+    data = facts["data"]
+    return {
+        DATA: data["photos"] > 0,
+        LABELLED: data["photos"] > 0 and data["labels"],
+        OFFICIAL: data["layout"] == "celebamask_hq" and data["labels"],
+        PARSER: any(parser["error"] is None for parser in facts["parsers"]),
+        RECORDS: not facts["records"]["missing"],
+        WANDB: importlib.util.find_spec("wandb") is not None,
+    }
+
+
+def _data(place: str | None) -> dict:
+    """What kind of data lies there, judged by names alone: layout, photos (tars of shards), labels, absent lists."""
+    facts = {"place": place, "there": False, "layout": None, "photos": 0, "labels": False, "absent": []}
+    if place is None or not (root := Path(place).expanduser()).is_dir():
+        return facts
+    facts["there"] = True
+    if (root / PHOTOS).is_dir():
+        lists = [name for name in (MAPPING, PARTITION, ATTRIBUTES, POSE) if not (root / name).exists()]
+        facts |= {"layout": "celebamask_hq", "photos": _count(root / PHOTOS, (".jpg", ".jpeg")), "absent": lists}
+        return facts | {"labels": (root / PARTS).is_dir()}
+    if (root / "images").is_dir():
+        photos = _count(root / "images", PHOTO_SUFFIXES)
+        return facts | {"layout": "folder", "photos": photos, "labels": (root / "masks").is_dir()}
+    if tars := _count(root, (".tar",)):
+        return facts | {"layout": "shards", "photos": tars, "labels": True}
+    return facts
+
+
+def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
+    return sum(name.lower().endswith(suffixes) and not name.startswith(".") for name in os.listdir(folder))
+
+
+def _parsers(checkpoint: str | None) -> list[dict]:
+    """Trained parsers: the one that was named, else those of the runs in this checkout; only the former is hashed."""
+    if checkpoint is not None:
+        return [_parser(Path(checkpoint).expanduser(), hashed=True)]
+    places = ("outputs/train_parser/*", "outputs/demo/parser", "results/runs/*")
+    runs = (run for place in places for run in sorted(repository().glob(place)))
+    return [_parser(run, hashed=False) for run in runs if surviving(run / "checkpoints" / "best")]
+
+
+def _parser(place: Path, hashed: bool) -> dict:
+    """Facts of one parser; ``error`` says why it cannot be used."""
+    facts = {"place": str(place), "name": None, "label_space": None, "input_size": None, "digest": None, "error": None}
+    try:
+        if place.is_file():
+            return facts | {"digest": file_digest(place), "name": "(a bare weights file: parser=NAME says which)"}
+        folder = resolve(place)
+        card = read_card(folder)
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"{folder}: {WEIGHTS} is missing; copy the folder again")
+        digest = checkpoint_digest(folder) if hashed else None
+    except UserError as e:
+        return facts | {"error": str(e)}
+    known = {"name": card.name, "label_space": card.label_space, "input_size": card.input_size}
+    return facts | known | {"digest": digest}
+
+
+def _records() -> dict:
+    """Tables that can be rendered from the records, and run -> command that makes it for those that lack one."""
+    there, missing = [], {}
+    for name, table in definitions(repository()).items():
+        if (repository() / "results" / "runs" / table.run / "run.json").exists():
+            there.append(name)
+        else:
+            missing[table.run] = table.command
+    return {"tables": there, "missing": missing}
+
+
+def _pipeline(editor: str, root: str | None) -> dict:
+    """A diffusion editor's pipeline: where it lies, or how to get it."""
+    try:
+        return {"place": str(find_pipeline(editor, None, root, download=False).folder), "fetch": None}
+    except UserError:
+        return {"place": None, "fetch": f"hf download {PUBLIC_PIPELINES[editor]}"}
 
 
 def _weights(public: PublicWeights, root: str | None) -> dict:
@@ -101,18 +244,50 @@ def _lines(found: dict) -> list[str]:
         "devices (runtime.device=auto takes the first):",
         *(f"  {d['device']}: {d['name']}, {_gib(d['memory_mib'])}" for d in found["devices"]),
         "packages: " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
-        f"data: SEMFACEDIFF_DATA={found['data']['SEMFACEDIFF_DATA'] or '(not set)'}"
-        + ("" if found["data"]["there"] or not found["data"]["SEMFACEDIFF_DATA"] else " (no such folder)"),
+        f"data: {_about_data(found['data'])}",
+        "trained parsers:" + ("" if found["parsers"] else " none here"),
+        *(f"  {_about_parser(parser)}" for parser in found["parsers"]),
+        f"tables from records: {', '.join(found['records']['tables']) or 'none'}",
+        *(f"  run {run} is missing; make it with: {how}" for run, how in found["records"]["missing"].items()),
         "weights of the metrics:",
     ]
     for key, w in found["weights"].items():
         lines += _about(key, w)
+    lines.append("pipelines of the diffusion editors:")
+    for editor, pipeline in found["pipelines"].items():
+        said = shown(Path(pipeline["place"])) if pipeline["place"] else f"missing; to fetch it: {pipeline['fetch']}"
+        lines.append(f"  {editor}: {said}")
     lines.append("what each command would need:")
-    for command, needs in found["commands"].items():
-        missing = needs["missing_weights"]
-        more = f"; missing weights: {', '.join(missing)} (or metrics.on_missing=skip)" if missing else ""
-        lines.append(f"  {command}: {needs['inputs']}{more}")
+    for name, command in found["commands"].items():
+        faults = [HOW[need] for need in command["missing"]]
+        if command["missing_weights"]:
+            faults.append(f"missing weights: {', '.join(command['missing_weights'])} ({COMMANDS[name].way_out})")
+        state = "; ".join(faults) or ("ready" if COMMANDS[name].needs else "")
+        lines.append(f"  {name}: {'; '.join(filter(None, (command['inputs'], state)))}")
     return lines
+
+
+def _about_data(data: dict) -> str:
+    if data["place"] is None:
+        return "SEMFACEDIFF_DATA is not set"
+    place = shown(Path(data["place"]))
+    if not data["there"]:
+        return f"{place} (no such folder)"
+    if data["layout"] is None:
+        return f"{place} (no layout that is known: neither {PHOTOS}/, nor images/, nor tars)"
+    unit = "tars" if data["layout"] == "shards" else "photos"
+    labels = "" if data["labels"] else ", no labels"
+    absent = f", without {', '.join(data['absent'])}" if data["absent"] else ""
+    return f"{place}: data={data['layout']}, {data['photos']} {unit}{labels}{absent}"
+
+
+def _about_parser(parser: dict) -> str:
+    place = shown(Path(parser["place"]))
+    if parser["error"]:
+        return f"{place}: unusable: {parser['error']}"
+    size = f", {parser['input_size']} px, label space {parser['label_space']}" if parser["input_size"] else ""
+    digest = f", SHA-256 {parser['digest'][:8]}..." if parser["digest"] else ""
+    return f"{place}: {parser['name']}{size}{digest}"
 
 
 def _about(key: str, w: dict) -> list[str]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.composite import composite
+from semfacediff.editing.composite import check_outside, composite
+from semfacediff.editing.prompts.words import Words
+from semfacediff.labels import LabelSpace
 from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.metrics.face_facts import ita_deg, pose_proxy
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, SampleLog
 from semfacediff.records.writing import write_bytes
@@ -31,10 +35,13 @@ from semfacediff.types import FaceSample, RegionMasks, to_tensor, to_uint8
 COLUMNS = (
     "sample_id attribute prompt negative_prompt seed status coverage lpips ssim iou clip psnr_outside max_abs_outside "
     "latency_s peak_memory_mib lpips_raw ssim_raw iou_raw clip_raw psnr_outside_raw max_abs_outside_raw width height "
-    "mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note error"
+    "mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note error "
+    "seam geometry_shift_pct parts_lost leakage seam_raw geometry_shift_pct_raw parts_lost_raw leakage_raw "
+    "ita_deg pose_proxy traits expanded_prompt"
 ).split()
 
 KEY = ("sample_id", "attribute")
+MASKS = ("semantic", "generation", "blend")
 _ROUNDING = 1e-3
 """An edit's values may leave [0,1] by this much; a quarter of an 8-bit level."""
 
@@ -43,12 +50,50 @@ _ROUNDING = 1e-3
 class Parsed:
     """A photo at the working size with its parse; made once, used for every attribute.
 
-    ``photo`` is uint8 ``[H, W, 3]``, ``labels`` int64 ``[H, W]``.
+    ``photo`` is uint8 ``[H, W, 3]``, ``labels`` int64 ``[H, W]``; ``facts`` are columns that say whose face it is.
     """
 
     sample: FaceSample
     photo: np.ndarray
     labels: torch.Tensor
+    parse_s: float
+    facts: dict[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit that every photo gets: an attribute of the benchmark, or a stage of a cascade.
+
+    Attributes:
+        words: what the editor is told.
+        strength: instead of the editor's own; ``None`` = the editor's own.
+        stage: place in the cascade, from 1; ``None`` outside of one.
+        nth: how many earlier stages edit the same attribute; tells the seeds of the two apart.
+    """
+
+    attribute: str
+    words: Words
+    strength: float | None = None
+    stage: int | None = None
+    nth: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its folder below ``edits/``, of its features and of its row in the summary."""
+        return self.attribute if self.stage is None else f"{self.stage}_{self.attribute}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit that was scored.
+
+    ``photo`` is uint8 ``[H, W, 3]`` after the composite, ``blend`` uint8 ``[H, W]``, ``labels`` the edit's parse
+    (int64 ``[H, W]``; ``None`` if the parser has no opinion), which took ``parse_s`` seconds.
+    """
+
+    photo: np.ndarray
+    blend: np.ndarray
+    labels: torch.Tensor | None
     parse_s: float
 
 
@@ -68,7 +113,10 @@ class EditingBench:
 
     Args:
         faces: map-style data set. folder: where ``samples.jsonl`` and ``edits/`` go.
+        cells: what every photo is edited to.
     """
+
+    key, columns = KEY, COLUMNS
 
     def __init__(
         self,
@@ -78,19 +126,21 @@ class EditingBench:
         editor: Editor,
         metrics: list[Metric],
         folder: Path,
+        cells: Sequence[Cell],
     ):
         self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
-        self.folder = folder
+        self.folder, self.cells = folder, cells
         self._pool = ThreadPoolExecutor(3)
         self.rule = RegionRule(**settings.region.model_dump())
-        self.log = SampleLog(folder / "samples.jsonl", KEY, still_valid(parser, editor))
+        self.log = SampleLog(folder / "samples.jsonl", self.key, still_valid(parser, editor))
 
     def run(self) -> None:
         """Everything that is not in the log yet."""
-        attributes, done = self.settings.attributes, self.log.done
-        todo = [i for i, id_ in enumerate(self.faces.ids) if any((id_, a) not in done for a in attributes)]
-        total = len(self.faces) * len(attributes)
-        with tqdm(total=total, initial=len(done), desc="edit", unit="edit") as bar:
+        todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
+        if todo:
+            self.editor.prepare()
+        total = len(self.faces) * len(self.cells)
+        with tqdm(total=total, initial=len(self.log.done), desc="edit", unit="edit") as bar:
             batch: list[FaceSample] = []
             for sample in read_ahead(self.faces, todo, self.settings.runtime.workers):
                 batch.append(sample)
@@ -99,15 +149,23 @@ class EditingBench:
                     batch = []
             self._batch(batch, bar)
 
+    def key_of(self, sample_id: str, cell: Cell) -> tuple:
+        """What names a cell's row."""
+        return sample_id, cell.attribute
+
+    def open(self, sample_id: str) -> list[Cell]:
+        """Cells of a sample that are not in the log."""
+        return [cell for cell in self.cells if self.key_of(sample_id, cell) not in self.log.done]
+
     def _batch(self, samples: list[FaceSample], bar: tqdm) -> None:
         parsed = [p for s in samples if (p := self._parsed_or_failed(s, bar)) is not None]
-        for attribute in self.settings.attributes:
-            waiting = [p for p in parsed if (p.sample.id, attribute) not in self.log.done]
-            for row in self._edited(waiting, attribute):
+        for cell in self.cells:
+            waiting = [p for p in parsed if self.key_of(p.sample.id, cell) not in self.log.done]
+            for row, _ in self._edited(waiting, cell):
                 self._keep(row, bar)
 
     def _keep(self, row: dict, bar: tqdm) -> None:
-        self.log.append({c: row.get(c) for c in COLUMNS})
+        self.log.append({c: row.get(c) for c in self.columns})
         bar.update()
 
     def parsed(self, sample: FaceSample) -> Parsed:
@@ -115,16 +173,16 @@ class EditingBench:
         photo = self.at_working_size(sample.photo)
         start = time.perf_counter()
         labels = self.parser.before(sample, to_tensor(photo))
-        return Parsed(sample, photo, labels, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Parsed(sample, photo, labels, seconds, _face_facts(sample, photo, labels, self.parser.label_space))
 
     def _parsed_or_failed(self, sample: FaceSample, bar: tqdm) -> Parsed | None:
-        """``None`` if the parser failed; every open attribute of the sample then has its error recorded."""
+        """``None`` if the parser failed; every open cell of the sample then has its error recorded."""
         try:
             return self.parsed(sample)
         except Exception as e:  # one bad sample must not cost the others
-            for attribute in self.settings.attributes:
-                if (sample.id, attribute) not in self.log.done:
-                    self._keep(self._facts(sample.id, attribute) | _failure(e), bar)
+            for cell in self.open(sample.id):
+                self._keep(self._facts(sample.id, cell) | failure(e), bar)
             return None
 
     def at_working_size(self, photo: np.ndarray) -> np.ndarray:
@@ -134,35 +192,37 @@ class EditingBench:
             return photo
         return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
 
-    def _facts(self, sample_id: str, attribute: str) -> dict:
-        s = self.settings
-        seed = s.seed if s.seeds == "run" else derive_seed(s.seed, sample_id, attribute)
-        words = {"prompt": s.prompts[attribute], "negative_prompt": ""}
-        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, attribute)}
-        return {"sample_id": sample_id, "attribute": attribute, **words, "seed": seed, **read}
+    def _facts(self, sample_id: str, cell: Cell) -> dict:
+        s, repeat = self.settings, [cell.nth] if cell.nth else []
+        seed = s.seed if s.seeds == "run" else derive_seed(s.seed, sample_id, cell.attribute, *repeat)
+        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, cell.attribute)}
+        place = {"sample_id": sample_id, "stage": cell.stage, "attribute": cell.attribute, "strength": cell.strength}
+        return {**place, **dataclasses.asdict(cell.words), "seed": seed, **read}
 
-    def _edited(self, parsed: list[Parsed], attribute: str) -> Iterator[dict]:
-        """One row a photo, each as soon as it is known: what was left alone first, then the edits."""
+    def _edited(self, parsed: list[Parsed], cell: Cell) -> Iterator[tuple[dict, Made | None]]:
+        """(row, edit) a photo, each as soon as it is known: what was left alone first (no edit), then the edits."""
         waiting, requests = {}, []
         for p in parsed:
             start = time.perf_counter()
-            masks = region_masks(p.labels, attribute, self.parser.label_space, self.rule)
+            masks = region_masks(p.labels, cell.attribute, self.parser.label_space, self.rule)
             seconds = p.parse_s + time.perf_counter() - start
             empty = masks.coverage < MIN_COVERAGE
-            row = self._facts(p.sample.id, attribute) | _mask_facts(masks, p.photo, empty)
+            row = self._facts(p.sample.id, cell) | p.facts | _mask_facts(masks, p.photo, empty)
             if empty and self.settings.protocol == "strict":
-                yield row
+                yield row, None
                 continue
             waiting[p.sample.id] = (row, p, seconds)
             requests.append(self._request(p, masks, row))
         for request, edit, seconds in self._made(requests):
             row, p, before_s = waiting[request.sample_id]
             row |= {"latency_s": before_s + seconds, "peak_memory_mib": _peak_memory_mib()}
-            yield row | self._outcome(p, request, edit)
+            outcome, made = self._outcome(p, cell, request, edit)
+            yield row | outcome, made
 
     def _request(self, p: Parsed, masks: RegionMasks, row: dict) -> EditRequest:
-        words = {k: row[k] for k in ("attribute", "prompt", "negative_prompt", "seed")}
-        return EditRequest(sample_id=p.sample.id, photo=to_tensor(p.photo), masks=masks, **words)
+        told = {k: row[k] for k in ("sample_id", "attribute", "negative_prompt", "seed", "strength")}
+        told["prompt"] = row["expanded_prompt"] or row["prompt"]
+        return EditRequest(photo=to_tensor(p.photo), masks=masks, **told)
 
     def _made(self, requests: list[EditRequest]):
         """(request, edit or exception, seconds a photo); if a batch fails, its photos are tried one by one."""
@@ -179,55 +239,82 @@ class EditingBench:
             seconds = (time.perf_counter() - start) / len(group)
             yield from ((r, edit, seconds) for r, edit in zip(group, edits, strict=True))
 
-    def _outcome(self, p: Parsed, request: EditRequest, edit: torch.Tensor | Exception) -> dict:
-        """Composite, parse again, measure and save; a failure's facts if something of it fails."""
+    def _outcome(
+        self, p: Parsed, cell: Cell, request: EditRequest, edit: torch.Tensor | Exception
+    ) -> tuple[dict, Made | None]:
+        """Composite, parse again, measure and save; a failure's facts (and no edit) if something of it fails."""
         try:
             if isinstance(edit, Exception):
                 raise edit
             raw = to_uint8(checked_edit(edit, request.photo))
             blend = np.rint(request.masks.blend[0].numpy() * 255).astype(np.uint8)
-            final = composite(p.photo, raw, request.masks.blend[0].numpy(), self.settings.composite)
+            final = composite(p.photo, raw, blend, self.settings.composite, self.settings.seam)
+            if self.settings.composite == "exact":
+                check_outside(p.photo, final, blend)
             edits = [final] if np.array_equal(raw, final) else [final, raw]
             # Encoding, final and raw side by side: each has stretches that use one core.
-            png = self._pool.submit(_png, final)
-            scored = list(self._pool.map(lambda edit: self._scores(p, request, edit, blend), edits))
-            scores, raw_scores = scored[0], scored[-1]
+            png = self._pool.submit(encoded_png, final)
+            scored = list(self._pool.map(lambda edit: self._scores(p, cell, edit, blend), edits))
+            (scores, after, parse_s), (raw_scores, *_) = scored[0], scored[-1]
         except Exception as e:  # one bad sample must not cost the others
-            return _failure(e)
-        write_bytes(edit_file(self.folder, request.attribute, request.sample_id), png.result())
+            return failure(e), None
+        write_bytes(edit_file(self.folder, cell.name, request.sample_id), png.result())
         raw_columns = {f"{k}_raw": v for k, v in raw_scores.items()}
-        facts = {"note": self._note(request), "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest()[:16]}
-        return scores | raw_columns | facts
+        facts = {"note": self._note(cell, request), "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest()[:16]}
+        return scores | raw_columns | facts, Made(final, blend, after, parse_s)
 
-    def _note(self, request: EditRequest) -> str | None:
-        said = [self.editor.note(request), *(metric.note(request.prompt) for metric in self.metrics)]
+    def _note(self, cell: Cell, request: EditRequest) -> str | None:
+        said = [self.editor.note(request), *(metric.note(cell.words.prompt) for metric in self.metrics)]
         return "; ".join(filter(None, said)) or None
 
-    def _scores(self, p: Parsed, request: EditRequest, edit: np.ndarray, blend: np.ndarray) -> dict:
+    def _scores(
+        self, p: Parsed, cell: Cell, edit: np.ndarray, blend: np.ndarray
+    ) -> tuple[dict, torch.Tensor | None, float]:
+        """Columns of an edit (after or before the composite), its parse, and the seconds that took."""
+        start = time.perf_counter()
+        after = self.parser.after(p.sample, cell.attribute, to_tensor(edit))
+        seconds = time.perf_counter() - start
+        return self.measured(p, cell.attribute, cell.words.prompt, edit, blend, after), after, seconds
+
+    def measured(
+        self,
+        p: Parsed,
+        attribute: str,
+        prompt: str,
+        edit: np.ndarray,
+        blend: np.ndarray,
+        after: torch.Tensor | None,
+    ) -> dict[str, float | None]:
+        """Every metric of ``edit`` (uint8 ``[H, W, 3]``, with the parse ``after``) against the photo ``p``."""
         space = self.parser.label_space
-        after = self.parser.after(p.sample, request.attribute, to_tensor(edit))
         pair = EditPair(
             photo=p.photo,
             edit=edit,
             blend=blend,
-            before=attribute_region(p.labels, request.attribute, space),
-            after=None if after is None else attribute_region(after, request.attribute, space),
-            prompt=request.prompt,
+            before=attribute_region(p.labels, attribute, space),
+            after=None if after is None else attribute_region(after, attribute, space),
+            prompt=prompt,
+            attribute=attribute,
+            labels_before=p.labels.numpy(),
+            labels_after=None if after is None else after.numpy(),
+            space=space,
         )
         return {k: v for metric in self.metrics for k, v in metric.score(pair).items()}
 
 
-def _png(photo: np.ndarray) -> bytes:
-    """A uint8 ``[H, W, 3]`` photo as PNG, compressed for speed."""
-    return cv2.imencode(".png", photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+def encoded_png(picture: np.ndarray) -> bytes:
+    """A uint8 ``[H, W, 3]`` photo or ``[H, W]`` mask as PNG, compressed for speed."""
+    pixels = picture[..., ::-1] if picture.ndim == 3 else picture
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def edit_file(folder: Path, attribute: str, sample_id: str) -> Path:
-    """Where an edit is kept; the layout that ``editor=precomputed`` reads."""
-    return folder / "edits" / attribute / f"{sample_id}.png"
+def edit_file(folder: Path, cell_name: str, sample_id: str) -> Path:
+    """Where an edit is kept; for attributes, the layout that ``editor=precomputed`` reads."""
+    return folder / "edits" / cell_name / f"{sample_id}.png"
 
 
-def _failure(error: Exception) -> dict:
+def failure(error: Exception) -> dict:
+    """What the row of a failed edit says."""
     return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
 
 
@@ -242,13 +329,16 @@ def checked_edit(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:
-    hashes = {
-        f"mask_{f.name}": _digest_of_mask(getattr(masks, f.name))
-        for f in dataclasses.fields(masks)
-        if f.name != "coverage"
-    }
+    hashes = {f"mask_{kind}": _digest_of_mask(getattr(masks, kind)) for kind in MASKS}
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"status": EMPTY_REGION if empty else OK, "coverage": masks.coverage, **size, **hashes}
+
+
+def _face_facts(sample: FaceSample, photo: np.ndarray, labels: torch.Tensor, space: LabelSpace) -> dict:
+    """By what reports are stratified; ``traits`` is the data set's annotation as JSON, ``None`` where there is none."""
+    traits = json.dumps(sample.attributes, sort_keys=True, ensure_ascii=False) if sample.attributes else None
+    shown = labels.numpy()
+    return {"ita_deg": ita_deg(photo, shown, space), "pose_proxy": pose_proxy(shown, space), "traits": traits}
 
 
 def _digest_of_mask(mask: torch.Tensor) -> str:

@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from semfacediff import build, config
+from semfacediff.editing.base import Editor
+from semfacediff.metrics.leakage import leakage_table
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
+from semfacediff.records.pairing import by_stage
 from semfacediff.records.samples import ERROR, refuse_changed_inputs, write_csv, write_parquet
-from semfacediff.records.summary import summarise_edits
+from semfacediff.records.summary import summarise_edits, summarise_stages
 from semfacediff.records.tracking import tracked
-from semfacediff.runs.editing_bench import KEY, EditingBench, still_valid
+from semfacediff.runs.cascade import CascadeBench, staged
+from semfacediff.runs.editing_bench import Cell, EditingBench, still_valid
+from semfacediff.runs.groups import check_strata, of_run
 from semfacediff.runs.measure_sets import measure_sets
+from semfacediff.runs.prompting import PromptRules, Told, show, told
 from semfacediff.runs.provenance import config_text, header, identity, protocol_deviations
 from semfacediff.runs.strips import draw_strips
 from semfacediff.tables.text import editing_report
@@ -18,54 +26,90 @@ from semfacediff.tables.text import editing_report
 def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     """Edit every sample's attributes and score the edits; returns 1 if one failed."""
     device = build.device(settings.runtime)
-    editor, editor_facts = build.editor(settings.editor, device)
-    prompts = {a: settings.prompts[a] for a in settings.attributes}
-    editor.check(prompts)
+    editor, editor_facts = build.editor(settings.editor, device, settings.weights, settings.runtime)
+    cells, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
     parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     parser.check(settings.attributes)
     metrics = build.metrics(settings, device)
     data = build.data(settings.data, labels_needed=settings.parser.name == "ground_truth", limit=settings.limit)
+    check_strata(settings.stratify, data.faces[0].attributes)
     facts = {
         "parser": parser_facts,
         "editor": editor_facts,
+        "prompts": [one.facts() for one in words],
         "data": {"skipped": data.skipped},
         "metrics": metrics.identities(),
         "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
-        "n_expected": data.n_expected * len(prompts),
+        "n_expected": data.n_expected * len(cells),
     }
     head = header(settings, facts)
-    head["not_comparable"] += metrics.doubts
+    head["not_comparable"] += metrics.doubts + editor_facts.get("doubts", [])
     inputs = {
         "data": data.digest,
         "parser": parser_facts.get("digest"),
         "metrics": {m["metric"]: m for m in facts["metrics"]},
+        "words": _made_words(cells),
     }
+    of_kind = EditingBench if settings.cascade is None else CascadeBench
+    if "digest" in editor_facts:
+        inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
     with (
         RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
         tracked(record, settings.tracking.model_dump(), settings.name),
     ):
         if record.finished:
-            refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid(parser, editor))
+            refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
         else:
-            bench = EditingBench(settings, data.faces, parser, editor, metrics.each, folder)
+            show(words)
+            bench = of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells)
             bench.run()
             _finish(record, bench, data, metrics.sets)
-        print(editing_report(folder, config.repository()), f"record: {folder}", sep="\n")
+        by_group = [of_run(folder, by) for by in settings.stratify]
+        print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
+
+
+def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[Cell], list[Told]]:
+    """What every photo is edited to, and what the editor is told of it.
+
+    Raises:
+        UserError: a prompt that the editor cannot follow or read whole.
+    """
+    rules, negatives = PromptRules.of(settings), settings.negative_prompts or {}
+    if settings.cascade is not None:
+        return staged(settings.cascade.ordered(), negatives, rules, editor)
+    words = [told(a, settings.prompts[a], negatives.get(a), rules, editor, f"for '{a}'") for a in settings.attributes]
+    editor.check({one.attribute: one.words.read for one in words})
+    return [Cell(one.attribute, one.words) for one in words], words
+
+
+def _made_words(cells: list[Cell]) -> dict | None:
+    """Cell's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
+    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in cells}
+    return made if any(text for texts in made.values() for text in texts) else None
 
 
 def _finish(record: RunFolder, bench: EditingBench, data: build.Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
-    ids, attributes = data.faces.ids, bench.settings.attributes
-    samples = bench.log.finish([(id_, a) for a in attributes for id_ in ids])
+    samples = bench.log.finish([bench.key_of(id_, cell) for cell in bench.cells for id_ in data.faces.ids])
     write_parquet(samples, record.path / "samples.parquet")
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
-    write_csv(summarise_edits(samples, attributes, data.n_expected, of_sets), record.path / "summary.csv")
+    write_csv(_summary(bench, samples, data.n_expected, of_sets), record.path / "summary.csv")
+    if "leakage" in bench.settings.metrics.columns:
+        write_csv(leakage_table(by_stage(samples), bench.parser.label_space), record.path / "leakage.csv")
     draw_strips(bench)
     failed = int((samples["status"] == ERROR).sum())
     noted = samples[samples["note"].notna()].groupby("attribute")["note"]
     notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
     facts = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes, "set_notes": set_notes}
     record.close(INCOMPLETE if failed else DONE, **facts)
+
+
+def _summary(bench: EditingBench, samples: pd.DataFrame, n_expected: int, of_sets: dict[str, dict]) -> pd.DataFrame:
+    if bench.settings.cascade is None:
+        return summarise_edits(samples, bench.settings.attributes, n_expected, of_sets)
+    stages = {cell.stage: cell.attribute for cell in bench.cells}
+    of_stages = {cell.stage: of_sets[cell.name] for cell in bench.cells if cell.name in of_sets}
+    return summarise_stages(samples, stages, n_expected, of_stages)

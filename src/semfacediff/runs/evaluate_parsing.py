@@ -1,52 +1,64 @@
 """``evaluate.py task=parsing``: parse every photo, count against the labels, keep the record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from semfacediff import build, config
 from semfacediff.errors import UserError
-from semfacediff.labels import LabelSpace, conversion
-from semfacediff.metrics.segmentation import class_scores, confusion_matrix, mean_iou
 from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
-from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, write_csv, write_parquet
+from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
 from semfacediff.records.tracking import tracked
+from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.runs.prefetch import read_ahead
+from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
+from semfacediff.tables.drawing import save_figure
+from semfacediff.tables.parsing_figures import Strip, draw_scores, strip_figure
 from semfacediff.tables.text import parsing_report
-from semfacediff.types import FaceSample, to_tensor
+from semfacediff.types import FaceSample
 
 KEY = ("sample_id",)
 
 
 def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
-    """Score a parser at the labels' own size; returns 1 if a sample failed."""
-    if settings.protocol != "strict":
-        raise UserError(f"task=parsing: protocol={settings.protocol} scores edits; use protocol=strict")
+    """Score a parser as ``protocol`` says; returns 1 if a sample failed."""
     device = build.device(settings.runtime)
     parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
     data = build.data(settings.data, limit=settings.limit)
-    to_data = conversion(parser.label_space, data.label_space)
-    facts = {"parser": parser_facts, "data": {"skipped": data.skipped}, "n_expected": data.n_expected}
+    scorer = PhotoScorer(parser, data.label_space, settings.protocol)
+    facts = {
+        "parser": parser_facts,
+        "data": {"skipped": data.skipped},
+        "n_expected": data.n_expected,
+        "metrics": scores_identity(scorer, settings.seed, len(data.faces)),
+    }
     inputs = {"data": data.digest, "parser": parser_facts.get("digest")}
-    with (
-        RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings)) as record,
-        tracked(record, settings.tracking.model_dump(), settings.name),
-    ):
-        still_valid = _still_valid(parser)
-        if record.finished:
-            refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid)
-        else:
-            log = SampleLog(folder / "samples.jsonl", KEY, still_valid)
-            _score_all(data, parser, to_data, log, settings.runtime.workers)
-            _finish(record, log, data, folder)
-        print(parsing_report(folder), f"record: {folder}", sep="\n")
+    state = processes(device)
+
+    def opened() -> RunFolder:
+        return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
+
+    with shared_record(state, folder, opened) as (record, finished):
+        if record is None:
+            if not finished:
+                _score_all(data, scorer, None, settings.runtime.workers, state)
+            return 0
+        with tracked(record, settings.tracking.model_dump(), settings.name):
+            still_valid = _still_valid(parser)
+            if finished:
+                refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid)
+            else:
+                # Rows of a version that did not count boundaries cannot be continued with rows of one that does.
+                log = SampleLog(folder / "samples.jsonl", KEY, lambda row: "boundary" in row and still_valid(row))
+                _score_all(data, scorer, log, settings.runtime.workers, state)
+                _finish(record, log, data, scorer, settings.seed)
+            print(parsing_report(folder), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 
@@ -54,49 +66,59 @@ def _still_valid(parser: Parser) -> Callable[[dict], bool]:
     return lambda row: row["inputs_sha256"] == parser.fingerprint(row["sample_id"], None)
 
 
-def _score_all(data: build.Data, parser: Parser, to_data: np.ndarray, log: SampleLog, workers: int) -> None:
-    todo = [i for i, id_ in enumerate(data.faces.ids) if (id_,) not in log.done]
-    bar = tqdm(read_ahead(data.faces, todo, workers), "parse", len(data.faces), initial=len(log.done), unit="photo")
-    for sample in bar:
-        try:
-            row = _scored(sample, parser, to_data, data.label_space)
-        except Exception as e:  # one bad sample must not cost the others
-            row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}
-        row["inputs_sha256"] = parser.fingerprint(sample.id, None)
-        log.append(row)
+def _score_all(data: build.Data, scorer: PhotoScorer, log: SampleLog | None, workers: int, state: PartialState) -> None:
+    """Rows of all photos that the log lacks; made by all processes, logged by the one that has the log."""
+    missing = [i for i, id_ in enumerate(data.faces.ids) if (id_,) not in log.done] if log else None
+    todo = agreed(state, missing)
+
+    def rows(indices: Sequence[int]) -> Iterator[dict]:
+        return (_row(scorer, sample) for sample in read_ahead(data.faces, indices, workers))
+
+    done, total = len(data.faces) - len(todo), len(data.faces)
+    for row in tqdm(in_turn(state, todo, rows), "parse", total, initial=done, unit="photo", disable=log is None):
+        if log:
+            log.append(row)
 
 
-def _scored(sample: FaceSample, parser: Parser, to_data: np.ndarray, space: LabelSpace) -> dict:
-    """A sample's row; its confusion matrix is kept as [true, predicted, pixels] triples, so that runs can be merged."""
-    predicted = to_data[_at_label_size(sample, parser).numpy()]
-    confusion = confusion_matrix(sample.labels, predicted, space.n)
-    counts = [[int(t), int(p), int(confusion[t, p])] for t, p in np.argwhere(confusion)]
-    accuracy = float(np.trace(confusion) / confusion.sum())
-    scores = {"miou": mean_iou(confusion), "pixel_accuracy": accuracy}
-    return {"sample_id": sample.id, "status": OK, **scores, "confusion": counts, "error": None}
+def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
+    try:
+        row = scorer.row(sample)
+    except Exception as e:  # one bad sample must not cost the others
+        row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}
+    return row | {"inputs_sha256": scorer.parser.fingerprint(sample.id, None)}
 
 
-def _at_label_size(sample: FaceSample, parser: Parser) -> torch.Tensor:
-    photo = to_tensor(sample.photo)
-    if hasattr(parser, "predict"):  # a network's logits are resized before argmax, labels only if there is nothing else
-        return parser.predict(photo[None], sample.labels.shape)[0]
-    return parser.before(sample, torch.empty(3, *sample.labels.shape))
-
-
-def pooled(rows: list[dict], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Confusion int64 ``[n, n]`` and images a class occurs in ``[n]``, from sample rows."""
-    confusion, images = np.zeros((n, n), np.int64), np.zeros(n, np.int64)
-    for row in rows:
-        triples = np.array(row.get("confusion") or np.empty((0, 3)), dtype=np.int64).reshape(-1, 3)
-        confusion[triples[:, 0], triples[:, 1]] += triples[:, 2]
-        images[np.unique(triples[:, 0])] += 1
-    return confusion, images
-
-
-def _finish(record: RunFolder, log: SampleLog, data: build.Data, folder: Path) -> None:
-    samples = log.finish([(id_,) for id_ in data.faces.ids])
+def _finish(record: RunFolder, log: SampleLog, data: build.Data, scorer: PhotoScorer, seed: int) -> None:
+    log.finish([(id_,) for id_ in data.faces.ids])
     failed = sum(row["status"] == ERROR for row in log.rows)
-    confusion, images = pooled(log.rows, data.label_space.n)
-    write_parquet(samples, folder / "samples.parquet")
-    write_csv(class_scores(confusion, data.label_space.classes, images), folder / "summary.csv")
+    write_scores(log.rows, data.label_space, scorer.protocol, seed, record.path)
+    ours = f"{record.facts['parser']['name']}, {len(log.rows) - failed} photos"
+    draw_scores(record.path, record.path / "figures", config.repository(), ours, scorer.protocol)
+    _draw_strips(log.rows, data, scorer, record.path / "figures")
     record.close(INCOMPLETE if failed else DONE, n=len(log.rows) - failed, n_failed=failed)
+
+
+def best_median_worst(rows: list[dict]) -> dict[str, dict]:
+    """Title -> row of the photo with the highest, the middle and the lowest mIoU of its own; ties by id.
+
+    Fewer than three where there are fewer photos.
+    """
+    ranked = sorted((r for r in rows if r["status"] != ERROR), key=lambda r: (-r["miou"], r["sample_id"]))
+    places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    chosen: dict[int, str] = {}
+    for title, place in places.items():
+        if ranked:
+            chosen.setdefault(place, title)
+    return {title: ranked[place] for place, title in chosen.items()}
+
+
+def _draw_strips(rows: list[dict], data: build.Data, scorer: PhotoScorer, figures: Path) -> None:
+    """``figures/strips.png`` and ``.pdf``: they show photos, so they stay out of published records."""
+    place = {id_: i for i, id_ in enumerate(data.faces.ids)}
+    strips = []
+    for title, row in best_median_worst(rows).items():
+        sample = data.faces[place[row["sample_id"]]]
+        photo, truth, predicted = scorer.parsed(sample)
+        strips.append(Strip(f"{title}: {sample.id}\nmIoU {100 * row['miou']:.1f} %", photo, truth, predicted))
+    if strips:
+        save_figure(strip_figure(strips, data.label_space), figures / "strips")

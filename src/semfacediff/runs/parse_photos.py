@@ -53,11 +53,11 @@ def parse_photos(
     Raises:
         UserError: no photo there, no usable parser, ``out`` cannot be written, or the one photo cannot be read.
     """
-    photos, single = _photos(source), source.is_file()
+    photos, single = photos_of(source), source.is_file()
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
     task = _task(out, checkpoint, architecture, label_space, with_overlay, device)
-    failed = _name_clashes(photos)
+    failed = name_clashes(photos, "label map")
     for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
         try:
             photo = decode_photo(Blob(file, file.name).read(), file.name)
@@ -73,8 +73,11 @@ def parse_photos(
     return 1 if failed else 0
 
 
-def _photos(source: Path) -> list[Path]:
+def photos_of(source: Path) -> list[Path]:
+    """The photo itself, or the photos of a folder, by name; a :class:`UserError` if there is none."""
     if source.is_file():
+        if f"{source.stem}.json" == REPORT:
+            raise UserError(_like_the_report(source))
         return [source]
     if not source.is_dir():
         raise UserError(f"PHOTO: expected a photo or a folder of photos, nothing is at {source}; correct the path")
@@ -84,16 +87,21 @@ def _photos(source: Path) -> list[Path]:
     return found
 
 
-def _name_clashes(photos: list[Path]) -> dict[str, str]:
-    """File name -> why it is left out: an earlier photo has the same stem, and so would be overwritten."""
+def name_clashes(photos: list[Path], made: str) -> dict[str, str]:
+    """File name -> why it is left out: what is written of it would overwrite an earlier photo's files or the report."""
     first: dict[str, Path] = {}
     for p in photos:
         first.setdefault(p.stem, p)
-    return {
-        p.name: f"{p.name}: its label map would overwrite that of {first[p.stem].name}; rename one of the two"
+    taken = {p.name: _like_the_report(p) for p in photos if f"{p.stem}.json" == REPORT}
+    return taken | {
+        p.name: f"{p.name}: its {made} would overwrite that of {first[p.stem].name}; rename one of the two"
         for p in photos
         if first[p.stem] != p
     }
+
+
+def _like_the_report(photo: Path) -> str:
+    return f"{photo.name}: its figures would be named {REPORT}, as the report of a folder is; rename the photo"
 
 
 def _task(
@@ -109,8 +117,8 @@ def _task(
             "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder "
             "or a weights file)"
         )
-    settings = config.ParserConfig(name=architecture, checkpoint=checkpoint, root=None)
-    on = build.device(config.RuntimeConfig(device=device, batch_size=1, workers=0))
+    settings = config.ParserConfig(name=architecture, checkpoint=checkpoint, root=None, pretrained=None, options={})
+    on = build.device(config.DeviceConfig(device=device))
     model, card, digest = build.trained_parser(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)

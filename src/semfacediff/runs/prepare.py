@@ -5,8 +5,8 @@ Two layouts, both with ``split.txt`` (the official split, read by ``data.split_r
     folder    images/<id>.jpg beside masks/<id>.png
     shards    celebamask_hq-<k:05d>.tar with <id>.jpg and <id>.png, WebDataset
 
-Photos are copied byte by byte, label maps are written at the part masks' own size. No torch here: worker processes
-start in a moment.
+Attributes and head pose go into ``attributes.csv``, which the readers of both layouts take up. Photos are copied byte
+by byte, label maps are written at the part masks' own size. No torch here: worker processes start in a moment.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from semfacediff.data.attributes import ATTRIBUTES_FILE, attributes_text
 from semfacediff.data.celebamask_layout import OfficialEntry, OfficialIndex, index_official
 from semfacediff.data.splits import SPLIT_LIST
 from semfacediff.errors import UserError
@@ -55,6 +56,7 @@ def prepare(root: Path, out: Path, settings: Settings, workers: int | None = Non
         rows = _kept(log, out, settings, entries)
         todo = [e for e in entries if e.id not in rows]
         write_text(out / SPLIT_LIST, "".join(f"{e.id} {e.split}\n" for e in entries if e.split))
+        _write_attributes(entries, out / ATTRIBUTES_FILE)
         for one in _all_made(todo, entries, settings, out, workers or os.cpu_count() or 1):
             rows[one.id] = one.row()
             _append(log, out, [rows[one.id]])
@@ -87,6 +89,15 @@ def _begin(out: Path, settings: Settings) -> None:
         if any(p.name != f".{SETTINGS}.new" for p in out.iterdir()):
             raise UserError(f"--out: expected an empty folder, or one that this command began, got {out}; give another")
     write_text(file, json.dumps(wanted, indent=1) + "\n")
+
+
+def _write_attributes(entries: list[OfficialEntry], file: Path) -> None:
+    known = {e.id: e.attributes for e in entries if e.attributes}
+    if known:
+        write_text(file, attributes_text(known))
+    else:  # nor those of an earlier sitting
+        with failing_loudly(file):
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -225,11 +236,12 @@ def _finish(out: Path, settings: Settings, index: OfficialIndex, made: list[tupl
     report, entries, ids = _Report(), [e for e, _ in made], {e.id for e, _ in made}
     for _, row in made:
         report.add(row)
+    good = [e for e in entries if e.id not in report.errors]
     facts = {
         **asdict(settings),
         "photos": len(entries),
         "prepared": report.n,
-        "splits": {s: sum(e.split == s for e in entries) for s in ("train", "val", "test")},
+        "splits": {s: sum(e.split == s for e in good) for s in ("train", "val", "test")},
         "left_out": report.errors,
         "photos_missing": [name for name, split in index.missing.items() if settings.split in ("all", split)],
         "without_split": {i: reason for i, reason in index.unsplit.items() if i in ids},

@@ -1,6 +1,7 @@
 """What every run says of itself, made from its configuration."""
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -51,13 +52,19 @@ def _command() -> str:
 
 def _without_machine_path(word: str) -> str:
     """``key=/some/where/name`` as ``key=DIR/name``, or relative to the working folder: records are published."""
-    key, equals, value = word.rpartition("=")
-    path = Path(value)
+    key, equals, value = ("", "", word) if word.startswith(("/", "~")) else word.partition("=")
+    return key + equals + _ABSOLUTE.sub(lambda path: _shown(path[0]), value)
+
+
+_ABSOLUTE = re.compile(r"""(?<=[\['",])/[^'",\[\]{}]+|^~?/[^,]+""")
+"""A path that is the whole value, or stands in quotes or in a list."""
+
+
+def _shown(path: str) -> str:
+    path, here = Path(path).expanduser(), Path.cwd()
     if not path.is_absolute():
-        return word
-    here = Path.cwd()
-    shown = path.relative_to(here) if path.is_relative_to(here) else Path("DIR") / path.name
-    return f"{key}{equals}{shown}"
+        return str(path)
+    return str(path.relative_to(here) if path.is_relative_to(here) else Path("DIR") / path.name)
 
 
 def config_text(settings: config.Closed) -> str:
@@ -66,7 +73,7 @@ def config_text(settings: config.Closed) -> str:
     for group, key in config.PATHS:
         for name in plain.get(group, {}) if key is None else [key]:
             if isinstance(plain.get(group, {}).get(name), str):
-                plain[group][name] = _without_machine_path(plain[group][name])
+                plain[group][name] = _shown(plain[group][name])
     if "root" in plain["data"]:
         plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -5,7 +5,7 @@ import numpy as np
 
 from semfacediff.records.samples import ERROR
 from semfacediff.regions import region_masks
-from semfacediff.runs.editing_bench import EditingBench, edit_file
+from semfacediff.runs.editing_bench import EditingBench, Parsed, edit_file
 from semfacediff.tables.figures import overlay, panel_figure
 
 
@@ -20,6 +20,9 @@ def draw_strips(bench: EditingBench) -> None:
     parsed = [bench.parsed(bench.faces[i]) for i in first]
     if not parsed:
         return
+    if settings.cascade is not None:
+        _draw_cascade(bench, parsed)
+        return
     rows = [[("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed]
     for attribute in settings.attributes:
         strips = []
@@ -32,7 +35,17 @@ def draw_strips(bench: EditingBench) -> None:
     panel_figure(rows, "", figures / "overview.png")
 
 
-def _saved(bench: EditingBench, attribute: str, sample_id: str) -> np.ndarray | None:
+def _draw_cascade(bench: EditingBench, parsed: list[Parsed]) -> None:
+    """``figures/cascade.png``: the photo and what every stage made of it."""
+    rows = [
+        [("photo", p.photo), *((f"{c.stage} {c.attribute}", _saved(bench, c.name, p.sample.id)) for c in bench.cells)]
+        for p in parsed
+    ]
+    title = ", then ".join(cell.words.prompt for cell in bench.cells)
+    panel_figure(rows, title, bench.folder / "figures" / "cascade.png")
+
+
+def _saved(bench: EditingBench, cell: str, sample_id: str) -> np.ndarray | None:
     """The edit as written, uint8 ``[H, W, 3]``; ``None`` where the region was empty."""
-    file = edit_file(bench.folder, attribute, sample_id)
+    file = edit_file(bench.folder, cell, sample_id)
     return cv2.imread(str(file))[..., ::-1] if file.exists() else None

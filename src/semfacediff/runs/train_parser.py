@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from semfacediff.labels import LabelSpace
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.parsing.checkpoint import load_parser
 from semfacediff.parsing.predict import ModelParser
-from semfacediff.records.folder import DONE, RunFolder, read_run
+from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
 from semfacediff.records.tracking import tracked
+from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_scores
+from semfacediff.runs.prefetch import read_ahead
+from semfacediff.runs.processes import in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.training_loop import ParserTrainer, Progress
-from semfacediff.runs.validation import Validation, validate
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
 from semfacediff.tables.text import training_report
@@ -37,24 +39,25 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     val = build.data(settings.data, "val", limit=settings.limit)
     torch.manual_seed(derive_seed(settings.seed, "init"))
     model, card = build.new_parser(settings.parser, train.label_space, settings.train.size)
-    start = build.trained_parser(settings.parser)[2] if settings.parser.checkpoint else None
+    start = build.start_weights(settings.parser)
     inputs = {"train": train.digest, "val": val.digest, "start_weights": start}
-    state = PartialState(cpu=device.type == "cpu")
-    with contextlib.ExitStack() as stack:
-        with state.main_process_first():
-            record = (
-                stack.enter_context(_record(settings, inputs, train, val, folder)) if state.is_main_process else None
-            )
-            finished = read_run(folder)["status"] == DONE
+    state = processes(device)
+
+    def opened() -> RunFolder:
+        return _record(settings, inputs, train, val, folder)
+
+    with shared_record(state, folder, opened) as (record, finished):
         if not finished:
-            keep = stack.enter_context(_keeping(record, settings)) if record else _nothing
-            trainer = ParserTrainer(model, card, settings, train.faces, train.digest, val.faces, folder, device, keep)
-            if record:
-                record.update(batch_norm=trainer.batch_norm, processes=state.num_processes)
-            progress = trainer.run()
-            tested = _tested(trainer, settings) if settings.train.test else None
-            if record:
-                _close(record, progress, tested, val.label_space)
+            with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
+                trainer = ParserTrainer(
+                    model, card, settings, train.faces, train.digest, val.faces, folder, device, keep
+                )
+                if record:
+                    record.update(batch_norm=trainer.batch_norm, processes=state.num_processes)
+                progress = trainer.run()
+                tested = _tested(trainer, settings, state) if settings.train.test else {}
+                if record:
+                    _close(record, progress, tested, val.label_space)
         if record:
             print(training_report(folder))
     return 0
@@ -97,23 +100,26 @@ def _keep(progress: Progress, record: RunFolder) -> None:
     print(f"epoch {progress.epoch}: {progress.history[-1]}", file=sys.stderr)
 
 
-def _tested(trainer: ParserTrainer, settings: config.ParserTraining) -> tuple[build.Data, Validation]:
-    """The best checkpoint on the test part, which is read now for the first time."""
-    test = build.data(settings.data, "test", limit=settings.limit)
-    a = trainer.accelerator
-    parser = ModelParser(*load_parser(trainer.files.path("best")), a.device)
-    return test, validate(parser, test.faces, trainer.criterion, a)
+def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: PartialState) -> dict:
+    """Score the best checkpoint on the test part, which is read now for the first time; returns what the record says.
+
+    ``test/`` in the run's folder gets what an evaluation of that part would.
+    """
+    test, seed = build.data(settings.data, "test", limit=settings.limit), settings.seed
+    parser = ModelParser(*load_parser(trainer.files.path("best")), trainer.accelerator.device)
+    scorer = PhotoScorer(parser, test.label_space)
+
+    def rows(indices: Sequence[int]) -> Iterator[dict]:
+        return (scorer.row(sample) for sample in read_ahead(test.faces, indices, settings.runtime.workers))
+
+    made = list(in_turn(state, range(len(test.faces)), rows))
+    if state.is_main_process:
+        write_scores(made, test.label_space, "strict", seed, trainer.files.folder / "test")
+    data = {"n": len(made), "digest": test.digest, "skipped": test.skipped}
+    return {"test": {"opened": "once, after training", **data, "scores": scores_identity(scorer, seed, len(made))}}
 
 
-def _close(
-    record: RunFolder, progress: Progress, tested: tuple[build.Data, Validation] | None, space: LabelSpace
-) -> None:
+def _close(record: RunFolder, progress: Progress, tested: dict, space: LabelSpace) -> None:
     confusion, images = np.array(progress.best_confusion), np.array(progress.best_images)
     write_csv(class_scores(confusion, space.classes, images), record.path / "summary.csv")
-    facts = {}
-    if tested:
-        test, scores = tested
-        write_csv(class_scores(scores.confusion, space.classes, scores.images), record.path / "test_summary.csv")
-        data = {"n": len(test.faces), "skipped": test.skipped}
-        facts["test"] = {"opened": "once, after training", "digest": test.digest, "miou": scores.miou, **data}
-    record.close(DONE, **facts)
+    record.close(DONE, **tested)

@@ -86,7 +86,10 @@ class ParserTrainer:
         self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.files = TrainingFiles(folder, t.keep_last, self.accelerator)
         self._check(model, len(train))
-        self.view = TrainingView(train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories)
+        on_device = t.augment_on == "device"
+        self.view = TrainingView(
+            train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device
+        )
         self.steps = steps_per_epoch(len(self.view), t.batch_size)
         self.progress = Progress()
         self.model = self._placed(model)
@@ -192,7 +195,7 @@ class ParserTrainer:
         batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling())
         self.net.train()
         about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
-        with tqdm(batches, initial=p.step, total=self.steps, **about) as bar:
+        with tqdm(self.view.placed(batches, a.device), initial=p.step, total=self.steps, **about) as bar:
             for photos, labels in bar:
                 p.loss_sum += self._step(photos, labels)
                 p.step += 1

@@ -1,6 +1,7 @@
 """Figures from records."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,27 +10,76 @@ import pandas as pd
 
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.records.writing import failing_loudly
+from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, new_figure, save_figure, styled
+
+_LINES = {"train": (BLUE, "-"), "val": (ORANGE, "--")}
+_OTHER_LINE = (GREEN, ":")
+_FEW_EPOCHS = 40
 
 
 def training_curves(history: Path, file: Path) -> None:
-    """Training loss and validation mIoU against the epoch, from ``history.csv``, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """:func:`curves_figure` of ``history.csv`` as PNG (``file``) and PDF."""
+    save_figure(curves_figure(pd.read_csv(history)), file)
 
-    rows = pd.read_csv(history)
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    left.plot(rows["epoch"], rows["train_loss"], marker="o", color="#0072b2")
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.plot(rows["epoch"], 100 * rows["val_miou"], marker="o", color="#d55e00")
-    right.set(xlabel="epoch", ylabel="validation mIoU (%)")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    with failing_loudly(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=120)
+
+def curves_figure(history: pd.DataFrame):
+    """Losses, mean IoUs and learning rates against the epoch, as far as the history has them.
+
+    Args:
+        history: an epoch a row: ``epoch``, columns ``*_loss``, ``*miou*`` (fractions), ``lr`` or ``*_lr``, and
+            ``phase`` (what optimiser was at work): where it changes, a line is drawn between the two epochs.
+    """
+    panels = [
+        ("loss", [c for c in history if c.endswith("_loss")], 1, min),
+        ("mean IoU (%)", [c for c in history if "miou" in c], 100, max),
+        ("learning rate", [c for c in history if c == "lr" or c.endswith("_lr")], 1, None),
+    ]
+    panels = [panel for panel in panels if panel[1]]
+    with styled():
+        figure = new_figure(4.2 * len(panels), 3.4)
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (title, columns, factor, best) in zip(row, panels, strict=True):
+            for column in columns:
+                _curve(ax, history["epoch"], factor * history[column], column, best)
+            ax.set(xlabel="epoch", ylabel=title)
+            if best is None:
+                ax.set_yscale("log")
+                for curve in ax.get_lines():
+                    curve.set(drawstyle="steps-mid", linestyle="-")
+            ax.grid(True)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            _mark_phases(ax, history)
+            ax.legend(frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def _curve(ax, epochs: pd.Series, values: pd.Series, column: str, best: Callable | None) -> None:
+    known = values.notna()
+    if not known.any():
+        return
+    epochs, values = epochs[known], values[known]
+    colour, line = _LINES.get(column.split("_")[0], _OTHER_LINE) if "ema" not in column else _OTHER_LINE
+    label = column.replace("_", " ")
+    if best is not None and not column.startswith("train"):
+        where = values.idxmin() if best is min else values.idxmax()
+        label += f" (best {values[where]:.4g}, epoch {epochs[where]})"
+        ax.plot(epochs[where], values[where], "o", ms=8, mfc="none", mec=BLACK)
+    marker = "." if len(epochs) <= _FEW_EPOCHS else ""
+    ax.plot(epochs, values, line, marker=marker, color=colour, label=label)
+
+
+def _mark_phases(ax, history: pd.DataFrame) -> None:
+    """A vertical line where the optimiser changes, with the new one's name above the frame."""
+    if "phase" not in history:
+        return
+    phases, epochs = history["phase"].astype(str), history["epoch"]
+    above = {"transform": ax.get_xaxis_transform(), "rotation": 35, "ha": "left", "va": "bottom", "fontsize": 7}
+    ax.text(epochs.iloc[0], 1.01, phases.iloc[0], **above)
+    for i in range(1, len(history)):
+        if phases.iloc[i] != phases.iloc[i - 1]:
+            between = (epochs.iloc[i - 1] + epochs.iloc[i]) / 2
+            ax.axvline(between, color="0.35", lw=0.9, ls=(0, (4, 2)))
+            ax.text(between, 1.01, phases.iloc[i], **above)
 
 
 _PANEL_PX = 256

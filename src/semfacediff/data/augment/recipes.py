@@ -1,7 +1,7 @@
 """The recipes by name. Each draws its parameters from the generator that it is given, and from nothing else.
 
-``flip``, ``affine`` and ``ce7454`` are torchvision's transforms on its image and mask tensors, so that anybody can
-check them against the library; ``standard`` and ``strong`` warp with OpenCV, three times as fast on a processor.
+``flip``, ``affine`` and ``ce7454`` move photo and labels with torchvision's transforms, on its image and mask tensors;
+``standard`` and ``strong`` with OpenCV, three times as fast on a processor.
 """
 
 from typing import NamedTuple
@@ -15,9 +15,9 @@ from torchvision.tv_tensors import Image, Mask
 
 from semfacediff.data.augment.colour import gamma_curve, mild, noisy, recoloured
 from semfacediff.data.augment.geometry import flip, similarity, warped
+from semfacediff.data.augment.jitter import JITTER, blurred
 from semfacediff.labels import LabelSpace
 
-JITTER = ("brightness", "contrast", "saturation", "hue")
 NOISE_SD = 0.03
 
 
@@ -157,13 +157,12 @@ def ce7454(
     """
     what = Sequence.drawn(photo.shape[0], rng)
     image, mask = zoomed_middle(*tv_tensors(photo, labels), what.zoomed_px)
+    x, changes = image.float()[None], list(JITTER.values())
     for k in what.order:
-        image = jittered(image, JITTER[k], what.amounts[k])
-    if what.blur:
-        image = F.gaussian_blur(image, kernel_size=[3, 3])  # torchvision's default sigma for this size: 0.8
-    noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
-    image = F.to_dtype(image, torch.float32, scale=True).add(noise, alpha=NOISE_SD).clamp(0, 1)
-    return arrays(image * 255, mask)
+        x = changes[k](x, torch.tensor(what.amounts[k], dtype=torch.float32).view(1, 1, 1, 1))
+    x = blurred(x)[0] if what.blur else x[0]
+    noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+    return arrays(x.add(noise, alpha=255 * NOISE_SD).clamp_(0, 255), mask)
 
 
 def zoomed_middle(image: Image, mask: Mask, size: int) -> tuple[Image, Mask]:
@@ -173,13 +172,3 @@ def zoomed_middle(image: Image, mask: Mask, size: int) -> tuple[Image, Mask]:
     # Pillow's "nearest" takes the pixel under the new pixel's centre, as torchvision's "nearest exact" does.
     mask = F.resize_image(mask, [size, size], interpolation=InterpolationMode.NEAREST_EXACT)
     return F.center_crop(image, own), F.center_crop(mask, own)
-
-
-def jittered(image: Image, name: str, amount: float) -> torch.Tensor:
-    """uint8 ``[3, S, S]``; ``name`` is brightness, contrast, saturation (factors, 1: nothing) or hue (turns)."""
-    if name != "contrast":
-        return getattr(F, f"adjust_{name}")(image, amount)
-    # As F.adjust_contrast, with a mean that does not depend on how many threads sum it.
-    grey = F.rgb_to_grayscale(image)
-    mean = int(grey.sum(dtype=torch.int64)) / grey.numel()
-    return image.mul(amount).add_((1 - amount) * mean).clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,219 @@
+"""The editor that repaints a region with a diffusion model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
+from semfacediff.editing.diffusion.memory import MemoryProfile, free_memory, ran_out_of_memory, settle
+from semfacediff.editing.diffusion.pipeline import accepted, chosen_dtype, latent_cell, open_pipeline
+from semfacediff.editing.diffusion.placing import Placed, pasted, placed, whole, zoom_box
+from semfacediff.editing.diffusion.vae_guard import VaeGuard
+from semfacediff.editing.diffusion.weights import PipelineFiles
+from semfacediff.errors import UserError
+
+NOTE_RETRIED = "the VAE gave no numbers in half precision; made again in float32"
+
+
+@dataclass(frozen=True)
+class InpaintOptions:
+    """How a region is repainted; names and defaults as in ``conf/editor``.
+
+    Attributes:
+        scheduler: ``dpmsolver++``, ``ddim``, ``euler``, ``unipc``, or ``own`` (the checkpoint's).
+        steps: of the whole schedule; ``strength`` x ``steps`` of them are taken.
+        guidance: weight of the prompt against the negative one; up to 1 the negative one is not computed.
+        strength: how far from the photo the region starts, in (0, 1]; 1 is pure noise.
+        native_size: side in pixels of the square the model works at.
+        dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``.
+        vae_dtype: ``float32``, or ``same``: half precision where ``dtype`` is, with a second try in float32.
+        zoom: work on a crop around the region. zoom_context: see :func:`.placing.zoom_box`.
+    """
+
+    scheduler: str = "dpmsolver++"
+    steps: int = 50
+    guidance: float = 12.0
+    strength: float = 0.9
+    native_size: int = 1024
+    dtype: str = "auto"
+    vae_dtype: str = "float32"
+    zoom: bool = False
+    zoom_context: float = 0.5
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of ``steps`` the model takes at ``strength``, as diffusers counts."""
+    return min(int(steps * strength), steps)
+
+
+class InpaintEditor(Editor):
+    """Repaints regions with a pipeline of diffusers; the weights are loaded by the first edit.
+
+    A photo is brought to the model's square (LANCZOS, aspect kept, edges repeated to fill it) and its edit back to the
+    photo's size, so that photos of any sizes share a batch. Every request has its own generator on the CPU, seeded by
+    it. On the CPU requests go through the model one by one: convolutions of another batch size round differently, and
+    nothing is gained from batches there. On an accelerator a batch of another size may differ by such rounding.
+
+    If the device is full, a batch is halved until it fits; :meth:`note` says so.
+
+    Args:
+        name: as recorded. files: the pipeline. options: see there. device: where to compute. memory: see there.
+
+    Raises:
+        UserError: on the first edit, the pipeline cannot be opened, or ``native_size`` is not one it can work at.
+    """
+
+    batchable = True
+
+    def __init__(
+        self,
+        name: str,
+        files: PipelineFiles,
+        options: InpaintOptions,
+        device: torch.device,
+        memory: MemoryProfile,
+    ):
+        memory.check()
+        self.name, self.native_size = name, options.native_size
+        self.files, self.options, self.device, self.memory = files, options, device, memory
+        self.dtype = chosen_dtype(options.dtype, device)
+        self.at_once: int | None = 1 if device.type == "cpu" else None
+        """Requests in one call of the model; ``None`` = as many as are given."""
+        self._full_at: int | None = None
+        self._notes: dict[tuple[str, str], list[str]] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """For the record: digest of the weights, and what beside the configuration determines the results."""
+        numerics = {"dtype": str(self.dtype).removeprefix("torch."), **self.memory.numerics()}
+        half = self.dtype != torch.float32
+        return {"digest": self.files.digest(half), "numerics": numerics, "doubts": self.files.doubts}
+
+    def tokenizers(self) -> list[Any]:
+        """Read from the folder, without the model."""
+        import transformers
+
+        parts = sorted((p, kind) for p, kind in self.files.parts.items() if p.startswith("tokenizer"))
+        return [getattr(transformers, kind).from_pretrained(str(self.files.folder / p)) for p, kind in parts]
+
+    def note(self, request: EditRequest) -> str | None:
+        """What happened when this request was last edited."""
+        return "; ".join(self._notes.get((request.sample_id, request.attribute), [])) or None
+
+    def prepare(self) -> None:
+        """Open the pipeline; edits after that fail for reasons of their own."""
+        _ = self.pipe
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The pipeline, opened and settled on the device."""
+        pipe = open_pipeline(self.files, self.dtype, self.options.scheduler)
+        if self.native_size % latent_cell(pipe):
+            raise UserError(
+                f"editor.native_size={self.native_size} is no multiple of {latent_cell(pipe)}, which "
+                f"{type(pipe).__name__} works in; set another"
+            )
+        self._guard = VaeGuard(pipe.vae, watch=self.options.vae_dtype == "same")
+        settle(pipe, self.memory, self.device)
+        guided = self.options.guidance > 1
+        self._prompts = PromptEmbeddings(pipe, guided, "negative_prompt" in accepted(pipe))
+        return pipe
+
+    @torch.inference_mode()
+    def edit(self, requests: list[EditRequest]) -> list[Tensor]:
+        """Repainted photos; where :attr:`InpaintOptions.zoom` is on, unchanged beyond the crop."""
+        self.prepare()
+        self._notes = {}
+        edits: dict[int, Tensor] = {}
+        for strength, rows in self._by_strength(requests).items():
+            made = self._in_batches([requests[row] for row in rows], strength)
+            edits |= dict(zip(rows, made, strict=True))
+        return [edits[row] for row in range(len(requests))]
+
+    def _by_strength(self, requests: list[EditRequest]) -> dict[float, list[int]]:
+        """A call of the model has one strength: rows that share it."""
+        groups: dict[float, list[int]] = {}
+        for row, request in enumerate(requests):
+            strength = self.options.strength if request.strength is None else request.strength
+            if not 0 < strength <= 1 or steps_taken(self.options.steps, strength) < 1:
+                raise UserError(
+                    f"strength {strength} of {self.options.steps} steps leaves none to take; raise the strength (up to "
+                    f"1) or editor.steps"
+                )
+            groups.setdefault(strength, []).append(row)
+        return groups
+
+    def _in_batches(self, requests: list[EditRequest], strength: float) -> Iterator[Tensor]:
+        """Batches as large as fit; results in order."""
+        start = 0
+        while start < len(requests):
+            batch = requests[start : start + (self.at_once or len(requests))]
+            made = self._unless_full(batch, strength)
+            if made is None:
+                self.pipe.maybe_free_model_hooks()
+                free_memory(self.device)
+                self._full_at, self.at_once = self._full_at or len(batch), len(batch) // 2
+                continue
+            if self._full_at:
+                self._say(batch, f"out of memory with {self._full_at} at once, made with up to {self.at_once}")
+            yield from made
+            start += len(batch)
+
+    def _unless_full(self, batch: list[EditRequest], strength: float) -> list[Tensor] | None:
+        """``None`` if the device is too small for the batch; returning lets go of what the exception holds."""
+        try:
+            return self._repainted(batch, strength)
+        except Exception as e:
+            if not ran_out_of_memory(e):
+                raise
+            if len(batch) > 1:
+                return None
+        raise UserError(
+            f"out of memory with a single photo at {self.native_size} px; set runtime=low_memory, or a smaller "
+            f"editor.native_size"
+        )
+
+    def _say(self, batch: list[EditRequest], words: str) -> None:
+        for r in batch:
+            self._notes.setdefault((r.sample_id, r.attribute), []).append(words)
+
+    def _repainted(self, batch: list[EditRequest], strength: float) -> list[Tensor]:
+        at = [self._placed(request) for request in batch]
+        self._guard.begin(len(batch))
+        output = self.pipe(
+            **self._prompts.arguments(batch),
+            image=[p.photo for p in at],
+            mask_image=[p.mask for p in at],
+            height=self.native_size,
+            width=self.native_size,
+            strength=strength,
+            num_inference_steps=self.options.steps,
+            guidance_scale=self.options.guidance,
+            generator=[torch.Generator().manual_seed(request.seed) for request in batch],
+            output_type="pt",
+        )
+        made = output.images.float().cpu()
+        self._check(batch, made, getattr(output, "nsfw_content_detected", None))
+        self._say([batch[row] for row in sorted(self._guard.retried)], NOTE_RETRIED)
+        return [pasted(r.photo, m, p) for r, m, p in zip(batch, made, at, strict=True)]
+
+    def _placed(self, request: EditRequest) -> Placed:
+        mask = request.masks.generation
+        height, width = mask.shape[-2:]
+        zoom = self.options.zoom
+        box = zoom_box(mask[0].numpy() > 0.5, self.options.zoom_context) if zoom else whole(height, width)
+        return placed(request.photo, mask, box, self.native_size, latent_cell(self.pipe))
+
+    def _check(self, batch: list[EditRequest], made: Tensor, flagged: list[bool] | None) -> None:
+        """Black photos are refused, whoever blackened them."""
+        for request, image, blanked in zip(batch, made, flagged or [False] * len(batch), strict=True):
+            if not torch.isfinite(image).all():
+                raise UserError(f"{request.sample_id}: the model gave no numbers; set editor.dtype=bfloat16 or float32")
+            if blanked:
+                raise UserError(
+                    f"{request.sample_id}: the pipeline's safety checker blanked the edit; change the prompt or seed"
+                )

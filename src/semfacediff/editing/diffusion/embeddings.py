@@ -1,0 +1,59 @@
+"""Prompts as a pipeline wants them: encoded once for each text, or as text where the pipeline encodes alone."""
+
+from typing import Any
+
+import torch
+
+from semfacediff.editing.base import EditRequest
+
+KEPT = 512
+"""Texts that are remembered; the oldest go first."""
+
+
+class PromptEmbeddings:
+    """Arguments of a pipeline's call for the prompts of a batch.
+
+    An empty negative prompt means none: SDXL then guides away from zeros, as it was trained, not from the empty text.
+    Texts are encoded one by one, so that a text's embedding does not depend on its neighbours.
+    """
+
+    def __init__(self, pipe: Any, guided: bool, accepts_negative: bool):
+        kind = type(pipe).__name__
+        self._pipe, self._guided, self._accepts_negative = pipe, guided, accepts_negative
+        self._names = {
+            "StableDiffusionXLInpaintPipeline": (
+                "prompt_embeds",
+                "negative_prompt_embeds",
+                "pooled_prompt_embeds",
+                "negative_pooled_prompt_embeds",
+            ),
+            "StableDiffusionInpaintPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+        }.get(kind)
+        self._cache: dict[tuple[str, str], tuple] = {}
+
+    def arguments(self, requests: list[EditRequest]) -> dict[str, Any]:
+        """Tensors of the embeddings ``[N, ...]`` by argument name, or lists of texts."""
+        if self._names is None:
+            return self._texts(requests)
+        rows = [self._embedded(r.prompt, r.negative_prompt if self._guided else "") for r in requests]
+        columns = zip(self._names, zip(*rows, strict=True), strict=True)
+        return {name: torch.cat(values) for name, values in columns if values[0] is not None}
+
+    def _texts(self, requests: list[EditRequest]) -> dict[str, list[str]]:
+        negatives = [r.negative_prompt for r in requests]
+        texts = {"prompt": [r.prompt for r in requests]}
+        return texts | ({"negative_prompt": negatives} if self._accepts_negative and any(negatives) else {})
+
+    def _embedded(self, prompt: str, negative: str) -> tuple:
+        key = (prompt, negative)
+        if key not in self._cache:
+            if len(self._cache) >= KEPT:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[key] = self._pipe.encode_prompt(
+                prompt=prompt,
+                device=self._pipe._execution_device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=self._guided,
+                negative_prompt=negative or None,
+            )
+        return self._cache[key]

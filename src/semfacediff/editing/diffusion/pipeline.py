@@ -1,0 +1,93 @@
+"""Opens a pipeline from its folder: precision, scheduler, and what its call must take."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from semfacediff.editing.diffusion.weights import PipelineFiles
+from semfacediff.errors import UserError
+
+SCHEDULERS = {
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    # Without these two, DDIM clips latents as if they were pixels.
+    "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+"""``editor.scheduler`` -> class in diffusers and what it is told beside the checkpoint's own noise schedule."""
+CALLED_WITH = "image mask_image height width strength num_inference_steps guidance_scale generator output_type".split()
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is half precision on an accelerator, which the public weights are made for, and float32 on the CPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    return DTYPES[name]
+
+
+def open_pipeline(files: PipelineFiles, dtype: torch.dtype, scheduler: str) -> Any:
+    """The inpainting pipeline of a folder, on the CPU; nothing is fetched.
+
+    Raises:
+        UserError: it cannot be opened, is no inpainting pipeline that can be called like one, or does not go with the
+            scheduler.
+    """
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    sdxl = any(part == "text_encoder_2" for part in files.parts) and "unet" in files.parts
+    # A watermark, which SDXL would add if a certain package happens to be installed, is a change of the photo.
+    options = {"add_watermarker": False} if sdxl else {}
+    try:
+        pipe = diffusers.AutoPipelineForInpainting.from_pretrained(
+            str(files.folder),
+            dtype=dtype,
+            variant=files.variant(dtype != torch.float32),
+            local_files_only=True,
+            **options,
+        )
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as e:  # the libraries raise many kinds, for damaged files and unknown classes
+        reason = " ".join(f"{type(e).__name__}: {e}".split())[:200]
+        raise UserError(f"{files.folder}: the pipeline cannot be opened ({reason}); copy it again") from e
+    _check_call(pipe)
+    pipe.set_progress_bar_config(disable=True)
+    _set_scheduler(pipe, scheduler)
+    return pipe
+
+
+def accepted(pipe: Any) -> set[str]:
+    """Names of what a pipeline's call takes."""
+    return set(inspect.signature(type(pipe).__call__).parameters)
+
+
+def latent_cell(pipe: Any) -> int:
+    """Pixels along one side of what the model sees as one value; photos have a multiple of it."""
+    return pipe.image_processor.config.vae_scale_factor
+
+
+def _check_call(pipe: Any) -> None:
+    if lacking := [name for name in CALLED_WITH if name not in accepted(pipe)]:
+        raise UserError(
+            f"{type(pipe).__name__} takes no {', '.join(lacking)}, which this editor sets; name another pipeline"
+        )
+
+
+def _set_scheduler(pipe: Any, scheduler: str) -> None:
+    import diffusers
+
+    if scheduler == "own":
+        return
+    if "FlowMatch" in type(pipe.scheduler).__name__:
+        raise UserError(
+            f"editor.scheduler={scheduler} is for models of noise, this pipeline's is one of flows "
+            f"({type(pipe.scheduler).__name__}); set editor.scheduler=own"
+        )
+    kind, told = SCHEDULERS[scheduler]
+    pipe.scheduler = getattr(diffusers, kind).from_config(pipe.scheduler.config, **told)

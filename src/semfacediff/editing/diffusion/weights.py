@@ -1,0 +1,201 @@
+"""Folders of pipelines: where they are looked for, whether they are complete, and their digest.
+
+A pipeline is a folder as ``save_pretrained`` writes it: ``model_index.json`` and a folder for each part.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from semfacediff.errors import UserError
+from semfacediff.weight_files import file_digest
+
+PUBLIC_PIPELINES = {
+    "sdxl_inpaint": "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+    "sd_inpaint": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+}
+"""Editor -> id of its public pipeline; ``inpaint`` has none of its own."""
+TWIN_MARK = "random_weights.json"
+"""A pipeline with this file in its folder holds random weights: it is for tests, its results compare with none."""
+WITHOUT_WEIGHTS = "editor=recolor needs no weights"
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_TOKENS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class PipelineFiles:
+    """A complete pipeline on disk.
+
+    Attributes:
+        folder: holds ``model_index.json``.
+        parts: part -> class name, e.g. ``unet`` -> ``UNet2DConditionModel``.
+    """
+
+    folder: Path
+    parts: dict[str, str]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why results made with it are comparable with none."""
+        return ["editor: random weights, for tests"] if (self.folder / TWIN_MARK).is_file() else []
+
+    def variant(self, half: bool) -> str | None:
+        """``fp16`` where only those weights are there, or where half precision is wanted and they are there."""
+        models = [p for p, kind in self.parts.items() if _needed(kind) == "weights"]
+        plain = all(_weights_of(self.folder / p, "") for p in models)
+        fp16 = any(_weights_of(self.folder / p, ".fp16") for p in models)
+        return "fp16" if fp16 and (half or not plain) else None
+
+    def digest(self, half: bool) -> str:
+        """SHA-256 over names and contents of the files that are loaded; reads all of them, a few seconds for SDXL."""
+        files = sorted(self._loaded(self.variant(half)))
+        with ThreadPoolExecutor(4) as pool:
+            contents = list(pool.map(file_digest, files))
+        names = [f.relative_to(self.folder).as_posix() for f in files]
+        return hashlib.sha256(json.dumps(list(zip(names, contents, strict=True))).encode()).hexdigest()
+
+    def _loaded(self, variant: str | None) -> Iterator[Path]:
+        yield self.folder / "model_index.json"
+        for part, kind in self.parts.items():
+            folder = self.folder / part
+            yield from (
+                f for f in folder.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name
+            )
+            if _needed(kind) == "weights":
+                yield from _weights_of(folder, f".{variant}" if variant else "") or _weights_of(folder, "")
+
+
+def find_pipeline(editor: str, explicit: str | None, root: str | None, download: bool) -> PipelineFiles:
+    """The pipeline of ``editor``: ``explicit`` (folder or id), else in ``root``, the hub's cache, or downloaded.
+
+    In ``root`` the folder is called like the editor or like the last part of the pipeline's id.
+
+    Raises:
+        UserError: it is nowhere, or incomplete; the sentence says what to fetch or to place, and what needs no weights.
+    """
+    id_ = PUBLIC_PIPELINES.get(editor)
+    if explicit is not None:
+        folder = Path(explicit).expanduser()
+        if folder.is_dir():
+            return _complete(folder, editor)
+        if not _HUB_ID.fullmatch(explicit):
+            raise UserError(
+                f"weights.{editor}: no folder at {explicit}; name a pipeline's folder or hub id, or unset it"
+            )
+        id_ = explicit
+    names = [editor, *([id_.partition("/")[2]] if id_ else [])]
+    folders = [Path(root).expanduser() / name for name in names] if root else []
+    folder = next((f for f in folders if f.is_dir()), None)
+    if folder is None and id_ is None:
+        where = f", or a folder '{editor}' at weights.root" if root else ""
+        raise UserError(
+            f"editor={editor} opens any inpainting pipeline: name one with weights.{editor}=FOLDER|ID{where}; "
+            f"{WITHOUT_WEIGHTS}"
+        )
+    folder = folder or _cached(id_) or (_downloaded(id_) if download else None)
+    if folder is None:
+        tried = "could not be downloaded" if download else "weights.download is off"
+        raise UserError(
+            f"editor={editor} needs the pipeline {id_}, which is neither at weights.root nor in the hub's cache, and "
+            f"{tried}; fetch it with 'hf download {id_}', or set weights.{editor}=FOLDER; {WITHOUT_WEIGHTS}"
+        )
+    return _complete(folder, editor)
+
+
+def missing_pieces(folder: Path) -> list[str]:
+    """Files that ``folder`` lacks to be a pipeline, relative to it, in the order of ``model_index.json``."""
+    if not (folder / "model_index.json").is_file():
+        return ["model_index.json"]
+    return [piece for part, kind in _parts(folder).items() for piece in _missing(folder / part, _needed(kind))]
+
+
+def _complete(folder: Path, editor: str) -> PipelineFiles:
+    if missing := missing_pieces(folder):
+        raise UserError(
+            f"weights.{editor}: the pipeline in {folder} lacks {', '.join(missing)}; copy or fetch it whole; "
+            f"{WITHOUT_WEIGHTS}"
+        )
+    return PipelineFiles(folder, _parts(folder))
+
+
+def _parts(folder: Path) -> dict[str, str]:
+    """Part -> class name, without parts that the pipeline does not use."""
+    file = folder / "model_index.json"
+    try:
+        index = json.loads(file.read_text())
+        return {p: entry[1] for p, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
+    except (ValueError, AttributeError, IndexError) as e:
+        raise UserError(f"{file}: not the index of a pipeline ({str(e)[:80]}); copy it again") from e
+
+
+def _needed(kind: str) -> str:
+    """What a part of class ``kind`` consists of."""
+    if "Scheduler" in kind:
+        return "scheduler_config.json"
+    if "Tokenizer" in kind:
+        return "tokens"
+    if kind.endswith(("Processor", "FeatureExtractor")):
+        return "preprocessor_config.json"
+    return "weights"
+
+
+def _missing(part: Path, needed: str) -> list[str]:
+    if needed == "tokens":
+        if any(_there(part / name) for name in _TOKENS):
+            lacking = [] if _there(part / "tokenizer.json") or not _there(part / "vocab.json") else ["merges.txt"]
+            return [f"{part.name}/{name}" for name in lacking if not _there(part / name)]
+        return [f"{part.name}/tokenizer.json"]
+    if needed != "weights":
+        return [] if _there(part / needed) else [f"{part.name}/{needed}"]
+    config = [] if _there(part / "config.json") else [f"{part.name}/config.json"]
+    found = _weights_of(part, "") or _weights_of(part, ".fp16")
+    if not found:
+        return [*config, f"{part.name}/ weights (.safetensors)"]
+    return config + [f"{part.name}/{f.name}" for f in found if not _there(f)]
+
+
+def _weights_of(part: Path, variant: str) -> list[Path]:
+    """Weight files of a part, ``variant`` "" or ".fp16"; shards as their index names them, whether there or not."""
+    for suffix in (".safetensors", ".bin"):
+        for index in sorted(part.glob(f"*{suffix}.index*.json")):
+            if (".fp16" in index.name) == bool(variant):
+                return [part / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        files = [f for f in sorted(part.glob(f"*{suffix}")) if (".fp16." in f.name) == bool(variant)]
+        if files := [f for f in files if ".non_ema" not in f.name]:
+            return files
+    return []
+
+
+def _there(file: Path) -> bool:
+    """Whether the file is there and no empty one or pointer of Git LFS, which an incomplete clone leaves behind."""
+    if not file.is_file():
+        return False
+    with open(file, "rb") as f:
+        start = f.read(len(_LFS))
+    return bool(start) and start != _LFS
+
+
+def _cached(id_: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(id_, local_files_only=True))
+    except (OSError, ValueError):  # nothing of it is there
+        return None
+
+
+def _downloaded(id_: str) -> Path | None:
+    from diffusers import DiffusionPipeline
+
+    for variant in ("fp16", None):
+        try:
+            return Path(DiffusionPipeline.download(id_, variant=variant, use_safetensors=True))
+        except (OSError, ValueError):  # no such variant, or no network
+            continue
+    return None

@@ -1,0 +1,1 @@
+"""What editors are told: prompts, what opposes them, and whether they fit."""

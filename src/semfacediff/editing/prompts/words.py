@@ -1,0 +1,23 @@
+"""The words of one edit."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an editor is told of one edit.
+
+    Attributes:
+        prompt: as asked for; what CLIP compares the edit with.
+        expanded_prompt: what the editor reads instead, where a vague prompt was completed; else ``None``.
+        negative_prompt: what the region shall not look like; empty where there is none.
+    """
+
+    prompt: str
+    expanded_prompt: str | None = None
+    negative_prompt: str = ""
+
+    @property
+    def read(self) -> str:
+        """The prompt that reaches the editor."""
+        return self.expanded_prompt or self.prompt

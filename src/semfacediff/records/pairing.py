@@ -1,0 +1,148 @@
+"""Two runs of the same photos under different settings: what may be compared, and what differs between them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.errors import UserError
+from semfacediff.records.folder import DONE, differences, read_run
+from semfacediff.records.samples import ERROR
+
+_MEASURE = {
+    "working_size": "both are measured at their own size",
+    "region": "what counts as outside differs, and so does the ring on which seams are measured",
+}
+"""Settings that change what is measured along with the edit."""
+
+
+@dataclass(frozen=True)
+class PairedRuns:
+    """Two runs that may be compared.
+
+    Attributes:
+        runs: ``run.json`` of both.
+        samples: their scored rows.
+        directions: score -> whether higher is better (``None``: neither, or the record does not say), of the scores
+            that both measured alike.
+        settings: "key was x, now y" for everything that differs in the two configurations.
+        notes: what to know before reading the differences.
+    """
+
+    runs: tuple[dict, dict]
+    samples: tuple[pd.DataFrame, pd.DataFrame]
+    directions: dict[str, bool | None]
+    settings: list[str]
+    notes: list[str]
+
+
+def scored_samples(folder: Path) -> tuple[dict, pd.DataFrame]:
+    """(``run.json``, rows that were edited and scored) of an editing run.
+
+    Raises:
+        UserError: it is no editing run, unfinished, or not comparable.
+    """
+    run = read_run(folder)
+    if run.get("task") != "editing":
+        raise UserError(f"{folder}: expected a run of task=editing, got task={run.get('task')}; name another run")
+    if run["status"] != DONE:
+        raise UserError(f"{folder}: status {run['status']}; repeat its command until it is done")
+    if run["not_comparable"]:
+        raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
+    try:
+        samples = pd.read_parquet(folder / "samples.parquet")
+    except (OSError, ValueError) as e:
+        raise UserError(f"{folder / 'samples.parquet'}: cannot be read ({type(e).__name__}); copy it again") from e
+    return run, scored(samples)
+
+
+def scored(samples: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were edited and scored, in :func:`by_stage`; those of empty regions and failed ones were not."""
+    return by_stage(samples[(samples["status"] != ERROR) & samples["latency_s"].notna()])
+
+
+def by_stage(samples: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose ``attribute`` is ``<stage>_<attribute>`` where they are of a cascade, which may edit one twice."""
+    if "stage" not in samples:
+        return samples
+    return samples.assign(attribute=samples["stage"].astype(int).astype(str) + "_" + samples["attribute"])
+
+
+def directions(run: dict) -> dict[str, bool | None]:
+    """Score -> whether higher is better, from the identities of a run's metrics; ``None`` where they do not say.
+
+    ``*_raw`` columns, which score the edit before the composite, have the direction of theirs.
+    """
+    found = {}
+    for metric in run.get("metrics", []):
+        of_all = metric.get("higher_is_better")
+        for column in metric["metric"].split(", "):
+            found[column] = of_all.get(column) if isinstance(of_all, dict) else of_all
+    return found | {f"{column}_raw": up for column, up in found.items()}
+
+
+def numeric_scores(samples: pd.DataFrame, known: dict[str, bool | None]) -> dict[str, bool | None]:
+    """The scores of ``known`` that the table holds as numbers, in the order of ``known``."""
+    return {c: up for c, up in known.items() if c in samples and pd.api.types.is_numeric_dtype(samples[c])}
+
+
+def paired_runs(first: Path, second: Path) -> PairedRuns:
+    """Both runs, if they may be compared photo by photo.
+
+    Raises:
+        UserError: one is unfinished or not comparable, they are the same run, saw other data, follow another protocol,
+            measured a metric in another way, or have no attribute or score in common.
+    """
+    if first.resolve() == second.resolve():
+        raise UserError(f"compare: {first} was named twice; name two runs")
+    (a, rows_a), (b, rows_b) = (scored_samples(folder) for folder in (first, second))
+    _refuse_other_measurement(first, a, second, b)
+    common = numeric_scores(rows_a, directions(a))
+    shared = {c: up for c, up in numeric_scores(rows_b, directions(b)).items() if c in common}
+    if not shared:
+        raise UserError(f"compare: {first} and {second} have no score in common; measure one in both (metrics.columns)")
+    attributes = [x for x in rows_a["attribute"].unique() if x in set(rows_b["attribute"])]
+    if not attributes:
+        raise UserError(f"compare: {first} and {second} have no edited attribute in common; edit one in both")
+    samples = tuple(rows[rows["attribute"].isin(attributes)] for rows in (rows_a, rows_b))
+    return PairedRuns((a, b), samples, shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
+
+
+def _refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
+    """Settings may differ, that is what is compared; the photos and the way they are measured may not."""
+    seen = [("protocol", *(run["identity"]["config"].get("protocol") for run in (a, b)))]
+    seen += [("the data's digest", *(run["identity"]["inputs"].get("data") for run in (a, b)))]
+    of_a, of_b = ({metric["metric"]: metric for metric in run.get("metrics", [])} for run in (a, b))
+    for name in sorted(of_a.keys() & of_b.keys()):
+        keys = sorted(of_a[name].keys() | of_b[name].keys())
+        seen += [(f"{name}.{key}", *(m[name].get(key, "not there") for m in (of_a, of_b))) for key in keys]
+    for what, value_a, value_b in seen:
+        if value_a != value_b:
+            raise UserError(
+                f"compare: {first} and {second} cannot be compared: {what} is {value_a!r} and {value_b!r}; "
+                f"measure both alike"
+            )
+
+
+def _settings(a: dict, b: dict) -> list[str]:
+    configs = differences(a["identity"]["config"], b["identity"]["config"])
+    inputs = [{k: v for k, v in run["identity"]["inputs"].items() if k != "metrics"} for run in (a, b)]
+    return configs + [f"digest of {said}" for said in differences(*inputs)]
+
+
+def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:
+    configs = [run["identity"]["config"] for run in (a, b)]
+    notes = [f"{key} differs: {why}" for key, why in _MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
+    if a["identity"]["inputs"].get("parser") != b["identity"]["inputs"].get("parser"):
+        notes.append(
+            "the parser differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"
+        )
+    commits = [run.get("code", {}).get("commit") for run in (a, b)]
+    if commits[0] != commits[1]:
+        notes.append(f"made by different code: commits {commits[0]} and {commits[1]}")
+    named = [{metric["metric"] for metric in run.get("metrics", [])} for run in (a, b)]
+    edited = [set(rows["attribute"]) for rows in (rows_a, rows_b)]
+    for what, (of_a, of_b) in {"measured": named, "edited": edited}.items():
+        notes += [f"{what} in the first run only: {', '.join(sorted(of_a - of_b))}"] if of_a - of_b else []
+        notes += [f"{what} in the second run only: {', '.join(sorted(of_b - of_a))}"] if of_b - of_a else []
+    return notes

@@ -1,0 +1,305 @@
+"""Intervals, paired tests and effect sizes from sample rows: what may be said of a mean, and what may not.
+
+A *block* is everything that was measured on one photo: all its attributes, all its seeds. Values of one photo are not
+independent, so blocks are drawn, or have their sign changed, as a whole. Every draw comes from a fixed seed and blocks
+are sorted by name: a table made twice, or from shards in another order, is the same. Nothing loops over rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
+
+LEVEL = 0.95
+ALPHA = 0.05
+RESAMPLES = 2_000
+PERMUTATIONS = 9_999
+SEED = 20_260_000
+SAME = 1e-6
+"""Values that differ by no more, relative to those above 1, are the same number (docs/precision.md)."""
+_CHUNK = 2**22
+"""Cells of a chunk of draws: 32 MiB of float64."""
+
+Cell = tuple[str, str]
+"""(attribute, score)."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Sums and counts of values by block and cell.
+
+    Attributes:
+        ids: names of the B blocks, sorted.
+        cells: names of the K cells whose means are asked for.
+        sums, counts: float64 ``[B, K]``; a block without a value in a cell has the sum 0 and the count 0.
+    """
+
+    ids: Sequence[str]
+    cells: Sequence[Cell]
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """float64 ``[K]``; NaN where a cell has no value."""
+        return _ratio(self.sums.sum(0), self.counts.sum(0))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 ``[K]``: blocks that have a value in the cell."""
+        return (self.counts > 0).sum(0)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
+
+
+def blocks_of(samples: pd.DataFrame, scores: Sequence[str]) -> Blocks:
+    """Blocks of rows with ``sample_id``, ``attribute`` and the scores; values that are not finite enter nothing."""
+    sample, ids = pd.factorize(samples["sample_id"], sort=True)
+    attribute, names = pd.factorize(samples["attribute"])
+    place = sample * len(names) + attribute
+    cells = [(name, score) for score in scores for name in names]
+    sums, counts = [], []
+    for score in scores:
+        values = pd.to_numeric(samples[score]).to_numpy(np.float64, na_value=np.nan)
+        finite = np.isfinite(values)
+        for out, weights in ((sums, np.where(finite, values, 0.0)), (counts, finite.astype(np.float64))):
+            out.append(np.bincount(place, weights, len(ids) * len(names)).reshape(len(ids), len(names)))
+    shape = (len(ids), len(cells))
+    both = (np.concatenate(x, axis=1) if x else np.zeros(shape) for x in (sums, counts))
+    return Blocks(list(ids), cells, *both)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Intervals.
+
+
+def replicates(blocks: Blocks, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """float64 ``[resamples, K]``: means over blocks drawn with replacement; the same draw for every cell."""
+    n = len(blocks.ids)
+    random, out = np.random.default_rng(seed), np.full((resamples, len(blocks.cells)), np.nan)
+    rows = max(1, _CHUNK // max(n, 1))
+    for start in range(0, resamples if n else 0, rows):
+        k = min(rows, resamples - start)
+        drawn = random.integers(0, n, (k, n)) + np.arange(k)[:, None] * n
+        weights = np.bincount(drawn.ravel(), minlength=k * n).reshape(k, n).astype(np.float64)
+        out[start : start + k] = _ratio(weights @ blocks.sums, weights @ blocks.counts)
+    return out
+
+
+def bootstrap_intervals(
+    blocks: Blocks, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end ``[K]`` of the BCa interval of every cell's mean (Efron, JASA 1987).
+
+    Bias-corrected and accelerated: unlike plain percentiles it is right to second order for skewed values, which scores
+    near their bound are. NaN where fewer than two blocks have a value.
+    """
+    drawn, means = replicates(blocks, resamples, seed), blocks.means
+    low, high = np.full((2, len(means)), np.nan)
+    acceleration = _acceleration(blocks)
+    for k in np.flatnonzero(blocks.sizes >= 2):
+        values = drawn[~np.isnan(drawn[:, k]), k]
+        low[k], high[k] = np.quantile(values, _bca_levels(values, means[k], acceleration[k], level))
+    return low, high
+
+
+def _acceleration(blocks: Blocks) -> np.ndarray:
+    """float64 ``[K]`` from the jackknife over the blocks that have a value; closed form, since means are ratios."""
+    there = blocks.counts > 0
+    without = _ratio(blocks.sums.sum(0) - blocks.sums, blocks.counts.sum(0) - blocks.counts)
+    without = np.where(there, without, 0.0)
+    centre = _ratio(np.nansum(without, axis=0), there.sum(0))
+    away = np.where(there, centre - np.nan_to_num(without), 0.0)
+    squares = (away**2).sum(0)
+    return np.divide((away**3).sum(0), 6 * squares**1.5, out=np.zeros(len(squares)), where=squares > 0)
+
+
+def _bca_levels(values: np.ndarray, mean: float, acceleration: float, level: float) -> np.ndarray:
+    """The two quantiles of the replicates that bound the interval."""
+    below = ((values < mean).mean() + (values <= mean).mean()) / 2
+    bias = ndtri(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
+    z = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    return ndtr(bias + z / (1 - acceleration * z))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Paired comparisons.
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """P values corrected for their number (Holm, Scandinavian J. of Statistics 1979); NaN stay and count nothing."""
+    p = np.asarray(p, np.float64)
+    flat, corrected = p.ravel(), np.full(p.size, np.nan)
+    order = np.argsort(flat)[: int((~np.isnan(flat)).sum())]
+    steps = flat[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected.reshape(p.shape)
+
+
+def sign_flip_p(differences: np.ndarray, permutations: int = PERMUTATIONS, seed: int = SEED) -> np.ndarray:
+    """Two-sided p ``[K]`` of paired differences ``[B, K]``: how often signs at random give a mean as far from 0.
+
+    A block keeps one sign in all cells. All 2^B signs are tried where these are no more than ``permutations``; else
+    that many are drawn, and the observed one counts as one of them, so that p is never 0. NaN where a cell has no
+    finite difference.
+    """
+    there = np.isfinite(differences)
+    values = np.where(there, differences, 0.0)
+    n, cells = values.shape
+    observed = np.abs(values.sum(0))
+    least = observed * (1 - 1e-12) - 1e-300  # sums of the same values in another order are the same
+    exact = n < 63 and 2**n <= permutations
+    total = 2**n if exact else permutations
+    reached, rows = np.zeros(cells, np.int64), max(1, _CHUNK // max(n, 1))
+    random = np.random.default_rng(seed)
+    for start in range(0, total, rows):
+        k = min(rows, total - start)
+        bits = _every(start, k, n) if exact else _bits(random, k, n)
+        reached += (np.abs((bits * 2.0 - 1.0) @ values) >= least).sum(0)
+    p = reached / total if exact else (reached + 1) / (total + 1)
+    return np.where(there.any(0), p, np.nan)
+
+
+def _every(start: int, k: int, n: int) -> np.ndarray:
+    """uint8 ``[k, n]``: binary digits of start .. start + k - 1."""
+    return ((np.arange(start, start + k)[:, None] >> np.arange(n)) & 1).astype(np.uint8)
+
+
+def _bits(random: np.random.Generator, k: int, n: int) -> np.ndarray:
+    """uint8 ``[k, n]``: fair coins; rows take whole words of 32 bits, so that chunks of any size draw the same."""
+    width = (n + 31) // 32 * 4
+    return np.unpackbits(np.frombuffer(random.bytes(k * width), np.uint8).reshape(k, width), axis=1, count=n)
+
+
+def rank_biserial(differences: np.ndarray) -> np.ndarray:
+    """Matched-pairs rank-biserial correlation ``[K]`` of differences ``[B, K]``: Wilcoxon's (W+ - W-) / (W+ + W-).
+
+    +1: every photo rose, -1: every one fell, 0: no tendency (Kerby, "The simple difference formula", 2014). Differences
+    of 0 are left out, as Wilcoxon does; 0 where all are, NaN where there is none. Ranks rather than a mean over a
+    standard deviation, because differences of scores are skewed and often exactly 0.
+    """
+    out = np.full(differences.shape[1], np.nan)
+    for k, column in enumerate(differences.T):
+        d = column[np.isfinite(column)]
+        moved = d[d != 0]
+        if len(moved):
+            ranks = rankdata(np.abs(moved))
+            out[k] = (ranks * np.sign(moved)).sum() / ranks.sum()
+        elif len(d):
+            out[k] = 0.0
+    return out
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Per-photo means of two settings, float64 ``[B, K]`` each, NaN where one of the two has none."""
+
+    cells: list[Cell]
+    first: np.ndarray
+    second: np.ndarray
+
+    @property
+    def differences(self) -> np.ndarray:
+        """second - first; 0 where the two are the same number, or the last bits of equal scores would win tests."""
+        d = self.second - self.first
+        return np.where(np.abs(d) <= SAME * np.maximum(1.0, np.abs(self.first)), 0.0, d)
+
+
+def _per_photo(samples: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Means over the seeds: a row a photo, a column a cell."""
+    blocks = blocks_of(samples, scores)
+    return pd.DataFrame(_ratio(blocks.sums, blocks.counts), blocks.ids, pd.MultiIndex.from_tuples(blocks.cells))
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame) -> _Pairs:
+    """Photos and cells that both have, of two results of :func:`_per_photo`."""
+    cells = [cell for cell in first.columns if cell in second.columns]
+    ids = first.index.intersection(second.index).sort_values()
+    a, b = (table.loc[ids, cells].to_numpy() for table in (first, second))
+    both = np.isfinite(a) & np.isfinite(b)
+    return _Pairs(cells, np.where(both, a, np.nan), np.where(both, b, np.nan))
+
+
+def _moved(differences: np.ndarray) -> np.ndarray:
+    """bool ``[K]``: cells in which some photo differs. Elsewhere nothing could be found, so no test is counted."""
+    return np.nan_to_num(differences).any(0)
+
+
+def _as_blocks(values: np.ndarray, cells: Sequence[Cell]) -> Blocks:
+    there = np.isfinite(values)
+    return Blocks(range(len(values)), cells, np.where(there, values, 0.0), there.astype(np.float64))
+
+
+def paired_differences(first: pd.DataFrame, second: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """How ``second`` differs from ``first`` on the photos that both have, a row an attribute and score.
+
+    Several rows of a photo and attribute (seeds) are averaged first. Photos for which one of the two has no finite
+    value are left out of that cell.
+
+    Args:
+        first, second: rows with ``sample_id``, ``attribute`` and the scores.
+
+    Returns:
+        ``attribute, score, n, first, second, difference, low, high, p, p_holm, effect``: pairs, both means over the
+        pairs, second - first with its BCa interval, sign-flip p, the same corrected by Holm over all rows in which some
+        photo differs (p is 1 in the others), and the rank-biserial correlation.
+    """
+    pairs = _paired(_per_photo(first, scores), _per_photo(second, scores))
+    blocks = _as_blocks(pairs.differences, pairs.cells)
+    low, high = bootstrap_intervals(blocks)
+    p = sign_flip_p(pairs.differences)
+    corrected = np.where(_moved(pairs.differences), holm(np.where(_moved(pairs.differences), p, np.nan)), p)
+    attributes, names = zip(*pairs.cells, strict=True) if pairs.cells else ((), ())
+    table = {
+        "attribute": list(attributes),
+        "score": list(names),
+        "n": blocks.sizes,
+        "first": _as_blocks(pairs.first, pairs.cells).means,
+        "second": _as_blocks(pairs.second, pairs.cells).means,
+        "difference": blocks.means,
+        "low": low,
+        "high": high,
+        "p": p,
+        "p_holm": corrected,
+        "effect": rank_biserial(pairs.differences),
+    }
+    return pd.DataFrame(table)
+
+
+def significantly_best(
+    settings: Mapping[str, pd.DataFrame], higher_is_better: Mapping[str, bool], alpha: float = ALPHA
+) -> dict[Cell, str]:
+    """The setting that may be called better in each cell of a table: what stands in bold there.
+
+    In a cell the setting with the best mean is compared with every other one, photo by photo. It is bold only if it
+    wins all of these comparisons after Holm's correction over all comparisons of the table; a cell whose best is not
+    significantly better than its runner-up is absent. Scores without a value for each photo (FID, KID) cannot be
+    tested and are never bold.
+
+    Args:
+        settings: name -> sample rows, as for :func:`paired_differences`.
+        higher_is_better: the scores of the table and their direction.
+    """
+    photos = {name: _per_photo(rows, list(higher_is_better)) for name, rows in settings.items()}
+    means = pd.DataFrame({name: table.mean() for name, table in photos.items()})
+    ranked = means.mul([1 if higher_is_better[score] else -1 for _, score in means.index], axis=0).dropna(how="all")
+    leader = ranked.idxmax(axis=1)
+    tests = []  # (cell, whether the leader leads on the pairs too, p)
+    for name in dict.fromkeys(leader):
+        led = set(leader.index[leader == name])
+        for other in settings:
+            if other != name:
+                pairs = _paired(photos[other], photos[name])
+                d, p = pairs.differences, sign_flip_p(pairs.differences)
+                p = np.where(_moved(d), p, np.nan)
+                gains = np.where([higher_is_better[score] for _, score in pairs.cells], 1, -1) * np.nansum(d, axis=0)
+                tests += [(c, g > 0, q) for c, g, q in zip(pairs.cells, gains, p, strict=True) if c in led]
+    corrected = holm(np.array([p for *_, p in tests]))
+    lost = {cell for (cell, ahead, _), p in zip(tests, corrected, strict=True) if not (ahead and p <= alpha)}
+    tested = {cell for cell, *_ in tests}
+    return {cell: leader[cell] for cell in ranked.index if cell in tested and cell not in lost}

@@ -1,0 +1,44 @@
+"""``semfacediff compare``: how the second run differs from the first, photo by photo."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.errors import UserError
+from semfacediff.records.pairing import PairedRuns, paired_runs
+from semfacediff.records.statistics import paired_differences
+from semfacediff.tables.comparison import comparison_report
+
+
+def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
+    """The report of two runs' folders.
+
+    Args:
+        scores: which; all that both measured if empty.
+        raw: also those of the edits before the composite.
+
+    Raises:
+        UserError: the runs may not be compared (the sentence says why), or a score is not in both.
+    """
+    pairs = paired_runs(first, second)
+    unknown = [s for s in scores if s not in pairs.directions]
+    if unknown:
+        raise UserError(f"compare: no score {', '.join(unknown)} in both runs; there are {', '.join(pairs.directions)}")
+    wanted = scores or [s for s in pairs.directions if raw or not s.endswith("_raw")]
+    differences = paired_differences(*pairs.samples, wanted)
+    return comparison_report(pairs, differences, _of_sets(pairs, first, second))
+
+
+def _of_sets(pairs: PairedRuns, first: Path, second: Path) -> list[str]:
+    """FID and KID where both have them: a number an attribute and run, and no test."""
+    tables = [pd.read_csv(folder / "summary.csv").set_index("attribute") for folder in (first, second)]
+    said = []
+    for attribute in tables[0].index.intersection(tables[1].index):
+        for score in ("fid", "kid"):
+            values = [table.at[attribute, score] for table in tables if score in table]
+            if len(values) == 2 and not any(map(pd.isna, values)):
+                shown = " and ".join(
+                    f"{v:.4f} (n = {t.at[attribute, 'n']})" for v, t in zip(values, tables, strict=True)
+                )
+                said.append(f"{attribute} {score}: {shown}; a distance of whole sets has no paired test")
+    return said

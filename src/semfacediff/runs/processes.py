@@ -1,0 +1,51 @@
+"""Work shared by the processes of ``torchrun`` or ``accelerate launch``; the first one keeps the record."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+from semfacediff.records.folder import DONE, RunFolder, read_run
+
+
+def processes(device: torch.device) -> PartialState:
+    """The processes of this launch: just this one, if there was no launcher."""
+    return PartialState(cpu=device.type == "cpu")
+
+
+@contextlib.contextmanager
+def shared_record(
+    state: PartialState, folder: Path, opened: Callable[[], RunFolder]
+) -> Iterator[tuple[RunFolder | None, bool]]:
+    """(record, finished): the first process holds the record, the others get ``None``; all know whether it is done."""
+    with contextlib.ExitStack() as stack:
+        with state.main_process_first():
+            record = stack.enter_context(opened()) if state.is_main_process else None
+            finished = read_run(folder)["status"] == DONE
+        yield record, finished
+
+
+def agreed(state: PartialState, value):
+    """The first process's ``value``, for all of them."""
+    if state.num_processes == 1:
+        return value
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
+Rows = Callable[[Sequence[int]], Iterator[dict]]
+"""Makes the rows of some indices, one by one, in their order."""
+
+
+def in_turn(state: PartialState, todo: Sequence[int], rows: Rows) -> Iterator[dict]:
+    """Rows of every index in ``todo``, in its order; each process makes every n-th of them, all get all."""
+    if state.num_processes == 1:
+        yield from rows(todo)
+        return
+    mine = rows(todo[state.process_index :: state.num_processes])
+    for _ in range(-(-len(todo) // state.num_processes)):
+        yield from (row for row in gather_object([next(mine, None)]) if row is not None)

@@ -1,0 +1,88 @@
+"""Scores by group of faces, as Markdown and as a figure."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.records.strata import MIN_STRATUM, Strata
+from semfacediff.records.writing import failing_loudly
+from semfacediff.tables.text import markdown
+
+_NARROWEST = 0.01
+_GREY, _INK = "#9a9a9a", "#0072b2"
+
+
+def strata_table(rows: pd.DataFrame) -> str:
+    """Rows of :func:`semfacediff.records.strata.by_stratum`; those of few samples stand in parentheses."""
+    scores = list(dict.fromkeys(rows["score"]))
+    shown = []
+    for (attribute, stratum), group in rows.groupby(["attribute", "stratum"], sort=False):
+        n = group["n"].max()
+        cells, few = [attribute, stratum, str(n), *(_cell(row, n) for row in group.to_dict("records"))], n < MIN_STRATUM
+        shown.append([f"({cell})" if few and cell and i else cell for i, cell in enumerate(cells)])
+    return markdown(["attribute", "stratum", "n", *scores], shown)
+
+
+def _cell(row: dict, n: int) -> str:
+    """Mean and interval; the number of values where it is not the stratum's ``n``."""
+    if not row["n"]:
+        return ""
+    spread = "" if pd.isna(row["low"]) else f" [{row['low']:.4f}, {row['high']:.4f}]"
+    return f"{row['mean']:.4f}{spread}" + (f" n={row['n']}" if row["n"] != n else "")
+
+
+def gaps_table(rows: pd.DataFrame) -> str:
+    """Rows of :func:`semfacediff.records.strata.gaps`."""
+    cells = [
+        [r["attribute"], r["score"], r["worst"], r["best"], f"{r['gap']:.4f}", f"[{r['low']:.4f}, {r['high']:.4f}]"]
+        for r in rows.to_dict("records")
+    ]
+    return markdown(["attribute", "score", "worst stratum", "best stratum", "gap", "interval"], cells)
+
+
+def strata_report(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, untold: list[str]) -> str:
+    """Both tables and how to read them.
+
+    Args:
+        untold: scores whose direction is unknown, so that they have no worst stratum.
+    """
+    lines = [strata_table(rows), ""]
+    lines += [gaps_table(of_gaps)] if len(of_gaps) else [f"no two strata of {MIN_STRATUM} samples: no gap to report"]
+    lines += ["", f"strata: {strata.rule}; n = photos; means with 95 % BCa intervals, photos resampled"]
+    if rows["few"].any():
+        lines.append(f"in parentheses: fewer than {MIN_STRATUM} photos, not part of any gap")
+    lines += [f"no gap of {', '.join(untold)}: the record does not say which direction is better"] if untold else []
+    return "\n".join(lines)
+
+
+def strata_figure(rows: pd.DataFrame, title: str, file: Path) -> None:
+    """Means with intervals, a panel a score and a row of points an attribute; strata of few samples in grey.
+
+    Args:
+        file: .pdf or .png.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    scores, attributes, strata = (list(dict.fromkeys(rows[key])) for key in ("score", "attribute", "stratum"))
+    height = 0.6 + 0.24 * len(attributes) * (len(strata) + 1)
+    figure = Figure(figsize=(1.8 + 2.6 * len(scores), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+    place = {(a, s): -(i * (len(strata) + 1) + k) for i, a in enumerate(attributes) for k, s in enumerate(strata)}
+    for axes, score in zip(figure.subplots(1, len(scores), squeeze=False, sharey=True)[0], scores, strict=True):
+        for row in rows[(rows["score"] == score) & (rows["n"] > 0)].to_dict("records"):
+            y, colour = place[row["attribute"], row["stratum"]], _GREY if row["few"] else _INK
+            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.5)
+            axes.plot([row["mean"]], [y], marker="o" if not row["few"] else "x", color=colour, markersize=4)
+        axes.set_title(score, fontsize=9)
+        axes.ticklabel_format(axis="x", useOffset=False)
+        low, high = axes.get_xlim()
+        if high - low < _NARROWEST:  # all the same but for the last bits
+            axes.set_xlim(low - _NARROWEST / 2, high + _NARROWEST / 2)
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(labelsize=8)
+        axes.set_yticks(list(place.values()), [f"{a}: {s}" for a, s in place], fontsize=7)
+    with failing_loudly(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=150)

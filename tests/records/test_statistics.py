@@ -1,0 +1,292 @@
+"""Intervals, tests and effects against scipy, against counting by hand, and against what must not matter."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from semfacediff.records.statistics import (
+    blocks_of,
+    bootstrap_intervals,
+    holm,
+    paired_differences,
+    rank_biserial,
+    replicates,
+    sign_flip_p,
+    significantly_best,
+)
+
+RNG = np.random.default_rng
+
+
+def rows(values, attribute="hair", score="ssim", ids=None):
+    """A samples table with one value a photo."""
+    ids = [f"{i:04d}" for i in range(len(values))] if ids is None else ids
+    return pd.DataFrame({"sample_id": ids, "attribute": attribute, score: values})
+
+
+def skewed(n, seed=0):
+    return 1 - RNG(seed).gamma(1.2, 0.05, n)
+
+
+def only(pair):
+    low, high = pair
+    return low[0], high[0]
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_means_are_those_of_the_finite_values():
+    table = pd.concat([rows([1.0, np.nan, 4.0]), rows([np.inf, 2.0, 6.0], "lips")])
+    blocks = blocks_of(table, ["ssim"])
+    assert blocks.cells == [("hair", "ssim"), ("lips", "ssim")]
+    assert blocks.means.tolist() == [2.5, 4.0]
+    assert blocks.sizes.tolist() == [2, 2]
+
+
+def test_a_cell_without_values_has_no_mean_and_no_interval():
+    blocks = blocks_of(rows([np.nan, np.nan]), ["ssim"])
+    assert np.isnan(blocks.means).all()
+    assert np.isnan(only(bootstrap_intervals(blocks))).all()
+
+
+def test_nothing_at_all():
+    blocks = blocks_of(rows([]), ["ssim"])
+    assert len(bootstrap_intervals(blocks)[0]) == 0
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_are_scipys_bca(level, seed):
+    values = skewed(60, seed)
+    found = only(bootstrap_intervals(blocks_of(rows(values), ["ssim"]), level, resamples=20_000))
+    expected = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, n_resamples=20_000, method="BCa", rng=RNG(1)
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert found == pytest.approx(tuple(expected), abs=0.03 * width)
+
+
+def test_skewed_values_have_lopsided_intervals():
+    values = skewed(25)
+    low, high = only(bootstrap_intervals(blocks_of(rows(values), ["ssim"])))
+    assert values.mean() - low > 1.05 * (high - values.mean())
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert only(bootstrap_intervals(blocks_of(rows([0.5] * 9), ["ssim"]))) == (0.5, 0.5)
+
+
+def test_one_photo_has_no_interval():
+    assert np.isnan(only(bootstrap_intervals(blocks_of(rows([0.5]), ["ssim"])))).all()
+
+
+def test_seeds_of_a_photo_stay_together():
+    """Ten seeds that say the same add nothing: the interval is that of the photos, not sqrt(10) times narrower."""
+    values = skewed(40)
+    alone = only(bootstrap_intervals(blocks_of(rows(values), ["ssim"])))
+    repeated = pd.concat([rows(values)] * 10)
+    assert only(bootstrap_intervals(blocks_of(repeated, ["ssim"]))) == pytest.approx(alone, rel=1e-12)
+
+
+def test_photos_with_more_values_weigh_more():
+    table = pd.concat([rows([1.0, 3.0]), rows([3.0], ids=["0001"])])
+    assert blocks_of(table, ["ssim"]).means == pytest.approx([7 / 3])
+
+
+def test_one_draw_of_photos_serves_every_cell():
+    values = skewed(30)
+    table = pd.concat([rows(values), rows(values, "lips")])
+    drawn = replicates(blocks_of(table, ["ssim"]))
+    assert np.array_equal(drawn[:, 0], drawn[:, 1])
+
+
+def test_order_of_rows_changes_nothing():
+    table = pd.concat([rows(skewed(30)), rows(skewed(30, 1), "lips")])
+    mixed = pd.concat([table.iloc[:30].sample(frac=1, random_state=0), table.iloc[30:]])
+    for a, b in zip(*(bootstrap_intervals(blocks_of(t, ["ssim"])) for t in (table, mixed)), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_draws_do_not_depend_on_the_chunks(monkeypatch):
+    blocks = blocks_of(rows(skewed(50)), ["ssim"])
+    d = RNG(0).normal(0.3, 1, (50, 2))
+    whole = replicates(blocks), sign_flip_p(d)
+    monkeypatch.setattr("semfacediff.records.statistics._CHUNK", 700)
+    np.testing.assert_allclose(replicates(blocks), whole[0], rtol=1e-12)
+    assert np.array_equal(sign_flip_p(d), whole[1])
+
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_photos_are_tested_exactly(seed):
+    d = RNG(seed).normal(0.4, 1, 9)
+    signs = np.array(list(itertools.product((1, -1), repeat=9)))
+    expected = (np.abs(signs @ d) >= abs(d.sum()) - 1e-12).mean()
+    assert sign_flip_p(d[:, None]) == pytest.approx([expected], abs=1e-12)
+    scipys = stats.permutation_test(
+        (d, np.zeros(9)), lambda a, b, axis: (a - b).mean(axis), permutation_type="samples", vectorized=True
+    )
+    assert sign_flip_p(d[:, None]) == pytest.approx([scipys.pvalue], abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.15, 0.3])
+def test_many_photos_are_tested_as_scipy_does(shift):
+    a, b = RNG(3).normal(0, 1, (2, 80))
+    d = b - a + shift
+    scipys = stats.permutation_test(
+        (d, np.zeros(80)),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=RNG(5),
+    )
+    found = sign_flip_p(d[:, None], permutations=20_000)[0]
+    assert found == pytest.approx(scipys.pvalue, abs=4 * np.sqrt(found * (1 - found) / 10_000) + 1e-4)
+
+
+def test_p_is_uniform_where_nothing_differs():
+    d = RNG(7).normal(0, 1, (40, 400))
+    p = sign_flip_p(d, permutations=999)
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    assert (p <= 0.05).mean() < 0.1
+
+
+def test_p_is_never_0_and_equal_scores_have_p_1():
+    assert sign_flip_p(np.ones((60, 1))) == pytest.approx([1 / 10_000])
+    assert sign_flip_p(np.zeros((60, 1))) == [1.0]
+    assert np.isnan(sign_flip_p(np.full((5, 1), np.nan)))
+
+
+def test_missing_photos_take_no_part_in_a_test():
+    d = RNG(2).normal(0.5, 1, (11, 1))
+    with_gaps = np.vstack([d, np.full((1, 1), np.nan)])
+    assert sign_flip_p(with_gaps) == pytest.approx(sign_flip_p(d), abs=1e-12)
+
+
+def test_holm_by_hand():
+    p = np.array([0.01, 0.04, 0.03, 0.005])
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.5, np.nan, 0.6])) == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
+    assert holm(np.array([[0.01], [0.9]])).shape == (2, 1)
+
+
+def test_rank_biserial_is_made_of_wilcoxons_sums():
+    d = RNG(4).normal(0.3, 1, 40).round(1)
+    d[:5] = 0
+    less = stats.wilcoxon(d, alternative="less", zero_method="wilcox").statistic  # sum of the positive ranks
+    n = (d != 0).sum()
+    expected = 2 * less / (n * (n + 1) / 2) - 1
+    assert rank_biserial(d[:, None]) == pytest.approx([expected], abs=1e-12)
+
+
+def test_rank_biserial_at_its_ends():
+    d = np.array([[1.0, -3.0, 0.0, np.nan], [2.0, -1.0, 0.0, np.nan]])
+    assert rank_biserial(d) == pytest.approx([1, -1, 0, np.nan], nan_ok=True)
+
+
+# --- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_is_made_of_the_parts():
+    a, b = rows(skewed(50)), rows(skewed(50) + RNG(1).normal(0.01, 0.02, 50))
+    row = paired_differences(a, b, ["ssim"]).loc[0]
+    d = b["ssim"].to_numpy() - a["ssim"].to_numpy()
+    assert row[["attribute", "score", "n"]].tolist() == ["hair", "ssim", 50]
+    assert row["second"] - row["first"] == pytest.approx(row["difference"], abs=1e-12)
+    assert row["difference"] == pytest.approx(d.mean(), abs=1e-12)
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["p"] == sign_flip_p(d[:, None])[0]
+    assert row["effect"] == rank_biserial(d[:, None])[0]
+
+
+def test_only_photos_with_both_values_are_compared():
+    a = rows([0.1, 0.2, np.nan, 0.4], ids=list("abcd"))
+    b = rows([0.3, np.inf, 0.5, 0.9], ids=list("dbca"))
+    row = paired_differences(a, b, ["ssim"]).loc[0]
+    assert row["n"] == 2
+    assert row[["first", "second"]].tolist() == pytest.approx([0.25, 0.6])
+
+
+def test_exchanging_the_runs_changes_signs_only():
+    a, b = rows(skewed(30)), rows(skewed(30, 1))
+    there, back = (paired_differences(x, y, ["ssim"]).loc[0] for x, y in ((a, b), (b, a)))
+    assert there["difference"] == pytest.approx(-back["difference"], abs=1e-15)
+    assert there["effect"] == pytest.approx(-back["effect"], abs=1e-12)
+    assert there["p"] == back["p"]
+
+
+def test_pairing_sees_what_means_hide():
+    """Photos differ by far more than the settings: only the differences of each photo tell."""
+    photos = RNG(0).normal(0, 10, 40)
+    a, b = rows(photos), rows(photos + RNG(1).normal(0.1, 0.05, 40))
+    assert stats.ttest_ind(a["ssim"], b["ssim"]).pvalue > 0.9
+    assert paired_differences(a, b, ["ssim"])["p"][0] < 0.001
+
+
+def test_the_last_bits_are_no_difference():
+    a = rows(np.ones(60))
+    row = paired_differences(a, rows(np.ones(60) + 1e-12), ["ssim"]).loc[0]
+    assert row[["difference", "p", "effect"]].tolist() == [0, 1, 0]
+
+
+def test_seeds_are_averaged_before_pairing():
+    a = pd.concat([rows([0.2, 0.4]), rows([0.4, 0.6])])
+    b = rows([0.5, 0.5])
+    assert paired_differences(a, b, ["ssim"])["difference"][0] == pytest.approx(0.1)
+
+
+def test_holm_counts_every_row_of_the_comparison():
+    d = RNG(0).normal(0.45, 1, 40)
+    a = pd.concat([rows(np.zeros(40), x) for x in ("hair", "lips", "skin")])
+    b = pd.concat([rows(v, x) for v, x in ((d, "hair"), (d - d.mean(), "lips"), (-d + d.mean(), "skin"))])
+    table = paired_differences(a, b, ["ssim"])
+    assert table["p_holm"][0] == pytest.approx(3 * table["p"][0])
+
+
+# --- what may be bold ------------------------------------------------------------------------------------------------
+
+
+def settings(gain, other=-0.5, n=60):
+    photos = RNG(0).normal(0, 1, n)
+    noise = RNG(1).normal(0, 0.2, (3, n))
+    return {
+        "off": rows(photos + noise[0]),
+        "blend": rows(photos + noise[1] + gain),
+        "exact": rows(photos + noise[2] + other),
+    }
+
+
+def test_the_best_is_bold_where_it_beats_every_other():
+    assert significantly_best(settings(0.5), {"ssim": True}) == {("hair", "ssim"): "blend"}
+    assert significantly_best(settings(0.5), {"ssim": False}) == {("hair", "ssim"): "exact"}
+
+
+def test_nothing_is_bold_where_the_runner_up_is_as_good():
+    assert significantly_best(settings(0.5, other=0.5), {"ssim": True}) == {}
+    assert significantly_best(settings(0.0), {"ssim": True}) == {}
+
+
+def test_the_family_of_comparisons_costs_power():
+    """A gain that would just be significant alone is not among a hundred cells."""
+    alone = settings(0.07)
+    assert significantly_best(alone, {"ssim": True}) == {("hair", "ssim"): "blend"}
+    noise = [f"x{i}" for i in range(100)]
+    made = (pd.DataFrame(RNG(k).normal(0, 1, (60, 100)), columns=noise) for k in range(3))
+    many = {s: pd.concat([t, more], axis=1) for (s, t), more in zip(alone.items(), made, strict=True)}
+    assert ("hair", "ssim") not in significantly_best(many, {"ssim": True} | dict.fromkeys(noise, True))
+
+
+def test_a_score_nobody_measured_and_a_setting_alone_are_never_bold():
+    empty = {name: rows([np.nan] * 5) for name in ("a", "b")}
+    assert significantly_best(empty, {"ssim": True}) == {}
+    assert significantly_best({"a": rows(skewed(30))}, {"ssim": True}) == {}
