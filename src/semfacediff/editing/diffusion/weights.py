@@ -192,7 +192,9 @@ def _cached(id_: str) -> Path | None:
 
 def _downloaded(id_: str) -> Path | None:
     from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
 
+    logging.set_verbosity_error()  # what failed is said in one sentence
     for variant in ("fp16", None):
         try:
             return Path(DiffusionPipeline.download(id_, variant=variant, use_safetensors=True))
