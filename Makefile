@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test setup lint pictures
+.PHONY: demo test setup lint pictures browser
 
 setup: $(READY)
 
@@ -21,10 +21,17 @@ setup: $(READY)
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Train a small parser on drawn faces, edit five regions with it, measure, print the table.
+# Train a small parser on drawn faces, edit five regions with it, measure, print the table and the report's path.
 demo: $(READY)
 	$(PYTHON) train_parser.py experiment=demo/parser hydra.run.dir=outputs/demo/parser
 	$(PYTHON) evaluate.py experiment=demo/editing parser.checkpoint=outputs/demo/parser hydra.run.dir=outputs/demo/editing
+	@$(PYTHON) -m semfacediff.cli report outputs/demo/editing outputs/demo/parser --with-photos --out outputs/demo/report
+
+# What tests/browser needs: Playwright, and a Chromium from the system's packages. Without them those tests are skipped.
+browser: $(READY)
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt playwright
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 test: $(READY)
 	$(PYTHON) -m ruff check .

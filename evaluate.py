@@ -1,12 +1,14 @@
 """Benchmark an editor or score a parser: python evaluate.py [task=editing|parsing] [key=value ...]
 
 python evaluate.py data=toy data.n=8 parser=ground_truth editor=recolor metrics.on_missing=skip
+python evaluate.py experiment=thesis/all data.root=DIR parser.checkpoint=RUN
 python evaluate.py task=parsing data=folder data.root=DIR parser.checkpoint=RUN
 """
 
+import sys
 from pathlib import Path
 
-from semfacediff import hydra_app
+from semfacediff import cli, hydra_app
 
 
 def task(cfg, folder):
@@ -17,4 +19,6 @@ def task(cfg, folder):
 
 
 if __name__ == "__main__":
+    if "experiment=thesis/all" in sys.argv:  # several runs of two scripts, which no preset can be
+        sys.exit(cli.main(["thesis", "--run", *(w for w in sys.argv[1:] if w != "experiment=thesis/all")]))
     hydra_app.run("evaluate", task, Path(__file__).resolve().parent)

@@ -16,9 +16,9 @@ import torch
 
 from semfacediff import build, config
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
-from semfacediff.editing.prompts.words import Words
 from semfacediff.runs.editing_bench import Cell, EditingBench
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]

@@ -217,6 +217,43 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory) -> Path:
+    """An exported parser's folder with a hand-made ``model.onnx`` alone: one 1x1 convolution, input size 32; read it.
+
+    ``expected.safetensors`` beside it has its ``weight`` ``[19,3,1,1]`` and ``bias``.
+    """
+    onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
+    pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
+    from safetensors.torch import save_file
+
+    from semfacediff.parsing.checkpoint import ParserCard, write_card
+
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    folder.mkdir()
+    g = torch.Generator().manual_seed(1)
+    weight, bias = torch.randn(19, 3, 1, 1, generator=g), torch.randn(19, generator=g)
+    node = onnx.helper.make_node("Conv", ["image", "weight", "bias"], ["logits"])
+    floats = onnx.TensorProto.FLOAT
+    shapes = {"image": ["n", 3, "h", "w"], "logits": ["n", 19, "h", "w"]}
+    (x,), (y,) = [[onnx.helper.make_tensor_value_info(n, floats, s)] for n, s in shapes.items()]
+    constants = [onnx.numpy_helper.from_array(t.numpy(), n) for n, t in (("weight", weight), ("bias", bias))]
+    graph = onnx.helper.make_graph([node], "tiny", [x], [y], constants)
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(made, folder / "model.onnx")
+    write_card(folder, ParserCard.of_kind("face_lite", "celebamask", 32))
+    save_file({"weight": weight, "bias": bias}, folder / "expected.safetensors")
+    return folder
+
+
+@pytest.fixture
+def nothing_ships(monkeypatch, tmp_path):
+    """As in a checkout without the shipped parser's weights."""
+    from semfacediff.parsing import default
+
+    monkeypatch.setattr(default, "FOLDER", tmp_path / "nothing ships")
+
+
+@pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory) -> Path:
     """``weights.root`` of tiny diffusion pipelines with random weights, one for each editor; read it, never write.
 

@@ -160,7 +160,7 @@ class TestParser:
         with pytest.raises(UserError, match=r"parser=unet contradicts .*, which holds 'fastscnn_lite'; drop one of"):
             self.parser("parser.name=unet", f"parser.checkpoint={tiny_checkpoint}")
 
-    def test_none_is_named(self):
+    def test_none_is_named(self, nothing_ships):
         with pytest.raises(
             UserError, match=r"no trained parser: set parser.checkpoint=FOLDER .* or parser=ground_truth"
         ):

@@ -1,16 +1,21 @@
 """``semfacediff edit``: edits, masks, strips and records of any photo, and one sentence for a mistake."""
 
+import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import nn
 
 from semfacediff import build, cli
+from semfacediff.editing.recolor import Recolor
 from semfacediff.labels import palette, space
 from semfacediff.parsing.checkpoint import ParserCard
+from semfacediff.runs import edit_photos
 
 SKIN, L_EYE, R_EYE, NOSE, U_LIP, HAIR = 1, 4, 5, 2, 11, 13
 COLOURS = torch.from_numpy(palette(space("celebamask")).astype(np.float32) / 255)
@@ -109,6 +114,9 @@ class TestEditing:
         assert len(identity["photo_sha256"]) == 64
         for key in ("command", "packages", "hardware", "code", "faces", "stages", "edit_sha256", "runtime"):
             assert facts[key]
+        for kind in ("semantic", "generation", "blend"):
+            mask = read(tmp_path / "a" / "square" / f"1_hair_{kind}.png")
+            assert facts["stages"][0][f"mask_{kind}"] == hashlib.sha256(mask.tobytes()).hexdigest()[:16]
         run(photos / "square.png", "hair", "green hair", "--seed", "7", "--strength", "0.5", out=tmp_path / "b")
         assert (tmp_path / "a" / "square.png").read_bytes() == (tmp_path / "b" / "square.png").read_bytes()
 
@@ -118,6 +126,14 @@ class TestEditing:
         edit = read(next((tmp_path / "out").glob("*.png")))
         assert edit.shape[:2] == size
         assert (edit != np.asarray(Image.open(photos / name))).any()
+
+    def test_the_colour_profile_stays(self, tmp_path, encode):
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        (tmp_path / "p3.png").write_bytes(encode(face(96, 96)[0], icc_profile=profile))
+        assert run(tmp_path / "p3.png", "hair", "green hair", out=tmp_path / "out") == 0
+        with Image.open(tmp_path / "out" / "p3.png") as image:
+            assert image.info["icc_profile"] == profile
+            assert (np.asarray(image) != face(96, 96)[0]).any()
 
     def test_several_edits_are_a_cascade(self, photos, tmp_path):
         out = tmp_path / "out"
@@ -133,9 +149,7 @@ class TestEditing:
         assert np.array_equal(read(out / "square.png"), read(out / "square" / "2_lips.png"))
 
     def test_reparsing_follows_the_edit_and_the_first_parse_does_not(self, photos, tmp_path):
-        """Hair that was painted in the lips' colour is parsed as lips."""
-        like_lips = "#{:02x}{:02x}{:02x}".format(*palette(space("celebamask"))[U_LIP])
-        assert like_lips
+        """Hair that was painted in another colour is parsed as something else."""
         for name, more in (("with", ()), ("without", ("--no-reparse",))):
             run(photos / "square.png", "hair", "white hair", "hair", "black hair", *more, out=tmp_path / name)
         masks = [read(tmp_path / n / "square" / "2_hair_semantic.png") for n in ("with", "without")]
@@ -159,11 +173,55 @@ class TestEditing:
         run(photos, "hair", "red hair", out=out)
         assert "earlier" not in capsys.readouterr().out
 
+    def test_an_edit_in_the_place_of_another_leaves_nothing_of_it(self, photos, tmp_path):
+        out = tmp_path / "out"
+        run(photos / "square.png", "hair", "green hair", "lips", "blue lips", out=out)
+        (out / "square" / "mine.txt").touch()
+        run(photos / "square.png", "lips", "blue lips", out=out)
+        masks = [f"1_lips_{kind}.png" for kind in ("blend", "generation", "semantic")]
+        assert sorted(p.name for p in (out / "square").iterdir()) == [*masks, "edit.json", "mine.txt", "strip.png"]
+
+    def test_an_edit_that_was_killed_is_made_again(self, photos, tmp_path, monkeypatch):
+        """And never taken for the one before it, whose record lay in the same place."""
+        out, words = tmp_path / "out", (photos / "square.png", "hair", "green hair")
+        run(*words, out=out)
+        first = (out / "square.png").read_bytes()
+
+        def killed(file, text):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as m:
+            m.setattr(edit_photos, "write_text", killed)
+            assert run(photos / "square.png", "hair", "red hair", out=out) == 130
+        assert (out / "square.png").read_bytes() != first
+        run(*words, out=out)
+        assert (out / "square.png").read_bytes() == first
+
+    def test_an_editor_that_fails_on_a_photo_costs_no_other(self, photos, tmp_path, monkeypatch, capsys):
+        right = Recolor.edit
+
+        def edit(self, requests):
+            if requests[0].sample_id == "tall":
+                raise ValueError("no numbers")
+            return right(self, requests)
+
+        monkeypatch.setattr(Recolor, "edit", edit)
+        assert run(photos, "hair", "green hair", out=tmp_path / "out") == 1
+        assert sentence(capsys) == "tall.webp: ValueError: no numbers"
+        assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["square.png", "wide.png"]
+
+    def test_a_long_prompt_does_not_stretch_the_strip(self, photos, tmp_path):
+        sizes = []
+        for name, prompt in (("short", "green hair"), ("long", "green\n" * 500)):
+            run(photos / "square.png", "hair", prompt, out=tmp_path / name)
+            sizes.append(read(tmp_path / name / "square" / "strip.png").shape)
+        assert sizes[0] == sizes[1]
+
     def test_an_empty_region_among_others_is_left_out(self, photos, tmp_path, capsys):
-        assert run(photos / "square.png", "hair", "green hair", "hat", "red hat", out=tmp_path / "out") == 0
+        assert run(photos / "square.png", "hat", "red hat", "hair", "green hair", out=tmp_path / "out") == 0
         assert "square.png: the parse shows no hat, that edit was left out" in capsys.readouterr().err
         facts = json.loads((tmp_path / "out" / "square" / "edit.json").read_text())
-        assert [s["status"] for s in facts["stages"]] == ["ok", "empty_region"]
+        assert [s["status"] for s in facts["stages"]] == ["empty_region", "ok"]
 
     @pytest.mark.parametrize("prompt", ["волосы цвета green", "緑 green 🌲", "green " * 500])
     def test_any_words_are_taken(self, photos, tmp_path, prompt):
@@ -234,6 +292,28 @@ class TestDiffusion:
         assert "has 502 tokens, tokenizer 1 of 2" in said
         assert not (tmp_path / "out").exists()
 
+    def test_seams_and_what_changes_results_make_another_edit(self, photos, tiny_sdxl, tmp_path, capsys):
+        photo, out = photos / "square.png", tmp_path / "out"
+        made = []
+        for words in ("seam=none", "seam=laplacian", "runtime.diffusion.vae_tiling=true", "editor.dtype=bfloat16"):
+            assert self.edit(photo, tiny_sdxl, out, "--set", words) == 0
+            assert "earlier run" not in capsys.readouterr().out
+            facts = json.loads((out / "square" / "edit.json").read_text())
+            made.append(facts["edit_sha256"])
+            assert facts["stages"][0]["max_abs_outside"] == 0
+            assert facts["stages"][0]["peak_memory_mib"] > 0
+        assert made[0] != made[1]
+        assert made[0] != made[3]
+        assert self.edit(photo, tiny_sdxl, out, "--set", "editor.dtype=bfloat16") == 0
+        assert "1 of them by an earlier run" in capsys.readouterr().out
+
+    def test_a_pipeline_that_cannot_be_opened_is_said_once(self, photos, tiny_sdxl, tmp_path, capsys):
+        folder = Path(shutil.copytree(tiny_sdxl / "sdxl_inpaint", tmp_path / "sdxl_inpaint"))
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        assert self.edit(photos, tmp_path, tmp_path / "out") == 2
+        assert "the pipeline cannot be opened (" in sentence(capsys)
+
     def test_no_step_to_take(self, photos, tiny_sdxl, tmp_path, capsys):
         assert self.edit(photos, tiny_sdxl, tmp_path / "out", "--strength", "0.3") == 2
         assert "leaves no step to take" in sentence(capsys)
@@ -260,7 +340,9 @@ class TestMistakes:
                 ("hair", "red", "--negative", "blue"),
                 "the negative prompt of stage 1 ('hair'): editor 'recolor' reads none",
             ),
-            (("hair", "red", "--set", "editor=identity"), "--set editor=...: give --editor NAME"),
+            (("hair", "red", "--set", "editor=identity"), "--set editor=...: expected one of editor.*, region.*, "),
+            (("hair", "red", "--set", "++protocol=thesis"), "--set protocol=...: expected one of editor.*, region.*, "),
+            (("hair", "red", "--set", "seed=7"), "the rest has flags of its own (semfacediff edit --help)"),
             (("hair", "red", "--set", "editor.strenth=1"), "unknown key"),
             (("hat", "red hat"), "square.png: the parse shows no hat (0.00 % of the photo, at least 0.1 % are needed)"),
         ],
@@ -270,7 +352,7 @@ class TestMistakes:
         assert said in sentence(capsys)
         assert not list((tmp_path / "out").glob("*"))
 
-    def test_no_parser(self, photos, tmp_path, capsys):
+    def test_no_parser(self, photos, tmp_path, capsys, nothing_ships):
         assert run(photos, "hair", "red", parser=None, out=tmp_path / "out") == 2
         assert sentence(capsys) == (
             "no parser ships with this version; give --parser FOLDER (a run of train_parser.py)"

@@ -153,7 +153,7 @@ class TestMistakes:
         assert len(error.splitlines()) == 1
         return error[len("error: ") :].rstrip()
 
-    def test_no_checkpoint(self, photos, tmp_path, capsys):
+    def test_no_checkpoint(self, photos, tmp_path, capsys, nothing_ships):
         assert cli.main(["parse", str(photos), "--out", str(tmp_path / "out")]) == 2
         assert self.sentence(capsys).startswith(
             "no parser ships with this version; give --checkpoint RUN (a run of train"

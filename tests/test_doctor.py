@@ -13,12 +13,13 @@ import torch
 from semfacediff.cli import main
 from semfacediff.data.toy_official import write_official
 from semfacediff.metrics.weights import PUBLIC
+from semfacediff.parsing import default
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.runs import doctor
 
 
 @pytest.fixture(autouse=True)
-def bare(tmp_path, monkeypatch):
+def bare(tmp_path, monkeypatch, nothing_ships):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
@@ -43,6 +44,26 @@ def test_a_bare_machine_is_told_what_is_missing_and_how_to_get_it(tmp_path, caps
     assert "make demo: nothing" in text
     assert not (tmp_path / "hub").exists()
     assert not (tmp_path / "home").exists()
+
+
+def test_edits_need_a_pipeline_and_a_broken_one_is_told_from_none(tiny_sdxl, tmp_path, capsys):
+    broken = shutil.copytree(tiny_sdxl / "sdxl_inpaint", tmp_path / "broken" / "sdxl_inpaint")
+    (broken / "vae" / "config.json").unlink()
+    said = {}
+    for root in (tiny_sdxl, tmp_path / "broken", tmp_path / "none"):
+        assert main(["doctor", "--root", str(root)]) == 0
+        lines = [line.strip().partition(": ") for line in capsys.readouterr().out.splitlines()]
+        said[root.name] = {name: text for name, _, text in lines}
+    whole, broken, none = said.values()
+    assert whole["sdxl_inpaint"] == f"{tiny_sdxl}/sdxl_inpaint; editor: random weights, for tests"
+    assert whole["inpaint"].startswith(f"{tiny_sdxl}/inpaint; ")
+    assert broken["sdxl_inpaint"].startswith("unusable: weights.sdxl_inpaint: the pipeline in ")
+    assert "lacks vae/config.json" in broken["sdxl_inpaint"]
+    assert none["sdxl_inpaint"].startswith("missing; to fetch it: hf download ")
+    assert none["inpaint"] == "none named; any inpainting pipeline will do: weights.inpaint=FOLDER|ID"
+    assert "no pipeline of sdxl_inpaint (above)" not in whole["semfacediff edit"]
+    assert all(s["semfacediff edit"].endswith("no pipeline of sdxl_inpaint (above)") for s in (broken, none))
+    assert "pipeline" not in none["semfacediff edit --editor recolor"]
 
 
 def test_json_has_the_same_facts(tmp_path, monkeypatch, capsys):
@@ -146,9 +167,26 @@ class TestParsers:
         (parser,) = doctor.examined(None)["parsers"]
         assert (parser["name"], parser["digest"], parser["error"]) == ("fastscnn_lite", None, None)
 
+    def test_the_one_that_ships_comes_first(self, tmp_path, tiny_checkpoint, monkeypatch, capsys):
+        monkeypatch.setattr(default, "FOLDER", tiny_checkpoint)
+        monkeypatch.setattr(doctor, "repository", lambda: tmp_path)
+        main(["doctor"])
+        digest = checkpoint_digest(tiny_checkpoint)
+        assert (
+            f"{tiny_checkpoint} (ships with the package): fastscnn_lite, 64 px, label space celebamask, SHA-256 "
+            f"{digest[:8]}..."
+        ) in capsys.readouterr().out
+        found = doctor.examined(None)
+        assert [(p["shipped"], p["digest"]) for p in found["parsers"]] == [(True, digest)]
+        assert "semfacediff parse" not in missing(found)
+
+    def test_an_exported_one_names_its_backend(self, tiny_onnx, capsys):
+        main(["doctor", "--checkpoint", str(tiny_onnx)])
+        assert "face_lite, 32 px, label space celebamask, parser.backend=onnx, SHA-256" in capsys.readouterr().out
+
 
 def test_tables_whose_runs_are_missing_name_the_command(tmp_path, repository, monkeypatch, capsys):
-    assert "semfacediff tables" not in missing(doctor.examined(None))
+    assert "recolor_strict" not in doctor.examined(None)["records"]["missing"]
     shutil.copytree(repository / "experiments" / "tables", tmp_path / "experiments" / "tables")
     monkeypatch.setattr(doctor, "repository", lambda: tmp_path)
     found = doctor.examined(None)

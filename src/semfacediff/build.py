@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -37,25 +39,58 @@ from semfacediff.metrics.weights import (
     CLIP_VIT_B_32,
     INCEPTION,
     LPIPS_ALEXNET,
+    PUBLIC,
     FoundWeights,
     MissingWeightsError,
     PublicWeights,
     find,
     find_clip,
+    located,
 )
 from semfacediff.parsing import GroundTruthParser, ModelParser, Parser, PrecomputedParser, build_parser, load_parser
-from semfacediff.parsing.checkpoint import ParserCard, checkpoint_digest, load_published, resolve
+from semfacediff.parsing.checkpoint import (
+    ONNX,
+    WEIGHTS,
+    ParserCard,
+    checkpoint_digest,
+    checkpoint_state,
+    load_published,
+    resolve,
+)
+from semfacediff.parsing.default import SHIPPED, default_parser
+from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.segface import pretrained as imagenet
 from semfacediff.parsing.segformer_folder import start_digest, start_from
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
 from semfacediff.training.plateau import PlateauSettings
-from semfacediff.weight_files import file_digest
+from semfacediff.weight_files import file_digest, file_state
 
 _OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
 """Metrics without weights whose definition depends on the protocol."""
 MAX_BAD_SHOWN = 50
 TOY_VERSION = 1
 """Raised whenever the drawings change, so that records of old drawings are told apart."""
+
+
+class _Kept:
+    """The last thing made of its kind, for the next job of a sweep if it asks for the same of unchanged files."""
+
+    def __init__(self):
+        self._key: object = None
+        self._made: Any = None
+
+    def get(self, key: object, make: Callable[[], Any]) -> Any:
+        if "SEMFACEDIFF_SWEEP" not in os.environ:  # set for the jobs of a sweep: nothing else asks twice
+            return make()
+        if key != self._key:
+            self._key = self._made = None  # before the new one, so that a device need not hold both
+            self._made = make()
+            self._key = key
+        return self._made
+
+
+_inspected, _parser, _metrics = _Kept(), _Kept(), _Kept()
 
 
 @dataclass(frozen=True)
@@ -178,8 +213,12 @@ def _official_faces(settings: config.CelebAMaskHQData, chosen: list, labels_need
 def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.PlacedData, split: str) -> Data:
     """Everything read once; ``broken``: what is known to be unusable before (name -> reason)."""
     entries = faces.entries
-    with tqdm(total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5) as bar:
-        digest, bad = faces.inspect(bar.update)
+
+    def inspect() -> tuple[str, dict[str, str]]:
+        with tqdm(total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5) as bar:
+            return faces.inspect(bar.update)
+
+    digest, bad = _inspected.get((split, faces.state()), inspect)
     bad = {**broken, **bad}
     if bad and settings.on_error == "error":
         shown = [f"\n  {reason}" for reason in list(bad.values())[:MAX_BAD_SHOWN]]
@@ -215,6 +254,8 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     Raises:
         UserError: no architecture is named, or the start weights are of another architecture or label space.
     """
+    if settings.backend != "torch":
+        raise UserError(f"parser.backend={settings.backend} computes and cannot be trained; drop it")
     if settings.checkpoint is not None:
         model, card, _ = trained_parser(settings)
         if card.label_space != label_space.name:
@@ -228,13 +269,16 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     card = dataclasses.replace(card, options=dict(settings.options))
     model = build_parser(settings.name, classes=label_space.n, **card.options)
     if settings.pretrained is not None:
-        start_from(model, settings.name, settings.pretrained)
+        start = imagenet.start_from if settings.name.startswith("segface_") else start_from
+        start(model, settings.name, settings.pretrained)
     return model, card
 
 
 def start_weights(settings: config.ParserConfig) -> str | None:
     """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
     if settings.pretrained is not None:
+        if settings.name.startswith("segface_"):
+            return imagenet.start_digest(settings.name, settings.pretrained)
         return start_digest(settings.pretrained)
     return trained_parser(settings)[2] if settings.checkpoint is not None else None
 
@@ -247,25 +291,34 @@ def course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
     return Scheduled(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)
 
 
+def or_shipped(settings: config.ParserConfig) -> config.ParserConfig:
+    """``settings``; those that name no checkpoint and no other architecture, with the shipped parser's folder."""
+    unnamed = settings.checkpoint is None and settings.name in (None, SHIPPED)
+    folder = default_parser() if unnamed else None
+    return settings.model_copy(update={"checkpoint": str(folder)}) if folder else settings
+
+
 def trained_parser(settings: config.ParserConfig):
     """(model, card, digest) of ``parser.checkpoint``: a checkpoint folder, a training run, or a released weights file.
 
     Raises:
-        UserError: not there, damaged, or of another architecture than ``parser=`` names.
+        UserError: not there, damaged, of another architecture than ``parser=`` names, or not of ``parser.backend``.
     """
-    path = Path(settings.checkpoint).expanduser()
+    path, onnx = Path(settings.checkpoint).expanduser(), settings.backend == "onnx"
     if path.is_file():
+        if onnx:
+            raise UserError(f"parser.backend=onnx: {path} is a file; name the folder that semfacediff export wrote")
         if settings.name is None:
             raise UserError(f"parser.checkpoint: {path} is a bare weights file; name its architecture with parser=NAME")
         model, card = load_published(settings.name, path)
         _same_options(settings, card, path)
         return model, card, file_digest(path)
     folder = resolve(path)
-    model, card = load_parser(folder)
+    model, card = load_onnx(folder) if onnx else load_parser(folder)
     if settings.name is not None and settings.name != card.name:
         raise UserError(f"parser={settings.name} contradicts {folder}, which holds '{card.name}'; drop one of the two")
     _same_options(settings, card, folder)
-    return model, card, checkpoint_digest(folder)
+    return model, card, checkpoint_digest(folder, ONNX if onnx else WEIGHTS)
 
 
 def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -> None:
@@ -276,7 +329,9 @@ def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -
 
 
 def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
-    """The parser to evaluate with, and its facts for the record (name, digest, label space, input size).
+    """The parser to evaluate with, and its facts for the record (name, digest, label space, input size, backend).
+
+    Without a checkpoint ``name: null`` and ``parser=face_lite`` mean the parser that ships with the package.
 
     Raises:
         UserError: none is named, or its checkpoint cannot be used.
@@ -286,14 +341,19 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
     if settings.name == "precomputed":
         root = Path(settings.root).expanduser()
         return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
+    settings = or_shipped(settings)
     if settings.checkpoint is None:
         raise UserError(
             "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
             "parser=precomputed parser.root=DIR"
         )
-    model, card, digest = trained_parser(settings)
-    facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
-    return ModelParser(model, card, on), facts
+
+    def trained() -> tuple[ModelParser, dict]:
+        model, card, digest = trained_parser(settings)
+        facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
+        return ModelParser(model, card, on), facts | {"backend": settings.backend}
+
+    return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)
 
 
 def editor(
@@ -362,6 +422,14 @@ def metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     Raises:
         MissingWeightsError: weights are absent and ``metrics.on_missing=error``.
     """
+    named = {w: getattr(settings.weights, w.key) for w in PUBLIC}
+    places = [Path(path).expanduser() if path else located(w, settings.weights.root) for w, path in named.items()]
+    files = [path and file_state(path) for path in places]
+    asked = (settings.metrics, settings.protocol, settings.weights, on)
+    return _metrics.get((asked, files), lambda: _made_metrics(settings, on))
+
+
+def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     columns, protocol, clip = settings.metrics.columns, settings.protocol, settings.metrics.clip.model
     weights = _MetricWeights(settings)
     each: list[Metric] = []

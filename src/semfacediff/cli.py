@@ -10,29 +10,36 @@ from semfacediff.hydra_app import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_MISTAK
 
 def _tables(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.named import write_tables
+    from semfacediff.tables.named import definitions, stale_tables, write_tables
 
-    stale = write_tables(arguments.name, repository(), arguments.check)
-    for name in stale:
-        print(f"error: results/tables/{name}.md is stale; run: semfacediff tables {name}", file=sys.stderr)
-    return EXIT_INCOMPLETE if stale else 0
+    a = arguments
+    if a.check:
+        stale = stale_tables(a.name, repository(), a.format)
+        for file in stale:
+            print(f"error: {file} is stale; run: semfacediff tables {Path(file).stem}", file=sys.stderr)
+        return EXIT_INCOMPLETE if stale else 0
+    for name, runs in write_tables(a.name, repository(), a.format or "md").items():
+        command = definitions(repository())[name].command
+        print(f"not made: {name} needs {', '.join(runs)}; make with: {command}", file=sys.stderr)
+    return 0
 
 
 def _figures(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.parsing_figures import draw_run
+    from semfacediff.tables.drawn import draw
 
     for run in arguments.run_folder:
         out = arguments.out / run.name if arguments.out else run / "figures"
-        draw_run(run, out, repository())
+        draw(run, out, repository(), arguments.score)
         print(out)
     return 0
 
 
 def _add_figures(commands) -> None:
-    figures = commands.add_parser("figures", help="draw a parser's figures again from the records of its runs")
-    figures.add_argument("run_folder", nargs="+", type=Path, metavar="RUN", help="of train_parser.py or task=parsing")
+    figures = commands.add_parser("figures", help="draw the figures of runs and sweeps again from their records")
+    figures.add_argument("run_folder", nargs="+", type=Path, metavar="RUN", help="a run, or the folder of a sweep")
     figures.add_argument("--out", type=Path, help="gets a folder for each run (default: figures/ in the run)")
+    figures.add_argument("--score", nargs="+", default=[], help="of a sweep's curves (default: the usual ones)")
     figures.set_defaults(run=_figures)
 
 
@@ -63,19 +70,43 @@ def _parse(arguments: argparse.Namespace) -> int:
 
     a = arguments
     source, out = a.photo.expanduser(), a.out.expanduser()
-    return parse_photos(source, out, a.checkpoint, a.parser, a.label_space, a.overlay, a.device)
+    return parse_photos(source, out, a.checkpoint, a.parser, a.label_space, a.overlay, a.device, a.backend)
 
 
 def _add_parse(commands) -> None:
     parse = commands.add_parser("parse", help="label maps, coverage and confidence of a photo or a folder of photos")
     parse.add_argument("photo", type=Path, metavar="PHOTO|DIR", help="a photo, or a folder of photos (not nested)")
     parse.add_argument("--out", type=Path, required=True, help="folder for the label maps (palette PNG) and JSON files")
-    parse.add_argument("--checkpoint", metavar="RUN", help="run of train_parser.py, checkpoint folder or weights file")
+    parse.add_argument(
+        "--checkpoint", metavar="RUN", help="run, checkpoint folder or weights file (default: the shipped one)"
+    )
     parse.add_argument("--parser", metavar="NAME", help="architecture of a bare weights file")
     parse.add_argument("--label-space", metavar="NAME", help="write labels of this space (default: the parser's own)")
     parse.add_argument("--overlay", action="store_true", help="also write the classes' colours over the photo")
     parse.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parse.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: of semfacediff export")
     parse.set_defaults(run=_parse)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.export_parser import Order, export_parser
+
+    a = arguments
+    return export_parser(Order(a.run_folder, a.to, a.out.expanduser(), a.parser, a.int8, a.opset, a.photos))
+
+
+def _add_export(commands) -> None:
+    export = commands.add_parser("export", help="a trained parser as half precision weights, ONNX or torch.export")
+    export.add_argument(
+        "run_folder", nargs="?", metavar="RUN", help="run, checkpoint folder or weights file (default: the shipped one)"
+    )
+    export.add_argument("--to", choices=("half", "onnx", "torch"), required=True)
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    export.add_argument("--parser", metavar="NAME", help="architecture of a bare weights file")
+    export.add_argument("--int8", action="store_true", help="with onnx: also int8/, quantised dynamically")
+    export.add_argument("--opset", type=_positive, metavar="N", help="of ONNX (default: torch's choice)")
+    export.add_argument("--photos", type=Path, metavar="DIR", help="compare label maps on these (default: drawn faces)")
+    export.set_defaults(run=_export)
 
 
 def _edit(arguments: argparse.Namespace) -> int:
@@ -110,7 +141,7 @@ def _add_edit(commands) -> None:
     edit.add_argument("edits", nargs="+", metavar="ATTRIBUTE PROMPT", help='pairs, in order: hair "brown curls"')
     edit.add_argument("--out", type=Path, default=Path("outputs") / "edit", help="default: outputs/edit")
     edit.add_argument("--editor", default="sdxl_inpaint", help="a choice of conf/editor (default: sdxl_inpaint)")
-    edit.add_argument("--parser", metavar="FOLDER", help="run of train_parser.py or checkpoint folder")
+    edit.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
     edit.add_argument("--seed", type=int, default=42)
     edit.add_argument("--strength", type=_strengths, default=[], metavar="X[,X...]", help="one for all or one each")
     edit.add_argument("--negative", metavar="WORDS", help="instead of the negative prompt made from the prompt")
@@ -128,6 +159,22 @@ def _strengths(text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected numbers parted by commas, got '{text}'") from None
+
+
+def _thesis(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.thesis import thesis
+
+    a = arguments
+    return thesis(a.run_them, a.words, a.data, a.checkpoint)
+
+
+def _add_thesis(commands) -> None:
+    thesis = commands.add_parser("thesis", help="the thesis's experiments, what each needs; --run runs those that can")
+    thesis.add_argument("words", nargs="*", metavar="KEY=VALUE", help="for each of them: weights.root=DIR data.n=10")
+    thesis.add_argument("--run", dest="run_them", action="store_true", help="run those that lack nothing, one by one")
+    thesis.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
+    thesis.add_argument("--checkpoint", metavar="RUN", help="as parser.checkpoint (default: a run in this checkout)")
+    thesis.set_defaults(run=_thesis)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -192,6 +239,39 @@ def _add_analyses(commands) -> None:
     leakage.set_defaults(run=_leakage)
 
 
+def _merge(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.merge import merge
+
+    return merge([run.expanduser() for run in arguments.runs], arguments.out.expanduser())
+
+
+def _add_merge(commands) -> None:
+    merge = commands.add_parser("merge", help="the record of a whole run from those of its parts (shard.index)")
+    merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of all parts, in any order")
+    merge.add_argument("--out", type=Path, required=True, help="folder of the whole run's record")
+    merge.set_defaults(run=_merge)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.report import Wish, report
+
+    a = arguments
+    wish = Wish(a.with_photos, a.rank, a.data and a.data.expanduser(), a.parser and a.parser.expanduser())
+    print(report([run.expanduser() for run in a.runs], a.out and a.out.expanduser(), wish))
+    return 0
+
+
+def _add_report(commands) -> None:
+    report = commands.add_parser("report", help="records as one HTML page that needs no server and no network")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: outputs/report/<names of the runs>")
+    report.add_argument("--with-photos", action="store_true", help="thumbnails of the worst and best edits too")
+    report.add_argument("--rank", metavar="SCORE", help="what worst and best mean (default: the first that differs)")
+    report.add_argument("--data", type=Path, metavar="DIR", help="of the photos (default: SEMFACEDIFF_DATA)")
+    report.add_argument("--parser", type=Path, metavar="FOLDER", help="of the runs' parser (default: as recorded)")
+    report.set_defaults(run=_report)
+
+
 def _track_sync(arguments: argparse.Namespace) -> int:
     from semfacediff.runs.track_sync import track_sync
 
@@ -225,16 +305,21 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("semfacediff", description="Records to tables. Runs: train_parser.py, evaluate.py")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     tables = commands.add_parser("tables", help="render tables from records into results/tables")
-    tables.add_argument("name", nargs="*", help="tables of experiments/tables (default: all)")
+    tables.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
+    tables.add_argument("--format", choices=("md", "tex", "csv"), help="default: md; with --check all that are there")
     tables.set_defaults(run=_tables)
     _add_figures(commands)
     _add_prepare(commands)
     _add_doctor(commands)
+    _add_thesis(commands)
     _add_parse(commands)
+    _add_export(commands)
     _add_edit(commands)
+    _add_merge(commands)
     _add_track(commands)
     _add_analyses(commands)
+    _add_report(commands)
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)

@@ -17,6 +17,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,14 +30,44 @@ EXIT_INTERRUPTED = 130
 
 def _folder_digest(*, _root_: DictConfig) -> str:
     """First 8 hex digits over what the job's configuration says of the results; names the run's default folder."""
-    kept = [k for k in _root_ if k not in ("hydra", "runtime", "tracking")]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(_root_, kept))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    from semfacediff import config
+    from semfacediff.runs.cells import folder_digest
+
+    own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    try:
+        models = (config.EditingEvaluation, config.ParsingEvaluation, config.ParserTraining)
+        return folder_digest(config.typed(own, *models))
+    except UserError:  # the job will say so; until then its folder needs a name
+        plain = OmegaConf.to_container(own)
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+# At import, because a launcher's processes import this module and do not call run().
+OmegaConf.register_new_resolver("folder_digest", _folder_digest, replace=True)
 
 
 def _prepare(root: Path) -> None:
-    OmegaConf.register_new_resolver("folder_digest", _folder_digest, replace=True)
     os.environ["SEMFACEDIFF_EXPERIMENTS"] = str(root / "experiments")
+
+
+_held = contextlib.ExitStack()
+"""Keeps the sweep's folder for this process; not in the callback, which launchers send to other processes."""
+
+
+class SweepLedger(Callback):
+    """Holds a sweep's folder while its jobs run, in the process that was started; named in ``conf``."""
+
+    def on_multirun_start(self, config: DictConfig, **_) -> None:
+        from semfacediff.records.ledger import held
+
+        try:
+            _held.enter_context(held(Path(config.hydra.sweep.dir)))
+        except UserError as e:
+            _complain(e)
+            sys.exit(EXIT_MISTAKE)  # Hydra would turn any other exception into a warning
+
+    def on_multirun_end(self, config: DictConfig, **_) -> None:
+        _held.close()
 
 
 def composed(config_name: str, overrides: list[str], root: Path) -> DictConfig:
@@ -66,23 +97,20 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     def job(cfg: DictConfig) -> None:
         state["entered"] = True
         hydra_cfg = HydraConfig.get()
-        os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(_own_overrides(hydra_cfg))  # read by the record
+        own = _own_overrides(hydra_cfg)
+        os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(own)  # read by the record
         folder = Path(hydra_cfg.runtime.output_dir)
-        if hydra_cfg.mode == RunMode.MULTIRUN:
-            os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
-        try:
-            state["code"] = max(state["code"], task(cfg, folder))
-        except UserError as e:
-            _complain(e)
-            state["code"] = EXIT_MISTAKE
-        except KeyboardInterrupt:
-            print("\ninterrupted; the same command continues this run", file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
-        finally:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
-        if state["code"] and hydra_cfg.mode == RunMode.MULTIRUN:
-            raise _JobFailed(state["code"])
+        if hydra_cfg.mode != RunMode.MULTIRUN:
+            state["code"] = _exit_code(task, cfg, folder)
+            return
+        os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
+        from semfacediff.records.ledger import noted
+
+        with noted(folder.parent, folder.name, own) as codes:
+            codes.append(_exit_code(task, cfg, folder))
+        state["code"] = max(state["code"], codes[0])
+        if codes[0]:
+            raise _JobFailed(codes[0])
 
     _prepare(root)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
@@ -104,6 +132,21 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
         _complain(f"{where} ({e.strerror}); set hydra.run.dir=DIR to a writable place")
         sys.exit(EXIT_MISTAKE)
     sys.exit(state["code"])
+
+
+def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder: Path) -> int:
+    """What one job ends with; a mistake is said on stderr."""
+    try:
+        return task(cfg, folder)
+    except UserError as e:
+        _complain(e)
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues this run", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
 
 
 class _JobFailed(Exception):  # noqa: N818  it says what happened, in one process of perhaps many

@@ -1,5 +1,6 @@
 """Files of weights, read without running what may be in them. Common ground: parsers and metrics both have some."""
 
+import functools
 import hashlib
 import pickle
 import re
@@ -13,9 +14,31 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 
+_LARGE = 2**20
+"""Bytes from which on a digest is remembered: weights, which every job of a sweep asks for, not photos."""
+
+
+def file_state(path: Path) -> tuple[str, int, int, int] | None:
+    """What changes with a file's contents, without reading them; ``None`` if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns
+
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
+    """SHA-256 of a file's bytes, as hex; that of a large file is remembered until the file changes."""
+    state = file_state(path)
+    return _read_digest(path) if state is None or state[2] < _LARGE else _known_digest(state)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_digest(state: tuple[str, int, int, int]) -> str:
+    return _read_digest(Path(state[0]))
+
+
+def _read_digest(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -124,6 +124,7 @@ def pointer(file):
         ("scheduler/scheduler_config.json", Path.unlink, "scheduler/scheduler_config.json"),
         ("tokenizer/merges.txt", Path.unlink, "tokenizer/merges.txt"),
         ("tokenizer_2/vocab.json", Path.unlink, "tokenizer_2/tokenizer.json"),
+        ("tokenizer/tokenizer_config.json", Path.unlink, "tokenizer/tokenizer_config.json"),
         ("vae", shutil.rmtree, "vae/config.json, vae/ weights (.safetensors)"),
     ],
 )
@@ -141,6 +142,14 @@ def test_missing_shards_are_named(copy):
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
     (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     assert missing_pieces(folder) == ["unet/model-2-of-2.safetensors"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": [1]}'])
+def test_an_index_of_shards_that_is_none_is_named(copy, text):
+    folder = copy()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(text)
+    with pytest.raises(UserError, match=r"safetensors\.index\.json: not the index of a part's weights \(.*\); copy it"):
+        found(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"unet": []}'])

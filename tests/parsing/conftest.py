@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "lite_parsers"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def folder_of(name: str) -> Path:
+    """Where the fixtures of a published network lie."""
+    return FIXTURES / ("segface" if name.startswith("segface_") else "lite_parsers")
 
 
 def fill(key: str, shape: list[int], gain: float) -> torch.Tensor:
@@ -20,6 +25,8 @@ def fill(key: str, shape: list[int], gain: float) -> torch.Tensor:
         v = 0.1 * z
     elif leaf == "running_var":
         v = 1.0 + 0.1 * np.abs(z)
+    elif leaf == "positional_encoding_gaussian_matrix" or key.endswith("_token.weight"):
+        v = z
     elif len(shape) >= 2:
         v = gain * z / np.sqrt(np.prod(shape[1:]))
     elif leaf == "weight":
@@ -32,13 +39,13 @@ def fill(key: str, shape: list[int], gain: float) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def manifest() -> Callable[[str], dict]:
     """``manifest(name)``: what ``<name>.manifest.json`` states of a published network."""
-    return lambda name: json.loads((FIXTURES / f"{name}.manifest.json").read_text())
+    return lambda name: json.loads((folder_of(name) / f"{name}.manifest.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def outputs() -> Callable[[str], dict[str, np.ndarray]]:
     """``outputs(name)``: input ``x`` and what the published network made of it with the filled weights."""
-    return lambda name: dict(np.load(FIXTURES / f"{name}.npz"))
+    return lambda name: dict(np.load(folder_of(name) / f"{name}.npz"))
 
 
 @pytest.fixture(scope="session")

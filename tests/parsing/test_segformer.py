@@ -240,6 +240,7 @@ class TestStart:
 
     def settings(self, **changes):
         plain = {"name": "segformer_b0", "checkpoint": None, "root": None, "pretrained": None, "options": {}}
+        plain |= {"backend": "torch"}
         return config.ParserConfig(**plain | changes)
 
     def test_everything_but_the_head_is_taken(self, ade, published):
@@ -351,7 +352,7 @@ class TestStart:
         [
             (
                 {"name": "unet_lite"},
-                "parser.pretrained is for parser=segformer_b0 to segformer_b5, got parser=unet_lite",
+                "parser.pretrained is for parser=segformer_b0 to segformer_b5 and all segface, got parser=unet_lite",
             ),
             ({"checkpoint": "RUN"}, "parser.pretrained and parser.checkpoint are two starts; set one of them"),
         ],
@@ -439,7 +440,7 @@ class TestReleasedParser:
 
     def test_it_can_be_trained_further_and_kept_as_ours(self, released, tmp_path):
         folder = released(id2label=named(CELEBAMASK.classes))
-        settings = config.ParserConfig(name=None, checkpoint=str(folder), root=None, pretrained=None, options={})
+        settings = config.ParserConfig.trained(str(folder))
         net, card = build.new_parser(settings, CELEBAMASK, 64)
         save_parser(net, card, tmp_path / "ours")
         again, kept = load_parser(tmp_path / "ours")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.fidelity import SSIM as Similarity
+from semfacediff.metrics import fidelity
 from semfacediff.records.joining import joined_samples
 
 LPIPS = {"metric": "lpips", "implementation": "lpips", "version": "1", "weights": "sha256:a", "range": [0, None]}
@@ -51,7 +51,7 @@ def test_runs_that_measured_differently_are_refused_with_the_difference(run, cha
 
 
 def test_a_run_of_an_earlier_version_joins_what_measured_the_same(run):
-    today = Similarity("strict").identity()
+    today = fidelity.SSIM("strict").identity()
     earlier = {k: today[k] for k in ("metric", "protocol", "range", "input", "window")}
     earlier["implementation"] = f"{today['implementation']} {today['version']}"
     folders = [run("one", metrics=(today,)), run("two", metrics=(earlier,))]

@@ -370,7 +370,7 @@ def test_rows_without_boundary_counts_are_made_again(finished, files, tmp_path):
     assert tables(folder) == tables(finished)
 
 
-def test_no_parser_is_refused_with_the_ways_out(files, tmp_path):
+def test_no_parser_is_refused_with_the_ways_out(files, tmp_path, nothing_ships):
     with pytest.raises(UserError, match=r"no trained parser: set parser\.checkpoint=FOLDER"):
         runs.start(settings(files), tmp_path / "run")
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +21,7 @@ from semfacediff.parsing import load_parser
 from semfacediff.runs import train_parser
 from semfacediff.runs.training_loop import ParserTrainer
 from semfacediff.training.step import OptimisationStep
+from semfacediff.weight_files import read_pickle_safely
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -27,6 +29,8 @@ SMALL = (
     "train.checkpoint_every_steps=2 loss.class_weight_batches=2 runtime.workers=0 "
     "runtime.device=cpu"
 ).split()
+
+TINY = ("data.count=8", "data.size=32", "train.size=32", "train.batch_size=2", "train.checkpoint_every_steps=0")
 
 
 def settings(*overrides: str) -> config.ParserTraining:
@@ -37,10 +41,23 @@ def weights(folder: Path, which: str = "last") -> bytes:
     return (folder / "checkpoints" / which / "model.safetensors").read_bytes()
 
 
+CURVES = train_parser.training_curves
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn():
+    """No curves but those of :func:`uninterrupted`: they take longer than everything else together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_parser, "training_curves", lambda *_: None)
+        yield patch
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
+def uninterrupted(undrawn, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert runs.start(settings(), folder) == 0
+    with undrawn.context() as patch:
+        patch.setattr(train_parser, "training_curves", CURVES)
+        assert runs.start(settings(), folder) == 0
     return folder
 
 
@@ -55,6 +72,8 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert list(history["epoch"]) == [1, 2]
     summary = pd.read_csv(uninterrupted / "summary.csv").set_index("class")
     assert summary.loc["miou", "iou"] == pytest.approx(history["val_miou"].max(), abs=1e-9)
+    confusion = pd.read_csv(uninterrupted / "confusion.csv", index_col="truth")
+    assert confusion.sum(1).tolist() == summary["pixels"][:19].tolist()
     model, card = load_parser(uninterrupted / "checkpoints" / "best")
     assert (card.name, card.label_space, card.input_size) == ("fastscnn_lite", "celebamask", 64)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 19, 64, 64)
@@ -142,6 +161,19 @@ def test_another_configuration_is_refused_with_the_difference(uninterrupted):
         runs.start(settings("optim.decoder_lr=0.5"), uninterrupted)
 
 
+def test_another_configuration_is_refused_in_the_middle_too_and_harms_nothing(uninterrupted, tmp_path, monkeypatch):
+    stop_after(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(settings(), tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"another configuration: config\.train\.augment was 'standard', now 'flip'"):
+        runs.start(settings("train.augment=flip"), tmp_path)
+    with pytest.raises(UserError, match=r"config\.data\.seed was 0, now 1.*inputs\.train was"):
+        runs.start(settings("data.seed=1"), tmp_path)
+    assert runs.start(settings(), tmp_path) == 0
+    assert weights(tmp_path) == weights(uninterrupted)
+
+
 def test_what_only_changes_speed_may_change_between_sittings(uninterrupted):
     assert runs.start(settings("train.keep_in_memory=true", "train.checkpoint_every_steps=0"), uninterrupted) == 0
 
@@ -175,9 +207,37 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, m
     load_parser(tmp_path / "checkpoints" / "last")
 
 
-def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
+def test_gradient_that_is_not_finite_stops_the_run_before_it_moves_the_weights(uninterrupted, tmp_path, monkeypatch):
+    """As a root's at 0: the loss is fine, and the next step's would not be."""
+    original, steps = OptimisationStep.update, []
+
+    def broken(self, optimiser):
+        steps.append(None)
+        if len(steps) == 3:
+            next(self.net.parameters()).grad.fill_(float("nan"))
+        return original(self, optimiser)
+
+    monkeypatch.setattr(OptimisationStep, "update", broken)
+    with pytest.raises(UserError, match=r"gradient became infinite in epoch 1, step 3, on samples (\d+(, )?){4} \("):
+        runs.start(settings(), tmp_path)
+    monkeypatch.undo()
+    model, _ = load_parser(tmp_path / "checkpoints" / "last")
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert runs.start(settings(), tmp_path) == 0  # the cause has gone
+    assert weights(tmp_path) == weights(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(OptimisationStep, "backward", full)
     with pytest.raises(
@@ -323,6 +383,30 @@ def test_earlier_epochs_are_kept_and_the_best_is_chosen_as_asked(tmp_path):
     assert card.training["best_loss"] == pytest.approx(history["val_loss"].min())
 
 
+def test_no_best_by_what_the_validation_part_cannot_show(tmp_path):
+    with pytest.raises(UserError, match=r"train\.best_by=long_tail: no validation photo has one of eye_g, hat, "):
+        runs.start(settings("train.best_by=long_tail", *TINY, "train.epochs=1"), tmp_path)
+
+
+def test_class_that_no_training_photo_shows(tmp_path):
+    """Weights stay finite, the class takes part in nothing, and its cells are empty unless it is predicted."""
+    words = ["loss=cross_entropy_lovasz", "loss.class_weights=effective_number", "train.sampling=repeat_factor"]
+    words += ["train.paste_accessories=0.5", "parser=unet_lite", "train.epochs=1", *TINY]
+    made = trainer(tmp_path / "trainer", *words)
+    absent = ~made.view.presence.any(0)
+    assert absent.any()
+    assert torch.isfinite(made._class_weights("digest")).all()
+    assert runs.start(settings(*words), tmp_path / "run") == 0
+    state = read_pickle_safely(tmp_path / "run/checkpoints/last/state.pt")
+    confusion = np.array(state["progress"]["best_confusion"])
+    nowhere = confusion.sum(0) + confusion.sum(1) == 0
+    assert (absent & nowhere).any()
+    rows = pd.read_csv(tmp_path / "run/summary.csv").iloc[:19]
+    for column in ("iou", "f1", "precision", "recall"):
+        assert rows[column].isna().tolist() == nowhere.tolist()
+    assert pd.read_csv(tmp_path / "run/history.csv")[["train_loss", "val_loss"]].notna().all().all()
+
+
 def test_stops_early_when_nothing_gets_better(tmp_path):
     frozen = ("optim.encoder_lr=1e-30", "optim.decoder_lr=1e-30", "parser=unet_lite")
     stopping = ("train.early_stopping=2", "train.epochs=9", "optim.weight_decay=0.0", "data.size=32", "train.size=32")
@@ -332,7 +416,8 @@ def test_stops_early_when_nothing_gets_better(tmp_path):
 
 
 def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
-    opened, original = [], build.data
+    opened, drawn, original = [], [], build.data
+    monkeypatch.setattr(train_parser, "draw_scores", lambda folder, *_: drawn.append(folder))
 
     def watching(data, split=None, **rest):
         opened.append((split, (tmp_path / "checkpoints" / "best").exists()))
@@ -342,6 +427,7 @@ def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
     part = ("data.split_rule.val=[0]", "data.split_rule.test=[1]", "train.test=true")
     assert runs.start(settings(*part), tmp_path) == 0
     assert opened == [("train", False), ("val", False), ("test", True)]
+    assert drawn == [tmp_path / "test"]
     tested = pd.read_csv(tmp_path / "test" / "summary.csv").set_index("class")
     facts = json.loads((tmp_path / "run.json").read_text())["test"]
     assert facts["n"] == 6
@@ -349,7 +435,6 @@ def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
     assert tested.loc["miou", "iou"] != pd.read_csv(tmp_path / "summary.csv").set_index("class").loc["miou", "iou"]
 
 
-TINY = ("data.count=8", "data.size=32", "train.size=32", "train.batch_size=2", "train.checkpoint_every_steps=0")
 REPORT = ("optim=adam_then_sgd", "train.best_by=loss", "optim.patience=1", "parser=unet_lite", "train.epochs=5", *TINY)
 
 

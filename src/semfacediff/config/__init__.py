@@ -30,7 +30,7 @@ from semfacediff.config.editing import (
     RecolorEditor,
     RegionConfig,
 )
-from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, WeightsConfig
+from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, ShardConfig, WeightsConfig
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, without_words
@@ -92,6 +92,7 @@ __all__ = [
     "RuledData",
     "RuntimeConfig",
     "Seed",
+    "ShardConfig",
     "ShardsData",
     "SplitRuleConfig",
     "StageConfig",

@@ -144,9 +144,7 @@ class EditingEvaluation(Evaluation):
                     f"cascade: stage {i} sets a strength, editor '{self.editor.name}' has none; leave it out"
                 )
             try:
-                TypeAdapter(type(self.editor)).validate_python(
-                    {**self.editor.model_dump(), "strength": stage.strength}
-                )
+                TypeAdapter(type(self.editor)).validate_python({**self.editor.model_dump(), "strength": stage.strength})
             except ValidationError as e:
                 why = e.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"cascade: stage {i} ('{stage.attribute}'): {why}") from e

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
@@ -30,10 +30,24 @@ class MetricsConfig(Closed):
     on_missing: Literal["error", "skip"]
 
 
+class ShardConfig(Closed):
+    """The part of the samples that a run takes: those at positions index, index + count, ... of all, sorted by name."""
+
+    index: Annotated[int, Field(ge=0)]
+    count: Positive
+
+    @model_validator(mode="after")
+    def _one_of_them(self):
+        if self.index >= self.count:
+            raise ValueError(f"shard.index: counted from 0, below shard.count={self.count}; got {self.index}")
+        return self
+
+
 class Evaluation(Closed):
     name: str
     seed: Seed
     limit: Positive | None
+    shard: ShardConfig
     data: AnyData
     parser: ParserConfig
     weights: WeightsConfig

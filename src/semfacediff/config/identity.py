@@ -8,7 +8,14 @@ from semfacediff.config.closed import Closed
 
 VOLATILE = ("runtime", "tracking")
 """Top-level keys that change how fast or where a run works, never what comes out."""
-PATHS = (("data", "root"), ("parser", "checkpoint"), ("parser", "pretrained"), ("parser", "root"), ("editor", "root"), ("weights", None))
+PATHS = (
+    ("data", "root"),
+    ("parser", "checkpoint"),
+    ("parser", "pretrained"),
+    ("parser", "root"),
+    ("editor", "root"),
+    ("weights", None),
+)
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
 
 WITHOUT_EFFECT = (
@@ -29,11 +36,14 @@ def scientific(config: Closed) -> dict[str, Any]:
             plain.pop(group, None)
         elif group in plain and key in plain[group]:
             plain[group][key] = None
+    if plain.get("shard", {}).get("count") == 1:
+        del plain["shard"]  # all of the samples
     if config.task == "editing":
         plain |= _prompts(config)
     if config.task == "parsing":
         plain.pop("metrics", None)
-    if plain["parser"]["name"] and config.parser.checkpoint:
+    del plain["parser"]["backend"]  # the digest of the file that it computes from says it
+    if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
 
@@ -50,6 +60,11 @@ def _prompts(config: Closed) -> dict[str, Any]:
     if config.cascade is None:
         return kept | {"prompts": {a: config.prompts[a] for a in config.attributes}}
     return kept | {"prompts": None, "attributes": None}
+
+
+def _shipped(config: Closed) -> bool:
+    """Whether an evaluation names its parser by nothing but an architecture: only the shipped one has weights then."""
+    return config.task != "train_parser" and config.parser.name not in ("ground_truth", "precomputed")
 
 
 def digest(plain: Any) -> str:

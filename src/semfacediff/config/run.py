@@ -10,8 +10,10 @@ from semfacediff.config.closed import Closed, Positive
 class ParserConfig(Closed):
     """``name`` picks a kind, ``checkpoint`` a trained one; ``root`` is where precomputed label maps lie.
 
-    ``pretrained``: a folder or a name on the model hub whose weights, except for the head, a new SegFormer starts from.
-    ``options``: of the architecture, where it has some.
+    ``pretrained``: a folder or a name on the model hub whose weights, except for the head, a new SegFormer starts from;
+    for a SegFace ``imagenet``, or a file of its backbone's weights.
+    ``options``: of the architecture, where it has some. ``backend``: what computes a trained one: torch, or onnxruntime
+    from the file that ``semfacediff export`` made.
     """
 
     name: str | None
@@ -19,6 +21,12 @@ class ParserConfig(Closed):
     root: str | None
     pretrained: str | None
     options: dict[str, str | int | float | bool]
+    backend: Literal["torch", "onnx"]
+
+    @classmethod
+    def trained(cls, checkpoint: str | None, name: str | None = None, backend: str = "torch") -> "ParserConfig":
+        """Settings that name a trained parser and nothing else; ``None``: the one that ships with the package."""
+        return cls(name=name, checkpoint=checkpoint, root=None, pretrained=None, options={}, backend=backend)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -26,8 +34,10 @@ class ParserConfig(Closed):
             raise ValueError("parser.root belongs to parser=precomputed, which needs it: parser.root=DIR")
         if self.name in ("precomputed", "ground_truth") and self.checkpoint is not None:
             raise ValueError(f"parser={self.name} reads no checkpoint; drop parser.checkpoint or parser={self.name}")
-        if self.pretrained is not None and not (self.name or "").startswith("segformer_b"):
-            raise ValueError(f"parser.pretrained is for parser=segformer_b0 to segformer_b5, got parser={self.name}")
+        if self.pretrained is not None and not (self.name or "").startswith(("segformer_b", "segface_")):
+            raise ValueError(
+                f"parser.pretrained is for parser=segformer_b0 to segformer_b5 and all segface, got parser={self.name}"
+            )
         if self.pretrained is not None and self.checkpoint is not None:
             raise ValueError("parser.pretrained and parser.checkpoint are two starts; set one of them")
         return self

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from semfacediff.data.celebamask_layout import OfficialEntry, paint_order
 from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.files import FileFaces
-from semfacediff.data.reading import decode_photo
+from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.labels import CELEBAMASK
 from semfacediff.types import FaceSample
 
@@ -53,6 +53,10 @@ class OfficialFaces(FileFaces):
             seen = (entry.photo.name, photo.shape[:2])
             labels, _ = painted(parts, paint_order(self.order), seen, self.allow_mask_resize)
         return FaceSample(entry.id, photo, labels, dict(entry.attributes)), digest.hexdigest()
+
+    @staticmethod
+    def _blobs(entry: OfficialEntry) -> list[Blob]:
+        return [entry.photo, *entry.parts.values()]
 
     def keep(self, entries: Iterable[OfficialEntry]) -> "OfficialFaces":
         return OfficialFaces(entries, self.order, self.labels_needed, self.allow_mask_resize)

@@ -18,6 +18,7 @@ from semfacediff.data.splits import Split
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
 from semfacediff.types import FaceSample
+from semfacediff.weight_files import file_state
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -240,6 +241,22 @@ class FileFaces:
                     f"set data.allow_mask_resize=true if the two show the same frame"
                 )
         return FaceSample(entry.id, photo, labels, dict(entry.attributes))
+
+    def state(self) -> str:
+        """What changes with the data set's files, without reading them: digest of names, sizes and times."""
+        files = [
+            (e.id, e.defect, dict(e.attributes), [(str(b.path), b.offset, b.length) for b in self._blobs(e)])
+            for e in self.entries
+        ]
+        paths = {blob.path for e in self.entries for blob in self._blobs(e)}
+        times = sorted(map(str, map(file_state, paths)))
+        known = json.dumps([self.facts, self.allow_mask_resize, files, times], sort_keys=True, default=str)
+        return hashlib.sha256(known.encode()).hexdigest()
+
+    @staticmethod
+    def _blobs(entry: Entry) -> list[Blob]:
+        """Where an entry's bytes lie."""
+        return [blob for blob in (entry.photo, entry.labels) if blob is not None]
 
     def inspect(self, progress: Callable[[], None], workers: int = 2) -> tuple[str, dict[str, str]]:
         """Read and decode everything once: (digest of all bytes, id -> defect).

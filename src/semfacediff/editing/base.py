@@ -70,6 +70,10 @@ class Editor(Protocol):
         that reads words as they are."""
         return []
 
+    def reads_negatives(self) -> bool:
+        """Whether negative prompts have a say in its edits."""
+        return bool(self.tokenizers())
+
     def note(self, request: EditRequest) -> str | None:
         """What a reader of the record must know about this edit (e.g. that it kept the photo), or ``None``."""
         return None

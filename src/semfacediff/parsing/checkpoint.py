@@ -1,4 +1,8 @@
-"""A trained parser is a folder: ``model.safetensors`` and ``parser.json``."""
+"""A trained parser is a folder: ``model.safetensors`` and ``parser.json``.
+
+Weights in half precision are loaded like others: the network computes in float32. An exported parser has
+``model.onnx`` or ``model.pt2`` instead of the weights, see :mod:`semfacediff.parsing.exporting`.
+"""
 
 import hashlib
 import io
@@ -11,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import space
@@ -24,10 +28,11 @@ from semfacediff.parsing.registry import (
     load_exactly,
 )
 from semfacediff.parsing.segformer_folder import is_released, released
-from semfacediff.weight_files import file_digest, read_safetensors, read_weights
+from semfacediff.weight_files import file_digest, file_state, read_safetensors, read_weights
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "parser.json"
+ONNX, PROGRAM = "model.onnx", "model.pt2"
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,23 @@ def _write(file: Path, data: bytes) -> None:
         os.fsync(f.fileno())
 
 
+def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """``model.safetensors`` in an existing folder."""
+    _write(folder / WEIGHTS, save({k: v.detach().cpu().contiguous() for k, v in state.items()}))
+
+
+def write_card(folder: Path, card: ParserCard) -> None:
+    """``parser.json`` in an existing folder."""
+    _write(folder / CARD, (json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n").encode())
+
+
 def save_parser(model: nn.Module, card: ParserCard, folder: Path, extra: Mapping[str, object] | None = None) -> None:
     """Write a checkpoint folder atomically; ``extra`` (training state) goes to ``state.pt`` beside the weights."""
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    _write(new / WEIGHTS, save(tensors))
-    _write(new / CARD, (json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n").encode())
+    write_weights(new, model.state_dict())
+    write_card(new, card)
     if extra is not None:
         buffer = io.BytesIO()
         torch.save(dict(extra), buffer)
@@ -160,13 +174,22 @@ def _three_numbers(values: object) -> bool:
     return isinstance(values, list | tuple) and len(values) == 3 and all(type(v) in (int, float) for v in values)
 
 
-def checkpoint_digest(folder: Path) -> str:
-    """SHA-256 over the weights and over everything on the card that changes what they compute."""
+def checkpoint_digest(folder: Path, computed_from: str = WEIGHTS) -> str:
+    """SHA-256 over the weights (or another file, :data:`ONNX`) and all on the card that changes what they compute."""
     card = {k: v for k, v in asdict(read_card(folder)).items() if k != "training"}
-    text = file_digest(folder / WEIGHTS) + json.dumps(card, sort_keys=True)
+    text = file_digest(folder / computed_from) + json.dumps(card, sort_keys=True)
     if not (folder / CARD).is_file():
         text += json.dumps(released(folder).order)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checkpoint_state(path: str) -> list[tuple | None]:
+    """What changes when the files of ``parser.checkpoint`` do, without reading them."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        place = resolve(place)
+    names = (WEIGHTS, CARD, ONNX, PROGRAM, "config.json")
+    return [file_state(place), *(file_state(place / name) for name in names)]
 
 
 def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
@@ -176,6 +199,10 @@ def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
         UserError: missing or truncated weights, or weights that do not fit the card's architecture.
     """
     card = read_card(folder)
+    if not (folder / WEIGHTS).exists() and (folder / ONNX).is_file():
+        raise UserError(f"parser.checkpoint: {folder} holds an ONNX file and no weights; set parser.backend=onnx")
+    if not (folder / WEIGHTS).exists() and (folder / PROGRAM).is_file():
+        raise UserError(f"parser.checkpoint: {folder} holds a program for torch.export.load; name the parser it is of")
     state = read_safetensors(folder / WEIGHTS) if (folder / CARD).is_file() else released(folder).state()
     model = build_parser(card.name, classes=space(card.label_space).n, **card.options)
     return load_exactly(model, state, str(folder / WEIGHTS)).eval(), card
@@ -184,5 +211,5 @@ def load_parser(folder: Path) -> tuple[nn.Module, ParserCard]:
 def load_published(name: str, path: Path) -> tuple[nn.Module, ParserCard]:
     """Model and card from a released weights file (``.pt``, ``.pth``, ``.bin``, ``.safetensors``)."""
     contents = read_weights(path)
-    model, card = from_published(name, contents), ParserCard.of_kind(name, "celebamask", 512)
+    model, card = from_published(name, contents), ParserCard.of_kind(name, kind(name).label_space, 512)
     return model, replace(card, options=inferred_options(name, flat_state_dict(contents)))

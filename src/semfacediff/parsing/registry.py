@@ -26,15 +26,25 @@ class Kind:
     """An architecture: where its class is, the tensor with one row a class, and how inputs are normalised.
 
     ``options`` are fixed by the name; ``inferred`` gives those that published weights tell by their keys.
+    ``class_count`` counts classes where no tensor has a row for each. ``label_space``: of published weights with 19.
     """
 
     module: str
     cls: str
-    head: str
+    head: str | None
     mean: tuple[float, float, float] = CE7454_MEAN
     std: tuple[float, float, float] = CE7454_STD
     options: Mapping[str, object] | None = None
     inferred: Callable[[Mapping[str, Tensor]], dict[str, object]] | None = None
+    class_count: Callable[[Mapping[str, Tensor]], int | None] | None = None
+    label_space: str = "celebamask"
+
+    def classes_of(self, state: Mapping[str, Tensor]) -> int | None:
+        """Class count of published weights; ``None`` if they are foreign."""
+        if self.class_count is not None:
+            return self.class_count(state)
+        head = state.get(self.head)
+        return len(head) if head is not None and head.ndim else None
 
 
 def _segformer(size: str) -> Kind:
@@ -45,6 +55,34 @@ def _segformer(size: str) -> Kind:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         options={"size": size},
+    )
+
+
+SEGFACE_BACKBONES = (
+    *("swin_base", "swinv2_base", "swinv2_small", "swinv2_tiny"),
+    *("convnext_base", "convnext_small", "convnext_tiny", "resnet", "mobilenet", "efficientnet"),
+)
+
+
+def _token_count(state: Mapping[str, Tensor]) -> int | None:
+    """Of SegFace, whose tokens are a tensor each. By which they are, not how many: a missing one is to be listed."""
+    before, after = "face_decoder.", "_token.weight"
+    tokens = {k[len(before) : -len(after)] for k in state if k.startswith(before) and k.endswith(after)}
+    if not tokens:
+        return None
+    return 19 if tokens & {"neck", "cloth", "glass", "hat", "earring", "necklace"} else 11
+
+
+def _segface(backbone: str) -> Kind:
+    return Kind(
+        "semfacediff.parsing.segface",
+        "SegFace",
+        head=None,
+        class_count=_token_count,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        options={"backbone": backbone},
+        label_space="segface",
     )
 
 
@@ -59,6 +97,7 @@ KINDS: Mapping[str, Kind] = {
         "semfacediff.parsing.segformer_lite", "SegFormerLite", head="decoder.classifier.bias", inferred=_upsampling
     ),
     **{f"segformer_b{i}": _segformer(f"b{i}") for i in range(6)},
+    **{f"segface_{backbone}": _segface(backbone) for backbone in SEGFACE_BACKBONES},
 }
 
 
@@ -134,22 +173,23 @@ def inferred_options(name: str, state: Mapping[str, Tensor]) -> dict[str, object
     return infer(state) if infer else {}
 
 
-def from_published(name: str, state_dict: Mapping, *, label_space: str = "celebamask", **options) -> nn.Module:
+def from_published(name: str, state_dict: Mapping, *, label_space: str | None = None, **options) -> nn.Module:
     """A parser in eval mode with weights under their *published* key names.
 
     Args:
         name: architecture, e.g. ``fastscnn_lite``.
         state_dict: flat, or under ``state_dict_backbone`` / ``state_dict``; ``module.`` prefixes are stripped. The
             class count, and what else its keys tell, is inferred from it.
-        label_space: space that the logits' channels stand for.
+        label_space: space that the logits' channels stand for; by default that of the architecture's released weights
+            (``segface`` for SegFace, else ``celebamask``).
 
     Raises:
         UserError: unknown name or space, another number of classes, or keys that do not fit (listed).
     """
     state = flat_state_dict(state_dict)
+    label_space = label_space or kind(name).label_space
     expected = space(label_space).n
-    head = state.get(kind(name).head)
-    classes = len(head) if head is not None and head.ndim else expected  # foreign weights: their keys get listed below
+    classes = kind(name).classes_of(state) or expected  # foreign weights: their keys get listed below
     if classes != expected:
         fitting = ", ".join(s.name for s in SPACES.values() if s.n == classes) or "none of the known ones"
         raise UserError(

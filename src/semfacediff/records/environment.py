@@ -1,5 +1,6 @@
 """Where and with what a run was made."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,7 @@ PACKAGES = (
 ).split()
 
 
+@functools.cache  # the code that runs is the one that was imported, whatever is committed during a sweep
 def code_version(repository: Path) -> dict[str, str | bool | None]:
     """Package version, commit and whether the checkout has uncommitted changes (``None`` outside a checkout)."""
 
@@ -32,6 +34,7 @@ def code_version(repository: Path) -> dict[str, str | bool | None]:
     }
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Installed versions of what can change a number."""
     found = {}

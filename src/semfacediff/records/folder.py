@@ -8,6 +8,8 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +17,13 @@ from typing import Any
 
 from semfacediff.errors import UserError
 from semfacediff.records.identities import complete_run
+from semfacediff.records.integrity import file_digests, refuse_changed
 from semfacediff.records.writing import failing_loudly, write_text
 
 SCHEMA_VERSION = 1
 RUNNING, INCOMPLETE, DONE = "running", "incomplete", "done"
 _HOLDER = ".holder"
+_NAMED_BY_DIGEST = re.compile(r".+-[0-9a-f]{8}")
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
@@ -28,6 +32,22 @@ def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
         keys = sorted(a.keys() | b.keys())
         return [d for k in keys for d in differences(a.get(k), b.get(k), f"{prefix}{k}.")]
     return [] if a == b else [f"{prefix[:-1]} was {a!r}, now {b!r}"]
+
+
+def beside_other_data(folder: Path, identity: dict) -> Path:
+    """``folder``, or one beside it if it holds a run of the same configuration on other data.
+
+    A default folder's name says nothing of the data, which the record knows by their digest; hence a second data set
+    goes to ``<folder>-<digest of the data>``. A folder that the user named is never left for another one.
+    """
+    if _NAMED_BY_DIGEST.fullmatch(folder.name) is None or not (folder / "run.json").exists():
+        return folder
+    there, asked = read_run(folder)["identity"]["inputs"].get("data"), identity["inputs"]["data"]
+    if there == asked:
+        return folder
+    beside = folder.with_name(f"{folder.name}-{asked[:8]}")
+    print(f"{folder} holds the same configuration on other data; this run goes to {beside}", file=sys.stderr)
+    return beside
 
 
 class RunFolder:
@@ -89,6 +109,8 @@ class RunFolder:
                 raise UserError(f"{self.path} holds {', '.join(foreign)} but no run.json; set hydra.run.dir=DIR")
             return None
         facts = read_run(self.path)
+        if facts["status"] == DONE:
+            refuse_changed(self.path, facts)
         changed = differences(facts["identity"], json.loads(json.dumps(identity)))
         if changed:
             more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
@@ -129,8 +151,9 @@ class RunFolder:
         self._save(self.facts)
 
     def close(self, status: str, **facts: Any) -> None:
-        """Record the end of the run (``done`` or ``incomplete``)."""
-        self.update(status=status, finished=datetime.now(UTC).isoformat(timespec="seconds"), **facts)
+        """Record the end of the run (``done`` or ``incomplete``), and the digests of what it wrote."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.update(status=status, finished=now, files=file_digests(self.path), **facts)
 
 
 def read_run(path: Path) -> dict:

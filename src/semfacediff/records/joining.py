@@ -7,6 +7,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.integrity import refuse_changed
 
 _SETTINGS = ("protocol", "working_size", "region", "composite", "seeds")
 """What a protocol sets: runs that differ here measured different things under the same names."""
@@ -26,6 +27,7 @@ def joined_samples(folders: Sequence[Path]) -> pd.DataFrame:
             raise UserError(
                 f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); it is joined with no other"
             )
+        refuse_changed(folder, run)
         refuse_other_metrics(folders[0], runs[0], folder, run)
     tables = [
         pd.read_parquet(f / "samples.parquet").assign(run_id=r["run_id"]) for f, r in zip(folders, runs, strict=True)

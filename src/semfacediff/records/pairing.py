@@ -7,9 +7,10 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, differences, read_run
+from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import ERROR
 
-_MEASURE = {
+MEASURE = {
     "working_size": "both are measured at their own size",
     "region": "what counts as outside differs, and so does the ring on which seams are measured",
 }
@@ -49,6 +50,7 @@ def scored_samples(folder: Path) -> tuple[dict, pd.DataFrame]:
         raise UserError(f"{folder}: status {run['status']}; repeat its command until it is done")
     if run["not_comparable"]:
         raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
+    refuse_changed(folder, run)
     try:
         samples = pd.read_parquet(folder / "samples.parquet")
     except (OSError, ValueError) as e:
@@ -96,7 +98,7 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
     if first.resolve() == second.resolve():
         raise UserError(f"compare: {first} was named twice; name two runs")
     (a, rows_a), (b, rows_b) = (scored_samples(folder) for folder in (first, second))
-    _refuse_other_measurement(first, a, second, b)
+    refuse_other_measurement(first, a, second, b)
     common = numeric_scores(rows_a, directions(a))
     shared = {c: up for c, up in numeric_scores(rows_b, directions(b)).items() if c in common}
     if not shared:
@@ -108,7 +110,7 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
     return PairedRuns((a, b), samples, shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
 
 
-def _refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
+def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
     """Settings may differ, that is what is compared; the photos and the way they are measured may not."""
     seen = [("protocol", *(run["identity"]["config"].get("protocol") for run in (a, b)))]
     seen += [("the data's digest", *(run["identity"]["inputs"].get("data") for run in (a, b)))]
@@ -132,7 +134,7 @@ def _settings(a: dict, b: dict) -> list[str]:
 
 def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:
     configs = [run["identity"]["config"] for run in (a, b)]
-    notes = [f"{key} differs: {why}" for key, why in _MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
+    notes = [f"{key} differs: {why}" for key, why in MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
     if a["identity"]["inputs"].get("parser") != b["identity"]["inputs"].get("parser"):
         notes.append(
             "the parser differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"

@@ -30,7 +30,8 @@ from semfacediff.metrics.set_scores import SetScores
 from semfacediff.metrics.weights import CLIP_MODEL, INCEPTION, LPIPS_ALEXNET, find, find_clip
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.any_photo import parse_any
-from semfacediff.parsing.checkpoint import WEIGHTS, resolve
+from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, resolve
+from semfacediff.parsing.default import default_parser
 from semfacediff.regions import RegionRule, attribute_region, region_masks
 from semfacediff.runs.editing_bench import checked_edit
 from semfacediff.seeding import derive_seed
@@ -38,21 +39,32 @@ from semfacediff.types import RegionMasks, to_tensor, to_uint8
 
 
 def parse(
-    photo: np.ndarray, checkpoint: str | Path, *, label_space: str = "celebamask", device: str = "auto"
+    photo: np.ndarray,
+    checkpoint: str | Path | None = None,
+    *,
+    label_space: str = "celebamask",
+    device: str = "auto",
+    backend: str = "torch",
 ) -> np.ndarray:
     """The label map of a photo, uint8 ``[H, W]`` in ``label_space``, as ``semfacediff parse`` writes it.
 
     Args:
         photo: uint8 ``[H, W, 3]`` RGB, any size.
-        checkpoint: folder of a trained parser, or of the run that trained it (its best is taken).
+        checkpoint: folder of a trained parser, or of the run that trained it (its best is taken); ``None``: the one
+            that ships with the package.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        backend: ``onnx`` computes with onnxruntime, in a folder that ``semfacediff export`` made.
 
     Raises:
         UserError: not a photo, or no usable parser there.
     """
     _check_photo(photo, "photo")
+    checkpoint = checkpoint or default_parser()
+    if checkpoint is None:
+        raise UserError("parse: no parser ships with this version; pass checkpoint=FOLDER (a run of train_parser.py)")
     folder = resolve(checkpoint)
-    parser = _parser(str(folder), (folder / WEIGHTS).stat().st_mtime_ns, device)
+    file = folder / (ONNX if backend == "onnx" else WEIGHTS)
+    parser = _parser(str(folder), file.stat().st_mtime_ns if file.exists() else 0, device, backend)
     return conversion(parser.label_space, space(label_space))[parse_any(parser, photo).labels].astype(np.uint8)
 
 
@@ -254,9 +266,10 @@ def _inception(file: str, _changed: int, device: str) -> Inception:
 
 
 @functools.lru_cache(maxsize=2)
-def _parser(folder: str, _changed: int, device: str) -> ModelParser:
+def _parser(folder: str, _changed: int, device: str, backend: str) -> ModelParser:
     """A loaded parser; kept until two others were used or its file changes."""
-    settings = config.ParserConfig(name=None, checkpoint=folder, root=None, pretrained=None, options={})
+    plain = config.ParserConfig.trained(folder).model_dump() | {"backend": backend}
+    settings = _typed(config.ParserConfig, plain, "parse")
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights before they are loaded
         model, card, _ = build.trained_parser(settings)
     return ModelParser(model, card, _device(device))

@@ -13,10 +13,12 @@ import torch
 from semfacediff.config import repository
 from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, PARTS, PHOTOS, POSE
 from semfacediff.data.files import PHOTO_SUFFIXES
-from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, find_pipeline
+from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
 from semfacediff.errors import UserError
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights, cached, located, shown
-from semfacediff.parsing.checkpoint import WEIGHTS, checkpoint_digest, read_card, resolve, surviving
+from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
+from semfacediff.parsing.default import default_parser
+from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.records.environment import hardware, package_versions
 from semfacediff.tables.named import definitions
 from semfacediff.weight_files import file_digest
@@ -24,13 +26,15 @@ from semfacediff.weight_files import file_digest
 _HASHED_BYTES = 1 << 30
 """Larger files than any public one are not read; the answer must come at once."""
 
-DATA, LABELLED, OFFICIAL, PARSER, RECORDS, WANDB = (
+DATA, LABELLED, OFFICIAL, PARSER, RECORDS, WANDB, EXPORT, PIPELINE = (
     "data",
     "labelled data",
     "official data",
     "parser",
     "records",
     "wandb",
+    "export",
+    "pipeline",
 )
 
 
@@ -59,6 +63,13 @@ COMMANDS = {
     ),
     "semfacediff prepare": Command("the official folder of CelebAMask-HQ", (OFFICIAL,)),
     "semfacediff parse": Command("photos, a parser (--checkpoint)", (PARSER,)),
+    "evaluate.py editor=sdxl_inpaint": Command(
+        "data, a parser, the editor's pipeline, an accelerator (8 GiB with runtime=low_memory, docs/diffusion.md)",
+        (DATA, PARSER, PIPELINE),
+    ),
+    "semfacediff edit": Command("photos, a parser (--parser), the pipeline of sdxl_inpaint", (PARSER, PIPELINE)),
+    "semfacediff edit --editor recolor": Command("photos, a parser (--parser)", (PARSER,)),
+    "semfacediff export --to onnx": Command("a parser (RUN), onnx, onnxscript, onnxruntime", (PARSER, EXPORT)),
     "semfacediff tables": Command("the records in results/runs", (RECORDS,)),
     "semfacediff track sync": Command("a run, the package wandb", (WANDB,)),
 }
@@ -69,6 +80,8 @@ HOW = {
     PARSER: "no trained parser; make one with train_parser.py, or name one with --checkpoint",
     RECORDS: "runs that a table needs are missing (above)",
     WANDB: "the package wandb is not installed",
+    PIPELINE: "no pipeline of sdxl_inpaint (above)",
+    EXPORT: "packages are missing: pip install 'semfacediff[export]'",
 }
 
 
@@ -106,9 +119,9 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
         "parsers": _parsers(checkpoint),
         "records": _records(),
         "weights": weights,
-        "pipelines": {editor: _pipeline(editor, root) for editor in PUBLIC_PIPELINES},
+        "pipelines": {editor: _pipeline(editor, root) for editor in (*PUBLIC_PIPELINES, "inpaint")},
     }
-    there = _there(facts)
+    there = presence(facts)
     facts["commands"] = {
         name: {
             "inputs": command.inputs,
@@ -121,7 +134,8 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
     return facts
 
 
-def _there(facts: dict) -> dict[str, bool]:
+def presence(facts: dict) -> dict[str, bool]:
+    """Whether each thing that a command may need is there, from the facts of :func:`examined`."""
     data = facts["data"]
     return {
         DATA: data["photos"] > 0,
@@ -130,6 +144,8 @@ def _there(facts: dict) -> dict[str, bool]:
         PARSER: any(parser["error"] is None for parser in facts["parsers"]),
         RECORDS: not facts["records"]["missing"],
         WANDB: importlib.util.find_spec("wandb") is not None,
+        PIPELINE: facts["pipelines"]["sdxl_inpaint"]["place"] is not None,
+        EXPORT: all(importlib.util.find_spec(name) is not None for name in PACKAGES),
     }
 
 
@@ -156,27 +172,35 @@ def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
 
 
 def _parsers(checkpoint: str | None) -> list[dict]:
-    """Trained parsers: the one that was named, else those of the runs in this checkout; only the former is hashed."""
+    """Trained parsers: the one that was named, else the shipped one and those of the runs in this checkout.
+
+    Those of runs are not hashed.
+    """
     if checkpoint is not None:
         return [_parser(Path(checkpoint).expanduser(), hashed=True)]
+    shipped = default_parser()
     places = ("outputs/train_parser/*", "outputs/demo/parser", "results/runs/*")
     runs = (run for place in places for run in sorted(repository().glob(place)))
-    return [_parser(run, hashed=False) for run in runs if surviving(run / "checkpoints" / "best")]
+    found = [_parser(run, hashed=False) for run in runs if surviving(run / "checkpoints" / "best")]
+    return ([_parser(shipped, hashed=True) | {"shipped": True}] if shipped else []) + found
 
 
 def _parser(place: Path, hashed: bool) -> dict:
     """Facts of one parser; ``error`` says why it cannot be used."""
     facts = {"place": str(place), "name": None, "label_space": None, "input_size": None, "digest": None, "error": None}
+    facts |= {"shipped": False}
     try:
         if place.is_file():
             return facts | {"digest": file_digest(place), "name": "(a bare weights file: parser=NAME says which)"}
         folder = resolve(place)
         card = read_card(folder)
-        if not (folder / WEIGHTS).is_file():
+        weights = next((f for f in (WEIGHTS, ONNX) if (folder / f).is_file()), None)
+        if weights is None:
             raise UserError(f"{folder}: {WEIGHTS} is missing; copy the folder again")
-        digest = checkpoint_digest(folder) if hashed else None
+        digest = checkpoint_digest(folder, weights) if hashed else None
     except UserError as e:
         return facts | {"error": str(e)}
+    facts |= {"backend": "onnx" if weights == ONNX else "torch"}
     known = {"name": card.name, "label_space": card.label_space, "input_size": card.input_size}
     return facts | known | {"digest": digest}
 
@@ -185,19 +209,23 @@ def _records() -> dict:
     """Tables that can be rendered from the records, and run -> command that makes it for those that lack one."""
     there, missing = [], {}
     for name, table in definitions(repository()).items():
-        if (repository() / "results" / "runs" / table.run / "run.json").exists():
-            there.append(name)
-        else:
-            missing[table.run] = table.command
+        absent = table.missing(repository())
+        missing |= dict.fromkeys(absent, table.command)
+        there += [] if absent else [name]
     return {"tables": there, "missing": missing}
 
 
 def _pipeline(editor: str, root: str | None) -> dict:
-    """A diffusion editor's pipeline: where it lies, or how to get it."""
+    """A diffusion editor's pipeline: where it lies and what is to be said of it, or why not and how to get it."""
+    id_ = PUBLIC_PIPELINES.get(editor)
+    facts = {"place": None, "doubts": [], "error": None, "fetch": f"hf download {id_}" if id_ else None}
     try:
-        return {"place": str(find_pipeline(editor, None, root, download=False).folder), "fetch": None}
-    except UserError:
-        return {"place": None, "fetch": f"hf download {PUBLIC_PIPELINES[editor]}"}
+        files = find_pipeline(editor, None, root, download=False)
+    except NoPipelineError:
+        return facts
+    except UserError as e:
+        return facts | {"error": str(e)}
+    return facts | {"place": str(files.folder), "doubts": files.doubts, "fetch": None}
 
 
 def _weights(public: PublicWeights, root: str | None) -> dict:
@@ -255,8 +283,7 @@ def _lines(found: dict) -> list[str]:
         lines += _about(key, w)
     lines.append("pipelines of the diffusion editors:")
     for editor, pipeline in found["pipelines"].items():
-        said = shown(Path(pipeline["place"])) if pipeline["place"] else f"missing; to fetch it: {pipeline['fetch']}"
-        lines.append(f"  {editor}: {said}")
+        lines.append(f"  {editor}: {_about_pipeline(pipeline)}")
     lines.append("what each command would need:")
     for name, command in found["commands"].items():
         faults = [HOW[need] for need in command["missing"]]
@@ -287,7 +314,19 @@ def _about_parser(parser: dict) -> str:
         return f"{place}: unusable: {parser['error']}"
     size = f", {parser['input_size']} px, label space {parser['label_space']}" if parser["input_size"] else ""
     digest = f", SHA-256 {parser['digest'][:8]}..." if parser["digest"] else ""
-    return f"{place}: {parser['name']}{size}{digest}"
+    backend = ", parser.backend=onnx" if parser.get("backend") == "onnx" else ""
+    shipped = " (ships with the package)" if parser["shipped"] else ""
+    return f"{place}{shipped}: {parser['name']}{size}{backend}{digest}"
+
+
+def _about_pipeline(pipeline: dict) -> str:
+    if pipeline["place"]:
+        return "; ".join([shown(Path(pipeline["place"])), *pipeline["doubts"]])
+    if pipeline["error"]:
+        return f"unusable: {pipeline['error']}"
+    if pipeline["fetch"] is None:
+        return "none named; any inpainting pipeline will do: weights.inpaint=FOLDER|ID"
+    return f"missing; to fetch it: {pipeline['fetch']}"
 
 
 def _about(key: str, w: dict) -> list[str]:

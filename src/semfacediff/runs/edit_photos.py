@@ -1,15 +1,20 @@
 """``semfacediff edit``: one region of a photo, or several one after another, from words."""
 
 import hashlib
+import io
 import json
+import re
 import shlex
+import struct
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from semfacediff import build, config
@@ -29,7 +34,7 @@ from semfacediff.regions import RegionRule, region_masks
 from semfacediff.regions.faces import Faces, find_faces
 from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.runs.cascade import staged
-from semfacediff.runs.editing_bench import MASKS, Cell, checked_edit, encoded_png
+from semfacediff.runs.editing_bench import MASKS, Cell, checked_edit, digest_of_mask, encoded_png, peak_memory_mib
 from semfacediff.runs.parse_photos import name_clashes, photos_of
 from semfacediff.runs.prompting import PromptRules, Told, show
 from semfacediff.seeding import derive_seed
@@ -39,7 +44,15 @@ from semfacediff.types import RegionMasks, to_tensor, to_uint8
 FACE_CHOICES = ("one", "largest", "all")
 SCHEMA_VERSION = 1
 REPORT = "edit_report.json"
+SETTABLE = (
+    *("editor.*", "region.*", "composite", "seam", "seeds", "negatives", "negative_words", "prompt_expansion"),
+    *("parser.backend", "weights.*", "runtime", "runtime.*"),
+)
+"""Keys of ``evaluate.py`` that say how a photo is edited; others belong to a benchmark, or have a flag of their own."""
+_OURS = re.compile(r"(?:\d+_[a-z]+(?:_semantic|_generation|_blend)?|strip)\.png")
 _PANEL_PX = 256
+_TITLE_LETTERS = 50
+"""That fit over two panels of a strip."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,10 @@ class Wish:
     weights: str | None
     device: str
     overrides: list[str]
+
+
+class _NoEditorError(UserError):
+    """The editor cannot be opened: no photo can be edited."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +130,16 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
     for file in tqdm([p for p in photos if p.name not in failed], "edit", unit="photo", disable=single):
         try:
             kept += not _edit_file(file, task)
+        except _NoEditorError:
+            raise
         except UserError as e:
             if single:
                 raise
             failed[file.name] = str(e)
+        except Exception as e:  # one bad photo must not cost the others
+            if single:
+                raise
+            failed[file.name] = f"{file.name}: {type(e).__name__}: {e}"
     if not single:
         report = {"photos": len(photos), "edited": len(photos) - len(failed), "failed": failed}
         write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -150,9 +173,13 @@ def _settings(wish: Wish) -> config.EditingEvaluation:
     checkpoint = wish.parser or default_parser()
     if checkpoint is None:
         raise UserError("no parser ships with this version; give --parser FOLDER (a run of train_parser.py)")
-    for key, known in (("editor", "conf/editor"), ("protocol", "conf/protocol")):
-        if any(word.startswith(f"{key}=") for word in wish.overrides):
-            raise UserError(f"--set {key}=...: give --editor NAME, or keys of {known} such as editor.steps=30")
+    for word in wish.overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if key not in SETTABLE and not any(key.startswith(known[:-1]) for known in SETTABLE if known.endswith("*")):
+            raise UserError(
+                f"--set {key}=...: expected one of {', '.join(SETTABLE)}, such as editor.steps=30; the rest has flags "
+                f"of its own (semfacediff edit --help) or belongs to evaluate.py"
+            )
     choices = sorted(
         p.stem for p in (config.repository() / "conf" / "editor").glob("*.yaml") if p.stem != "precomputed"
     )
@@ -192,11 +219,12 @@ def _edit_file(file: Path, task: _Task) -> bool:
     labels = parse_any(task.parser, photo).labels
     faces = _faces(labels, file.name, task)
     stages = _made(file, photo, labels, faces, task)
+    _clear(folder)
     for stage in stages:
         _write_stage(stage, folder, several=len(stages) > 1)
     _strip(photo, _shown(labels, faces, task), stages, folder / "strip.png", task)
     final = stages[-1].photo
-    write_bytes(result, encoded_png(final))
+    write_bytes(result, _with_profile(encoded_png(final), data))
     facts = {
         "schema_version": SCHEMA_VERSION,
         "command": shlex.join(["semfacediff", *sys.argv[1:]]),
@@ -219,6 +247,27 @@ def _edit_file(file: Path, task: _Task) -> bool:
     return True
 
 
+def _with_profile(png: bytes, photo: bytes) -> bytes:
+    """``png`` with the colour profile of the photo's file; without it, other colours would be shown."""
+    with Image.open(io.BytesIO(photo)) as image:
+        profile = image.info.get("icc_profile") or b""
+    if profile[16:20] != b"RGB ":  # none, or one of a colour space that the photo was converted from
+        return png
+    chunk = b"iCCPicc\0\0" + zlib.compress(profile)
+    header = 33  # signature and IHDR, behind which the profile has its place
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:header] + framed + png[header:]
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier edit's record, first of all, and its pictures: they would pass for this one's."""
+    with failing_loudly(folder):
+        (folder / "edit.json").unlink(missing_ok=True)
+        for file in folder.iterdir() if folder.is_dir() else []:
+            if _OURS.fullmatch(file.name):
+                file.unlink()
+
+
 def _identity(file: Path, data: bytes, task: _Task) -> dict:
     """Everything that determines the edit, as JSON gives it back."""
     settings, words = task.settings, [one.facts() for one in task.told]
@@ -232,9 +281,11 @@ def _identity(file: Path, data: bytes, task: _Task) -> dict:
         "seeds": settings.seeds,
         "editor": settings.editor.model_dump(),
         "editor_digest": task.editor_facts.get("digest"),
+        "editor_numerics": task.editor_facts.get("numerics"),
         "parser_digest": task.parser_digest,
         "region": settings.region.model_dump(),
         "composite": settings.composite,
+        "seam": settings.seam,
     }
     return json.loads(json.dumps(facts))
 
@@ -317,8 +368,9 @@ def _stage(file: Path, photo: np.ndarray, masks: RegionMasks, cell: Cell, task: 
     blend, start, edited, note = masks.blend[0].numpy(), time.perf_counter(), photo, None
     empty = masks.coverage < MIN_COVERAGE
     if not empty:
+        _open(task.editor)
         raw = to_uint8(checked_edit(task.editor.edit([request])[0], request.photo))
-        edited, note = composite(photo, raw, blend, settings.composite), task.editor.note(request)
+        edited, note = composite(photo, raw, blend, settings.composite, settings.seam), task.editor.note(request)
     outside = np.abs(edited.astype(int) - photo)[blend == 0]
     if note:
         print(f"{file.name}: {cell.attribute}: {note}", file=sys.stderr)
@@ -329,11 +381,20 @@ def _stage(file: Path, photo: np.ndarray, masks: RegionMasks, cell: Cell, task: 
         "seed": seed,
         "strength": cell.strength,
         "coverage": masks.coverage,
+        **{f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS},
         "max_abs_outside": int(outside.max(initial=0)),
         "note": note,
         "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mib": None if empty else round(peak_memory_mib(), 1),
     }
     return _Stage(cell, masks, edited, facts)
+
+
+def _open(editor: Editor) -> None:
+    try:
+        editor.prepare()
+    except UserError as e:
+        raise _NoEditorError(str(e)) from e
 
 
 def _write_stage(stage: _Stage, folder: Path, several: bool) -> None:
@@ -352,4 +413,11 @@ def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[_Stage], file: Pa
         mask = np.rint(stage.masks.blend[0].numpy() * 255).astype(np.uint8)
         panels += [("mask", mask[..., None].repeat(3, 2)), (stage.cell.attribute, stage.photo)]
     row = [(caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels]
-    panel_figure([row], ", then ".join(stage.cell.words.prompt for stage in stages), file)
+    panel_figure([row], _title(stages), file)
+
+
+def _title(stages: list[_Stage]) -> str:
+    """The prompts on one line, cut where the strip ends."""
+    words = " ".join(", then ".join(stage.cell.words.prompt for stage in stages).split())
+    room = _TITLE_LETTERS * (1 + len(stages))
+    return words if len(words) <= room else f"{words[: room - 3]}..."

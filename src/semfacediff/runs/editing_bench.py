@@ -215,7 +215,7 @@ class EditingBench:
             requests.append(self._request(p, masks, row))
         for request, edit, seconds in self._made(requests):
             row, p, before_s = waiting[request.sample_id]
-            row |= {"latency_s": before_s + seconds, "peak_memory_mib": _peak_memory_mib()}
+            row |= {"latency_s": before_s + seconds, "peak_memory_mib": peak_memory_mib()}
             outcome, made = self._outcome(p, cell, request, edit)
             yield row | outcome, made
 
@@ -329,7 +329,7 @@ def checked_edit(edit: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:
-    hashes = {f"mask_{kind}": _digest_of_mask(getattr(masks, kind)) for kind in MASKS}
+    hashes = {f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS}
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"status": EMPTY_REGION if empty else OK, "coverage": masks.coverage, **size, **hashes}
 
@@ -341,12 +341,12 @@ def _face_facts(sample: FaceSample, photo: np.ndarray, labels: torch.Tensor, spa
     return {"ita_deg": ita_deg(photo, shown, space), "pose_proxy": pose_proxy(shown, space), "traits": traits}
 
 
-def _digest_of_mask(mask: torch.Tensor) -> str:
+def digest_of_mask(mask: torch.Tensor) -> str:
     """First 16 hex digits of the SHA-256 of the mask at 8 bits, which is what all three masks are made of."""
     return hashlib.sha256(mask.mul(255).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
     """Peak of the accelerator's memory where there is one, else of the process's resident set."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20

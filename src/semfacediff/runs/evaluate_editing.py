@@ -2,23 +2,20 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from semfacediff import build, config
 from semfacediff.editing.base import Editor
-from semfacediff.metrics.leakage import leakage_table
 from semfacediff.metrics.set_scores import SetScores
-from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
-from semfacediff.records.pairing import by_stage
-from semfacediff.records.samples import ERROR, refuse_changed_inputs, write_csv, write_parquet
-from semfacediff.records.summary import summarise_edits, summarise_stages
+from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
+from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.cascade import CascadeBench, staged
 from semfacediff.runs.editing_bench import Cell, EditingBench, still_valid
+from semfacediff.runs.editing_tables import write_editing_tables
 from semfacediff.runs.groups import check_strata, of_run
 from semfacediff.runs.measure_sets import measure_sets
 from semfacediff.runs.prompting import PromptRules, Told, show, told
 from semfacediff.runs.provenance import config_text, header, identity, protocol_deviations
+from semfacediff.runs.shards import taken
 from semfacediff.runs.strips import draw_strips
 from semfacediff.tables.text import editing_report
 
@@ -32,7 +29,8 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     parser.check(settings.attributes)
     metrics = build.metrics(settings, device)
-    data = build.data(settings.data, labels_needed=settings.parser.name == "ground_truth", limit=settings.limit)
+    labels_needed = settings.parser.name == "ground_truth"
+    data, part = taken(build.data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
     facts = {
         "parser": parser_facts,
@@ -43,6 +41,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
         "n_expected": data.n_expected * len(cells),
+        **part,
     }
     head = header(settings, facts)
     head["not_comparable"] += metrics.doubts + editor_facts.get("doubts", [])
@@ -55,6 +54,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     if "digest" in editor_facts:
         inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
+    folder = beside_other_data(folder, identity(settings, inputs))
     with (
         RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
         tracked(record, settings.tracking.model_dump(), settings.name),
@@ -94,22 +94,8 @@ def _made_words(cells: list[Cell]) -> dict | None:
 def _finish(record: RunFolder, bench: EditingBench, data: build.Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
     samples = bench.log.finish([bench.key_of(id_, cell) for cell in bench.cells for id_ in data.faces.ids])
-    write_parquet(samples, record.path / "samples.parquet")
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
-    write_csv(_summary(bench, samples, data.n_expected, of_sets), record.path / "summary.csv")
-    if "leakage" in bench.settings.metrics.columns:
-        write_csv(leakage_table(by_stage(samples), bench.parser.label_space), record.path / "leakage.csv")
+    space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
+    facts = write_editing_tables(record.path, samples, bench.cells, data.n_expected, of_sets, space)
     draw_strips(bench)
-    failed = int((samples["status"] == ERROR).sum())
-    noted = samples[samples["note"].notna()].groupby("attribute")["note"]
-    notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
-    facts = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes, "set_notes": set_notes}
-    record.close(INCOMPLETE if failed else DONE, **facts)
-
-
-def _summary(bench: EditingBench, samples: pd.DataFrame, n_expected: int, of_sets: dict[str, dict]) -> pd.DataFrame:
-    if bench.settings.cascade is None:
-        return summarise_edits(samples, bench.settings.attributes, n_expected, of_sets)
-    stages = {cell.stage: cell.attribute for cell in bench.cells}
-    of_stages = {cell.stage: of_sets[cell.name] for cell in bench.cells if cell.name in of_sets}
-    return summarise_stages(samples, stages, n_expected, of_stages)
+    record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

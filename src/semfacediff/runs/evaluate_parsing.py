@@ -9,13 +9,14 @@ from tqdm import tqdm
 from semfacediff import build, config
 from semfacediff.errors import UserError
 from semfacediff.parsing import GroundTruthParser, Parser
-from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
+from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
+from semfacediff.runs.shards import taken
 from semfacediff.tables.drawing import save_figure
 from semfacediff.tables.parsing_figures import Strip, draw_scores, strip_figure
 from semfacediff.tables.text import parsing_report
@@ -30,16 +31,18 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
-    data = build.data(settings.data, limit=settings.limit)
+    data, part = taken(build.data(settings.data, limit=settings.limit), settings.shard)
     scorer = PhotoScorer(parser, data.label_space, settings.protocol)
     facts = {
         "parser": parser_facts,
         "data": {"skipped": data.skipped},
         "n_expected": data.n_expected,
         "metrics": scores_identity(scorer, settings.seed, len(data.faces)),
+        **part,
     }
     inputs = {"data": data.digest, "parser": parser_facts.get("digest")}
     state = processes(device)
+    folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
 
     def opened() -> RunFolder:
         return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))

@@ -1,6 +1,6 @@
 """FID and KID at the end of an editing run, from the photos and the edits on disk, in the order of the data set."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -28,16 +28,31 @@ def measure_sets(bench: EditingBench, sets: SetScores) -> tuple[dict[str, dict],
         rows = _features(sets, _counted(_photos(bench, wanted), bar))
         write_features(bench.folder, "photos", wanted, rows)
         photos = dict(zip(wanted, rows, strict=True))
-        scores, notes = {}, []
+        edits = {}
         for cell, ids in edited.items():
-            edits = _features(sets, _counted(_saved_edits(bench, cell, ids), bar))
-            write_features(bench.folder, cell, ids, edits)
-            before = np.array([photos[id_] for id_ in ids], np.float32).reshape(-1, FEATURES)
-            scores[cell], missing = sets.score(before, edits)
-            if missing:
-                empty = [column for column in sets.columns if column not in scores[cell]]
-                notes.append(f"{', '.join(empty)} of {cell} {'are' if len(empty) > 1 else 'is'} empty: {missing}")
-    return scores, notes + _names(sets, {a: len(ids) for a, ids in edited.items()})
+            rows = _features(sets, _counted(_saved_edits(bench, cell, ids), bar))
+            write_features(bench.folder, cell, ids, rows)
+            edits[cell] = dict(zip(ids, rows, strict=True))
+    return scored_sets(sets, photos, edits)
+
+
+def scored_sets(
+    sets: SetScores, photos: Mapping[str, np.ndarray], edits: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[dict[str, dict], list[str]]:
+    """(cell's name -> its columns of the summary, notes for the reader).
+
+    Args:
+        photos: id -> float32 ``[2048]``. edits: cell's name -> id -> float32 ``[2048]``, in the order of the data set.
+    """
+    scores, notes = {}, []
+    for cell, of_cell in edits.items():
+        before, after = ([of[id_] for id_ in of_cell] for of in (photos, of_cell))
+        stacked = (np.array(rows, np.float32).reshape(-1, FEATURES) for rows in (before, after))
+        scores[cell], missing = sets.score(*stacked)
+        if missing:
+            empty = [column for column in sets.columns if column not in scores[cell]]
+            notes.append(f"{', '.join(empty)} of {cell} {'are' if len(empty) > 1 else 'is'} empty: {missing}")
+    return scores, notes + _names(sets, {cell: len(of_cell) for cell, of_cell in edits.items()})
 
 
 def _edited(bench: EditingBench) -> dict[str, list[str]]:

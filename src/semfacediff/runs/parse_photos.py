@@ -30,6 +30,7 @@ class _Task:
 
     parser: ModelParser
     digest: str
+    backend: str
     space: LabelSpace
     to_space: np.ndarray
     out: Path
@@ -44,11 +45,13 @@ def parse_photos(
     label_space: str | None = None,
     with_overlay: bool = False,
     device: str = "auto",
+    backend: str = "torch",
 ) -> int:
     """Parse a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be parsed.
 
     Writes ``<out>/<stem>.png`` (mode P, pixel = label), ``<out>/<stem>.json`` and, if asked for,
-    ``<out>/overlays/<stem>.png``; of a folder also ``parse_report.json``.
+    ``<out>/overlays/<stem>.png``; of a folder also ``parse_report.json``. Without a checkpoint the parser is the one
+    that ships with the package.
 
     Raises:
         UserError: no photo there, no usable parser, ``out`` cannot be written, or the one photo cannot be read.
@@ -56,7 +59,8 @@ def parse_photos(
     photos, single = photos_of(source), source.is_file()
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
-    task = _task(out, checkpoint, architecture, label_space, with_overlay, device)
+    named = config.ParserConfig.trained(checkpoint, architecture, backend)
+    task = _task(out, build.or_shipped(named), label_space, with_overlay, device)
     failed = name_clashes(photos, "label map")
     for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
         try:
@@ -106,25 +110,23 @@ def _like_the_report(photo: Path) -> str:
 
 def _task(
     out: Path,
-    checkpoint: str | None,
-    architecture: str | None,
+    settings: config.ParserConfig,
     label_space: str | None,
     with_overlay: bool,
     device: str,
 ) -> _Task:
-    if checkpoint is None:
+    if settings.checkpoint is None:
         raise UserError(
             "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder "
             "or a weights file)"
         )
-    settings = config.ParserConfig(name=architecture, checkpoint=checkpoint, root=None, pretrained=None, options={})
     on = build.device(config.DeviceConfig(device=device))
     model, card, digest = build.trained_parser(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)
     with failing_loudly(out):
         out.mkdir(parents=True, exist_ok=True)
-    return _Task(ModelParser(model, card, on), digest, wanted, to_space, out, with_overlay)
+    return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
 
 
 def _parse_one(file: Path, photo: np.ndarray, task: _Task) -> None:
@@ -152,7 +154,7 @@ def _facts(parsed: ParsedPhoto, task: _Task) -> dict:
     absent = {"pixels": 0, "coverage": 0.0, "confidence": None}
     return {
         "label_space": task.space.name,
-        "parser": {"name": card.name, "digest": task.digest, "input_size": card.input_size},
+        "parser": {"name": card.name, "digest": task.digest, "input_size": card.input_size, "backend": task.backend},
         "confidence": parsed.overall,
         "classes": {c: classes.get(c, absent) for c in task.space.classes},
     }

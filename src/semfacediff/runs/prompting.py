@@ -68,14 +68,14 @@ def told(attribute: str, prompt: str, own_negative: str | None, rules: PromptRul
     longer = expanded(prompt, attribute, read_lexicon()) if rules.prompt_expansion else None
     refuse_long(f"the prompt {place}", longer or prompt, tokenizers)
     if own_negative is not None:
-        if not tokenizers:
+        if not editor.reads_negatives():
             raise UserError(
                 f"the negative prompt {place}: editor '{editor.name}' reads none; leave it out or take an editor with "
-                f"text encoders, such as sdxl_inpaint"
+                f"text encoders, such as sdxl_inpaint, and editor.guidance over 1"
             )
         refuse_long(f"the negative prompt {place}", own_negative, tokenizers)
         return Told(attribute, Words(prompt, longer, own_negative), [])
-    if not tokenizers:
+    if not editor.reads_negatives():
         return Told(attribute, Words(prompt, longer), [])
     generic = [term for text in rules.negative_words.split(",") if (term := text.strip())]
     terms = negative_terms(rules.negatives, longer or prompt, attribute, read_lexicon(), generic)

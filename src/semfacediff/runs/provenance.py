@@ -30,6 +30,8 @@ def protocol_deviations(settings: config.EditingEvaluation) -> list[str]:
 def header(settings: config.Closed, facts: dict) -> dict:
     """Opening facts of ``run.json``."""
     reasons = ["limit: only part of the data was used"] if settings.limit else []
+    if part := facts.get("part_of"):
+        reasons.append(f"shard: part {part['index']} of {part['count']}; join all with semfacediff merge")
     return {
         "task": settings.task,
         "command": _command(),

@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from semfacediff import build, config
 from semfacediff.labels import LabelSpace
+from semfacediff.metrics.photo_counts import confusion_table
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.parsing.checkpoint import load_parser
 from semfacediff.parsing.predict import ModelParser
@@ -25,6 +26,7 @@ from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.training_loop import ParserTrainer, Progress
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
+from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import training_report
 
 
@@ -114,7 +116,9 @@ def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: Part
 
     made = list(in_turn(state, range(len(test.faces)), rows))
     if state.is_main_process:
-        write_scores(made, test.label_space, "strict", seed, trainer.files.folder / "test")
+        folder, ours = trainer.files.folder / "test", f"{parser.card.name}, {len(made)} test photos"
+        write_scores(made, test.label_space, "strict", seed, folder)
+        draw_scores(folder, folder / "figures", config.repository(), ours, "strict")
     data = {"n": len(made), "digest": test.digest, "skipped": test.skipped}
     return {"test": {"opened": "once, after training", **data, "scores": scores_identity(scorer, seed, len(made))}}
 
@@ -122,4 +126,5 @@ def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: Part
 def _close(record: RunFolder, progress: Progress, tested: dict, space: LabelSpace) -> None:
     confusion, images = np.array(progress.best_confusion), np.array(progress.best_images)
     write_csv(class_scores(confusion, space.classes, images), record.path / "summary.csv")
+    write_csv(confusion_table(confusion, space.classes), record.path / "confusion.csv")
     record.close(DONE, **tested)

@@ -61,8 +61,19 @@ class TrainingFiles:
             return
         last = self.path("last")
         copied = self.path(f"epoch_{epoch:04d}")
-        shutil.rmtree(copied, ignore_errors=True)
-        shutil.copytree(last, copied, copy_function=os.link)
+        new = copied.with_name(copied.name + ".new")
+        for folder in (new, copied):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(last, new, copy_function=_linked)
+        os.rename(new, copied)
         kept = sorted(f for f in last.parent.iterdir() if _EPOCH.fullmatch(f.name))
         for old in kept[: -self._keep_last]:
             shutil.rmtree(old)
+
+
+def _linked(source: str, copied: str) -> None:
+    """A second name of a file, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, copied)
+    except OSError:
+        shutil.copyfile(source, copied)

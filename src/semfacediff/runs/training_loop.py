@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import itertools
+import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from semfacediff import build, config
 from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
 from semfacediff.data.counts import cache_folder, cached_counts
 from semfacediff.errors import UserError
+from semfacediff.labels import LONG_TAIL
+from semfacediff.metrics.segmentation import long_tail
 from semfacediff.parsing.checkpoint import ParserCard, load_parser
 from semfacediff.parsing.losses import build_loss, class_weights, count_pixels
 from semfacediff.parsing.predict import ModelParser
@@ -27,6 +31,9 @@ from semfacediff.seeding import derive_seed
 from semfacediff.training.averaging import MovingAverage
 from semfacediff.training.checks import single_value_norms
 from semfacediff.training.step import OptimisationStep, deterministic
+
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|ALLOC_FAILED")
+"""How allocators say it that raise no error of their own kind: Linux, Windows, MPS, CUDA's libraries."""
 
 
 @dataclass
@@ -83,7 +90,8 @@ class ParserTrainer:
     ):
         t = settings.train
         self.settings, self.card, self.val, self.on_epoch = settings, card, val, on_epoch
-        self.accelerator = Accelerator(cpu=device.type == "cpu")
+        # Whatever a launcher was configured for: train.precision decides.
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
         self.files = TrainingFiles(folder, t.keep_last, self.accelerator)
         self._check(model, len(train))
         on_device = t.augment_on == "device"
@@ -112,7 +120,7 @@ class ParserTrainer:
             raise UserError(
                 f"train.batch_size: {batch} photos cannot be shared by {world} processes; raise it to {world} or more"
             )
-        alone = single_value_norms(model, t.size) if batch // world == 1 else []
+        alone = single_value_norms(model, t.size) if batch // world == 1 and not self._norms_synchronised else []
         if alone:
             raise UserError(
                 f"'{self.card.name}' has batch norms over 1x1 maps ({', '.join(alone)}) and a batch of one photo a "
@@ -129,9 +137,14 @@ class ParserTrainer:
         t, a = self.settings.train, self.accelerator
         if t.gradient_checkpointing:
             model.checkpointed(True)
-        if a.num_processes > 1 and a.device.type == "cuda":
+        if self._norms_synchronised:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model.to(a.device, memory_format=self._layout)
+
+    @property
+    def _norms_synchronised(self) -> bool:
+        """Batch norms over all processes exist on CUDA only."""
+        return self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda"
 
     @property
     def _layout(self) -> torch.memory_format:
@@ -167,18 +180,24 @@ class ParserTrainer:
         t, p = self.settings.train, self.progress
         if p.history:
             self.on_epoch(p)  # a kill may have come between the last checkpoint and its record
-        with deterministic(t.deterministic), self._memory_errors():
+        with deterministic(t.deterministic), self._machine_errors():
             while p.epoch < t.epochs and not p.ended:
                 self._epoch()
         return p
 
     @contextlib.contextmanager
-    def _memory_errors(self):
+    def _machine_errors(self):
         t = self.settings.train
         try:
             yield
-        except (torch.OutOfMemoryError, RuntimeError) as e:
-            if not isinstance(e, torch.OutOfMemoryError) and "not enough memory" not in str(e):
+        except (RuntimeError, MemoryError) as e:
+            if t.deterministic and "does not have a deterministic" in str(e):
+                raise UserError(
+                    f"train.deterministic=true: '{self.card.name}' needs an algorithm that has no such form on "
+                    f"{self.accelerator.device} ({str(e).split(' does not')[0]}); set it to false, or "
+                    f"runtime.device=cpu"
+                ) from e
+            if not isinstance(e, torch.OutOfMemoryError | MemoryError) and not _OUT_OF_MEMORY.search(str(e)):
                 raise
             raise UserError(
                 f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch + 1} with "
@@ -224,20 +243,22 @@ class ParserTrainer:
         with contextlib.nullcontext() if last else a.no_sync(self.net):
             loss = self.step.backward(x, y, 1 / group, phase)
         if not torch.isfinite(loss):
-            self._refuse(loss.item())
+            self._refuse(f"the loss became {loss.item()}", p.step)
         if last:
-            self.step.update(self.optimiser)
+            if not self.step.update(self.optimiser):
+                self._refuse("the gradient became infinite", first)
             if self.average:
                 self.average.update(self.model)
         return loss.item()
 
-    def _refuse(self, loss: float) -> None:
+    def _refuse(self, what: str, first: int) -> None:
+        """``first``: the step whose batch may be to blame; the present one, or the first of its group."""
         p, t = self.progress, self.settings.train
-        keys = planned(self.view, t.batch_size, p.epoch, **self._sampling())[p.step]
-        ids = ", ".join(self.view.ids[key[1]] for key in keys)
+        batches = planned(self.view, t.batch_size, p.epoch, **self._sampling())[first : p.step + 1]
+        ids = ", ".join(self.view.ids[key[1]] for keys in batches for key in keys)
         kept = f"checkpoints of {self.files.folder.name} are from before" if self.files.any else "no checkpoint yet"
         raise UserError(
-            f"the loss became {loss} in epoch {p.epoch + 1}, step {p.step + 1}, on samples {ids} ({kept}); lower the "
+            f"{what} in epoch {p.epoch + 1}, step {p.step + 1}, on samples {ids} ({kept}); lower the "
             f"learning rates (optim.*), or look at these samples"
         )
 
@@ -278,9 +299,7 @@ class ParserTrainer:
     def _judge(self, row: dict, outcome: Validation) -> None:
         p = self.progress
         row |= {"val_loss": outcome.loss, "val_miou": outcome.miou, "val_long_tail": outcome.long_tail}
-        score = {"miou": outcome.miou, "loss": -outcome.loss, "long_tail": outcome.long_tail}[
-            self.settings.train.best_by
-        ]
+        score = self._score(outcome)
         is_best = p.best_epoch == 0 or score > p.best_score
         if is_best:
             p.best_score, p.best_epoch = score, p.epoch
@@ -290,6 +309,22 @@ class ParserTrainer:
         p.ended = verdict.stop
         if verdict.restart or (verdict.stop and self.settings.optim.name == "adam_then_sgd"):
             self._take_best()
+
+    def _score(self, outcome: Validation) -> float:
+        """By ``train.best_by``; the higher the better."""
+        by, space = self.settings.train.best_by, self.view.faces.label_space
+        if by == "long_tail" and not outcome.images[long_tail(space.classes)].any():
+            raise UserError(
+                f"train.best_by=long_tail: no validation photo has one of {', '.join(LONG_TAIL)}; set it to miou, or "
+                f"choose another validation part"
+            )
+        score = {"miou": outcome.miou, "loss": -outcome.loss, "long_tail": outcome.long_tail}[by]
+        if not math.isfinite(score):
+            raise UserError(
+                f"the validation {by} became {score} after epoch {self.progress.epoch}; lower the learning rates "
+                f"(optim.*)"
+            )
+        return score
 
     def _take_best(self) -> None:
         best, _ = load_parser(self.files.path("best"))
@@ -321,4 +356,6 @@ class ParserTrainer:
         self.step.scaler.load_state_dict(state["scaler"])
         if self.average:
             self.average.restore(state["average"])
+        if self.progress.step == 0:
+            self.files.keep_epoch(self.progress.epoch)  # a kill may have come before that
         print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", file=sys.stderr)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from semfacediff.records.pairing import PairedRuns
 from semfacediff.records.statistics import ALPHA, LEVEL, PERMUTATIONS, RESAMPLES
-from semfacediff.tables.text import markdown
+from semfacediff.tables.formats import markdown
 
 _HEADINGS = ["attribute", "score", "n", "first", "second", "second - first", "interval", "p (Holm)", "effect", "better"]
 

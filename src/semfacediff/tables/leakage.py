@@ -8,7 +8,7 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.records.writing import failing_loudly
-from semfacediff.tables.text import markdown
+from semfacediff.tables.formats import markdown
 
 SHOWN_TARGETS = 3
 """Classes named in a row as what the disturbed pixels became."""

@@ -1,16 +1,26 @@
-"""Tables by name: ``experiments/tables/<name>.yaml`` says which run feeds a table; the text comes from its record."""
+"""Tables by name: ``experiments/tables/<name>.yaml`` says which records feed a table; its numbers come from them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.ledger import finished_runs
 from semfacediff.records.writing import write_text
-from semfacediff.tables.text import editing_report, parsing_report
+from semfacediff.tables.ablation import ablation_grid
+from semfacediff.tables.formats import FORMATS, rendered
+from semfacediff.tables.grid import Grid
+from semfacediff.tables.of_runs import editing_grid, empty_columns, parsing_grid
+from semfacediff.tables.published import as_printed, class_f1, course_report, per_class, published_rows
+from semfacediff.tables.scores import OF_PARSERS, edit_scores, refuse_unknown
+from semfacediff.tables.text import comparable_rows, editing_notes, parsing_notes
 
-KINDS = ("editing", "parsing")
+RUNS, TABLES = Path("results") / "runs", Path("results") / "tables"
 
 
 @dataclass(frozen=True)
@@ -20,71 +30,274 @@ class TableDefinition:
     Attributes:
         name: file name without suffix, in ``experiments/tables`` and ``results/tables``.
         title: heading, stating data, n, parser and protocol.
-        kind: ``editing`` or ``parsing``.
-        run: run below ``results/runs`` that it is made from.
-        command: what makes that run.
+        kind: one of :data:`KINDS`.
+        command: what makes the records.
+        run: below ``results/runs``, of kinds with one record.
+        runs: name in the table -> run, of kinds with several; optional in kind ``class_f1``.
+        models: name in the table -> what the published table calls it.
+        sweep: folder of runs below ``results/runs`` (kind ``ablation``).
+        columns: scores of an ablation.
+        protocol: what the records must have followed.
+        published: file in ``results/published``. labels: its columns that name a row.
+        notes: what else a reader must know.
     """
 
     name: str
     title: str
     kind: str
-    run: str
-    command: str
+    command: str = ""
+    run: str | None = None
+    runs: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    sweep: str | None = None
+    columns: tuple[str, ...] = ()
+    protocol: str | None = None
+    published: str | None = None
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def missing(self, repository: Path) -> list[str]:
+        """Runs without which the table cannot be made, below ``results/runs``."""
+        if self.sweep is not None:
+            return [] if finished_runs(repository / RUNS / self.sweep) else [self.sweep]
+        needed = [self.run] if self.run is not None else [] if self.kind == "class_f1" else list(self.runs.values())
+        return [run for run in needed if not _there(repository, run)]
+
+
+def _there(repository: Path, run: str) -> bool:
+    return (repository / RUNS / run / "run.json").exists()
 
 
 def definitions(repository: Path) -> dict[str, TableDefinition]:
     """All definitions, by name.
 
     Raises:
-        UserError: a file has other keys than a definition's, or an unknown kind.
+        UserError: a file has other keys than its kind's, an unknown kind or an unknown metric.
     """
-    found = {}
-    for file in sorted((repository / "experiments" / "tables").glob("*.yaml")):
-        try:
-            definition = TableDefinition(name=file.stem, **yaml.safe_load(file.read_text()))
-        except TypeError as e:
-            raise UserError(f"{file}: not a table's definition ({e})") from e
-        if definition.kind not in KINDS:
-            raise UserError(f"{file}: kind '{definition.kind}' is not one of {', '.join(KINDS)}")
-        found[file.stem] = definition
-    return found
+    files = sorted((repository / "experiments" / "tables").glob("*.yaml"))
+    return {file.stem: _definition(file) for file in files}
 
 
-def rendered(definition: TableDefinition, repository: Path) -> str:
-    """The table as Markdown.
+def _definition(file: Path) -> TableDefinition:
+    try:
+        plain = yaml.safe_load(file.read_text("utf-8"))
+        plain |= {key: tuple(plain[key]) for key in ("columns", "labels", "notes") if key in plain}
+        definition = TableDefinition(name=file.stem, **plain)
+    except (TypeError, yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{file}: not a table's definition ({' '.join(str(e).split())})") from e
+    if definition.kind not in KINDS:
+        raise UserError(f"{file}: kind '{definition.kind}' is not one of {', '.join(KINDS)}")
+    needed, optional = KINDS[definition.kind].keys, KINDS[definition.kind].optional
+    given = plain.keys() - {"title", "kind", "notes"}
+    if absent := [key for key in needed if key not in given]:
+        raise UserError(f"{file}: a table of kind '{definition.kind}' needs {', '.join(absent)}")
+    if strange := sorted(given - {*needed, *optional}):
+        raise UserError(f"{file}: a table of kind '{definition.kind}' has no {', '.join(strange)}")
+    refuse_unknown(definition.columns, [*edit_scores(), *OF_PARSERS], str(file))
+    return definition
 
-    Raises:
-        UserError: the run is missing (the sentence holds the command that makes it), unfinished or not comparable.
-    """
-    folder = repository / "results" / "runs" / definition.run
-    if not (folder / "run.json").exists():
-        raise UserError(f"table '{definition.name}' needs the run {definition.run}; make it with: {definition.command}")
+
+# --------------------------------------------------------------------------------------------------------------------
+# Records.
+
+
+def _record(definition: TableDefinition, name: str, repository: Path, task: tuple[str, ...]) -> tuple[dict, Path]:
+    """(``run.json``, folder) of a run that may stand in the table."""
+    folder = repository / RUNS / name
+    where = f"table '{definition.name}': run {name}"
     run = read_run(folder)
+    refuse_changed(folder, run)
+    if run.get("task") not in task:
+        raise UserError(f"{where} is of task={run.get('task')}, expected task={' or '.join(task)}")
     doubts = list(run["not_comparable"]) + ([] if run["status"] == DONE else [f"its status is {run['status']}"])
     if doubts:
-        raise UserError(f"table '{definition.name}': run {definition.run} cannot enter a table: {'; '.join(doubts)}")
-    report = parsing_report(folder) if definition.kind == "parsing" else editing_report(folder, repository)
-    table, _, notes = report.partition("\n\n")
-    lines = [*(f"- {note}" for note in notes.splitlines()), f"- Command: `{definition.command}`"]
-    return "\n".join([f"# {definition.title}", "", table, "", *lines, ""])
+        raise UserError(f"{where} cannot enter a table: {'; '.join(doubts)}")
+    protocol = run["identity"]["config"].get("protocol")
+    if definition.protocol is not None and protocol != definition.protocol:
+        raise UserError(f"{where} follows protocol {protocol}, the table is of protocol {definition.protocol}")
+    return run, folder
 
 
-def write_tables(names: list[str], repository: Path, check: bool) -> list[str]:
-    """Render tables into ``results/tables``, or only compare; returns the names that are stale (``check``).
+def _editing(definition: TableDefinition, repository: Path) -> Grid:
+    run, folder = _record(definition, definition.run, repository, ("editing",))
+    summary = pd.read_csv(folder / "summary.csv")
+    published = comparable_rows(run, summary, repository)
+    notes = editing_notes(run, summary, published)
+    if empty := empty_columns(run, list(run.get("empty_columns", {}))):
+        notes.append(
+            f"to fill {', '.join(empty)}: place those weights (semfacediff doctor says where), remove "
+            f"{RUNS / definition.run}, and repeat the command below"
+        )
+    return replace(editing_grid(summary, published, run), notes=notes)
 
-    Args:
-        names: which; all if empty.
+
+def _parsing(definition: TableDefinition, repository: Path) -> Grid:
+    run, folder = _record(definition, definition.run, repository, ("parsing",))
+    summary = pd.read_csv(folder / "summary.csv")
+    return replace(parsing_grid(summary), notes=parsing_notes(run, summary))
+
+
+_PARSERS = ("parsing", "train_parser")
+
+
+def _per_class(definition: TableDefinition, repository: Path) -> Grid:
+    runs = {label: _record(definition, run, repository, _PARSERS) for label, run in definition.runs.items()}
+    protocols = {label: run["identity"]["config"].get("protocol", "strict") for label, (run, _) in runs.items()}
+    if len(set(protocols.values())) > 1:
+        said = ", ".join(f"{label} {protocol}" for label, protocol in protocols.items())
+        raise UserError(f"table '{definition.name}': its runs follow several protocols ({said}); score them alike")
+    folders = {label: folder for label, (_, folder) in runs.items()}
+    grid = per_class(folders, published_rows(repository, definition.published))
+    protocol = next(iter(protocols.values()))
+    return replace(grid, notes=[*grid.notes, f"ours: protocol {protocol}, {_photos(runs)}"])
+
+
+def _photos(runs: Mapping[str, tuple[dict, Path]]) -> str:
+    counts = {label: (run["data"].get("val") or run)["n"] for label, (run, _) in runs.items()}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} photos"
+    return ", ".join(f"{label} {n} photos" for label, n in counts.items())
+
+
+_BUDGET = ("train.epochs", "train.batch_size", "train.size")
+
+
+def _course_report(definition: TableDefinition, repository: Path) -> Grid:
+    runs = {label: _record(definition, run, repository, ("train_parser",)) for label, run in definition.runs.items()}
+    budgets = {label: tuple(_leaf(run, key) for key in (*_BUDGET, "limit")) for label, (run, _) in runs.items()}
+    budgets = {label: (*b, runs[label][0]["identity"]["inputs"]["train"]) for label, b in budgets.items()}
+    if len(set(budgets.values())) > 1:
+        odd = next(label for label, b in budgets.items() if b != next(iter(budgets.values())))
+        raise UserError(
+            f"table '{definition.name}': the runs' budgets differ ({', '.join(_BUDGET)} or the photos): {odd} is "
+            f"another one than {next(iter(budgets))}; train them alike"
+        )
+    ours = {label: (definition.models.get(label, ""), folder, run) for label, (run, folder) in runs.items()}
+    grid = course_report(ours, published_rows(repository, definition.published))
+    run = next(iter(runs.values()))[0]
+    epochs, batch, size = (_leaf(run, key) for key in _BUDGET)
+    budget = (
+        f"ours: from scratch, {epochs} epochs of {run['n']} photos at {size} px, batches of {batch}; {_photos(runs)}"
+    )
+    return replace(grid, notes=[f"{budget} to validate", *grid.notes])
+
+
+def _leaf(run: dict, key: str) -> object:
+    value = run["identity"]["config"]
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _class_f1(definition: TableDefinition, repository: Path) -> Grid:
+    there = {label: run for label, run in definition.runs.items() if _there(repository, run)}
+    runs = {label: _record(definition, run, repository, ("parsing",)) for label, run in there.items()}
+    folders = {label: folder for label, (_, folder) in runs.items()}
+    grid = class_f1(folders, published_rows(repository, definition.published), list(definition.labels))
+    absent = [label for label in definition.runs if label not in there]
+    lacking = [f"no record of ours yet ({', '.join(absent)}); the command makes it"] if absent else []
+    of_ours = [f"ours: protocol {definition.protocol}, {_photos(runs)}"] if runs else []
+    return replace(grid, notes=["F1 of each class in per cent, as printed", *of_ours, *lacking])
+
+
+def _as_printed(definition: TableDefinition, repository: Path) -> Grid:
+    grid = as_printed(published_rows(repository, definition.published), list(definition.labels))
+    return replace(grid, notes=["published numbers, as printed; no record of ours"])
+
+
+def _ablation(definition: TableDefinition, repository: Path) -> Grid:
+    return ablation_grid(repository / RUNS / definition.sweep, definition.columns, definition.command)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    grid: Callable[[TableDefinition, Path], Grid]
+    keys: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, _Kind] = {
+    "editing": _Kind(_editing, ("run", "command"), ("protocol",)),
+    "parsing": _Kind(_parsing, ("run", "command"), ("protocol",)),
+    "per_class": _Kind(_per_class, ("runs", "published", "command"), ("protocol",)),
+    "course_report": _Kind(_course_report, ("runs", "models", "published", "command")),
+    "class_f1": _Kind(_class_f1, ("published", "labels"), ("runs", "protocol", "command")),
+    "as_printed": _Kind(_as_printed, ("published", "labels")),
+    "ablation": _Kind(_ablation, ("sweep", "columns", "command")),
+}
+"""How each kind of table is made, and the keys its definition must and may have beside title and notes."""
+
+
+def table(definition: TableDefinition, repository: Path) -> Grid:
+    """The table, from records alone.
+
+    Raises:
+        UserError: a run is missing (the sentence holds the command that makes it), unfinished, not comparable, changed
+            by hand, or measured something else than the others.
     """
+    if missing := definition.missing(repository):
+        raise UserError(
+            f"table '{definition.name}' needs the run{'s' * (len(missing) > 1)} {', '.join(missing)}; make "
+            f"{'them' if len(missing) > 1 else 'it'} with: {definition.command}"
+        )
+    grid = KINDS[definition.kind].grid(definition, repository)
+    notes = (*definition.notes, *grid.notes)
+    return replace(grid, title=definition.title, notes=notes, command=definition.command)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files.
+
+
+def _file(repository: Path, name: str, form: str) -> Path:
+    return repository / TABLES / f"{name}.{form}"
+
+
+def _known(names: list[str], repository: Path) -> dict[str, TableDefinition]:
     known = definitions(repository)
     unknown = [n for n in names if n not in known]
     if unknown:
         raise UserError(f"unknown table {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
-    stale = []
+    return known
+
+
+def write_tables(names: list[str], repository: Path, form: str = "md") -> dict[str, list[str]]:
+    """Render tables into ``results/tables`` and print them; returns those that want runs, with the runs.
+
+    Args:
+        names: which; if empty, all that can be made. A table that was named must be one of these.
+        form: ``md``, ``tex`` or ``csv``.
+    """
+    known, wanting = _known(names, repository), {}
     for name in names or known:
-        file, text = repository / "results" / "tables" / f"{name}.md", rendered(known[name], repository)
-        if not check:
-            write_text(file, text)
-        elif not file.exists() or file.read_text() != text:
-            stale.append(name)
+        if not names and (missing := known[name].missing(repository)):
+            wanting[name] = missing
+            continue
+        text = rendered(table(known[name], repository), form)
+        write_text(_file(repository, name, form), text)
         print(text)
+    return wanting
+
+
+def stale_tables(names: list[str], repository: Path, form: str | None = None) -> list[str]:
+    """Committed tables that records and definitions no longer give, as paths below the repository.
+
+    Args:
+        names: which; if empty, all in ``results/tables``. One that was named must be there.
+        form: of one format only.
+    """
+    known = _known(names, repository)
+    there = [
+        f for f in sorted((repository / TABLES).glob("*")) if f.suffix[1:] in (FORMATS if form is None else (form,))
+    ]
+    wanted = [f for f in there if not names or f.stem in names]
+    wanted += [_file(repository, n, form or "md") for n in names if n not in {f.stem for f in there}]
+    grids: dict[str, Grid | None] = {}
+    stale = []
+    for file in wanted:
+        if file.stem not in grids:
+            grids[file.stem] = table(known[file.stem], repository) if file.stem in known else None
+        grid = grids[file.stem]
+        if grid is None or not file.exists() or file.read_text("utf-8") != rendered(grid, file.suffix[1:]):
+            stale.append(str(file.relative_to(repository)))
     return stale

@@ -224,7 +224,7 @@ def draw_parsing_figures(folder: Path, out: Path, repository: Path) -> None:
     """``coverage``, ``class_iou``, ``class_f1`` and ``confusion`` (PNG and PDF) into ``out``, from a run's record.
 
     Args:
-        folder: a run of ``task=parsing``, or of a training (its validation scores; no confusion matrix is kept there).
+        folder: a run of ``task=parsing``, or of a training (its validation scores).
         repository: checkout whose ``results/published`` holds the papers' numbers.
 
     Raises:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from semfacediff.records.strata import MIN_STRATUM, Strata
 from semfacediff.records.writing import failing_loudly
-from semfacediff.tables.text import markdown
+from semfacediff.tables.formats import markdown
 
 _NARROWEST = 0.01
 _GREY, _INK = "#9a9a9a", "#0072b2"

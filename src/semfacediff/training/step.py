@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -25,6 +26,7 @@ def deterministic(on: bool) -> Iterator[None]:
     """Within it, torch refuses algorithms that may give other bits when repeated."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are refused
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     try:
@@ -66,14 +68,23 @@ class OptimisationStep:
             self.scaler.scale(loss * share).backward()
         return loss.detach()
 
-    def update(self, optimiser: torch.optim.Optimizer) -> None:
-        """Clip, move the weights, forget the gradients. A step whose float16 gradients overflowed is left out."""
-        if self.clip_norm is not None:
-            self.scaler.unscale_(optimiser)
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
-        self.scaler.step(optimiser)
-        self.scaler.update()
+    def update(self, optimiser: torch.optim.Optimizer) -> bool:
+        """Clip, move the weights, forget the gradients; returns whether training can go on.
+
+        A gradient that is not finite moves nothing. In float16 that happens now and then, and the loss is scaled less
+        from then on; in other precisions a finite loss with such a gradient is the end.
+        """
+        self.scaler.unscale_(optimiser)
+        weights = [p for p in self.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in weights])
+        usable = self.scaler.is_enabled() or bool(torch.isfinite(norm))
+        if usable:
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
+            self.scaler.step(optimiser)
+            self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
+        return usable
 
 
 def strided(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,8 @@ def terms(prompt, attribute, words, mode="attribute_aware", generic=()):
         ("hair", "black hair, not red", {"red hair", "blonde hair"}, {"black hair"}),
         ("hair", "blue instead of black", {"black hair"}, set()),
         ("hair", "not straight but wavy", {"straight hair", "curly hair"}, {"wavy hair"}),
+        ("hair", "bald head", {"long hair", "wig"}, {"bald patches"}),
+        ("lips", "lipstick", {"bare lips", "smeared lipstick"}, {"painted lips"}),
         ("lips", "matte dusty-rose lipstick", {"glossy lips", "bare lips", "red lips"}, {"matte lips"}),
         ("eyebrows", "well-defined dark eyebrows", {"light eyebrows", "untidy eyebrows"}, {"well-defined eyebrows"}),
         ("hat", "red beanie", {"baseball cap", "black hat"}, {"beanie", "red hat"}),

@@ -94,11 +94,19 @@ class InpaintEditor(Editor):
         return {"digest": self.files.digest(half), "numerics": numerics, "doubts": self.files.doubts}
 
     def tokenizers(self) -> list[Any]:
-        """Read from the folder, without the model."""
+        """Read from the folder once, without the model."""
+        return self._tokenizers
+
+    @cached_property
+    def _tokenizers(self) -> list[Any]:
         import transformers
 
         parts = sorted((p, kind) for p, kind in self.files.parts.items() if p.startswith("tokenizer"))
         return [getattr(transformers, kind).from_pretrained(str(self.files.folder / p)) for p, kind in parts]
+
+    def reads_negatives(self) -> bool:
+        """Guidance up to 1 leaves the negative pass out."""
+        return self.options.guidance > 1
 
     def note(self, request: EditRequest) -> str | None:
         """What happened when this request was last edited."""

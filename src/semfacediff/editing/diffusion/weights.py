@@ -28,6 +28,10 @@ _TOKENS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _LFS = b"version https://git-lfs"
 
 
+class NoPipelineError(UserError):
+    """There is no pipeline where one is looked for."""
+
+
 @dataclass(frozen=True)
 class PipelineFiles:
     """A complete pipeline on disk.
@@ -77,7 +81,8 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
     In ``root`` the folder is called like the editor or like the last part of the pipeline's id.
 
     Raises:
-        UserError: it is nowhere, or incomplete; the sentence says what to fetch or to place, and what needs no weights.
+        NoPipelineError: it is nowhere. UserError: it is incomplete.
+        The sentence says what to fetch or to place, and what needs no weights.
     """
     id_ = PUBLIC_PIPELINES.get(editor)
     if explicit is not None:
@@ -94,14 +99,14 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None and id_ is None:
         where = f", or a folder '{editor}' at weights.root" if root else ""
-        raise UserError(
+        raise NoPipelineError(
             f"editor={editor} opens any inpainting pipeline: name one with weights.{editor}=FOLDER|ID{where}; "
             f"{WITHOUT_WEIGHTS}"
         )
     folder = folder or _cached(id_) or (_downloaded(id_) if download else None)
     if folder is None:
         tried = "could not be downloaded" if download else "weights.download is off"
-        raise UserError(
+        raise NoPipelineError(
             f"editor={editor} needs the pipeline {id_}, which is neither at weights.root nor in the hub's cache, and "
             f"{tried}; fetch it with 'hf download {id_}', or set weights.{editor}=FOLDER; {WITHOUT_WEIGHTS}"
         )
@@ -147,10 +152,11 @@ def _needed(kind: str) -> str:
 
 def _missing(part: Path, needed: str) -> list[str]:
     if needed == "tokens":
-        if any(_there(part / name) for name in _TOKENS):
-            lacking = [] if _there(part / "tokenizer.json") or not _there(part / "vocab.json") else ["merges.txt"]
-            return [f"{part.name}/{name}" for name in lacking if not _there(part / name)]
-        return [f"{part.name}/tokenizer.json"]
+        lacking = [] if any(_there(part / name) for name in _TOKENS) else ["tokenizer.json"]
+        if _there(part / "vocab.json") and not _there(part / "tokenizer.json"):
+            lacking = ["merges.txt"]
+        # Without its configuration a tokenizer knows no limit, and nothing would say that a prompt is too long.
+        return [f"{part.name}/{name}" for name in (*lacking, "tokenizer_config.json") if not _there(part / name)]
     if needed != "weights":
         return [] if _there(part / needed) else [f"{part.name}/{needed}"]
     config = [] if _there(part / "config.json") else [f"{part.name}/config.json"]
@@ -165,11 +171,18 @@ def _weights_of(part: Path, variant: str) -> list[Path]:
     for suffix in (".safetensors", ".bin"):
         for index in sorted(part.glob(f"*{suffix}.index*.json")):
             if (".fp16" in index.name) == bool(variant):
-                return [part / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+                return [part / name for name in _shards(index)]
         files = [f for f in sorted(part.glob(f"*{suffix}")) if (".fp16." in f.name) == bool(variant)]
         if files := [f for f in files if ".non_ema" not in f.name]:
             return files
     return []
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UserError(f"{index}: not the index of a part's weights ({str(e)[:80]}); copy it again") from e
 
 
 def _there(file: Path) -> bool:

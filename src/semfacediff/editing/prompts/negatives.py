@@ -17,7 +17,8 @@ def negative_terms(mode: str, prompt: str, attribute: str, words: Lexicon, gener
 
     ``generic`` gives the generic words. ``attribute_aware`` adds, in this order: what the prompt itself refuses ("no
     curls"), other colours than those it asks for, the other phrases of every aspect it speaks of, and how the region
-    goes wrong whatever is asked. A term whose words the prompt asks for is never refused.
+    goes wrong whatever is asked. A term whose words the prompt asks for is never refused, nor is a fault whose first
+    word it asks for ("bald patches" of a bald head).
 
     Args:
         mode: one of :data:`MODES`.
@@ -25,7 +26,7 @@ def negative_terms(mode: str, prompt: str, attribute: str, words: Lexicon, gener
     """
     if mode == "none":
         return []
-    terms = list(generic)
+    terms, wanted = list(generic), _wanted_words(prompt)
     if mode == "attribute_aware":
         region = words[attribute]
         said = asked(prompt, region)
@@ -35,8 +36,7 @@ def negative_terms(mode: str, prompt: str, attribute: str, words: Lexicon, gener
         for aspect, found in said.items():
             if found.wanted:
                 terms += [name for name in region.aspects[aspect] if name not in found.wanted]
-        terms += region.always
-    wanted = _wanted_words(prompt)
+        terms += [fault for fault in region.always if phrase(fault).words[0] not in wanted]
     return [term for term in dict.fromkeys(terms) if not set(phrase(term).words) <= wanted]
 
 

@@ -1,0 +1,126 @@
+"""Scores against the settings that several runs vary."""
+
+from dataclasses import dataclass
+
+from semfacediff.errors import UserError
+from semfacediff.records.pairing import refuse_other_measurement, scored
+from semfacediff.report.charts import LineChart, line_chart
+from semfacediff.report.reading import EDITING, TRAINING, Record
+from semfacediff.report.wording import RAW, Score, score, scores_of
+from semfacediff.tables.ablation import Setting, interval_values, parser_values
+from semfacediff.tables.grid import Value
+from semfacediff.tables.scores import OF_PARSERS
+
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Runs that differ in one setting: a chart a score. ``fixed``: what else tells these runs from others."""
+
+    setting: str
+    fixed: str
+    charts: list[LineChart]
+    runs: list[str]
+
+
+def ablations(records: list[Record]) -> tuple[list[Ablation], list[str]]:
+    """Every setting that differs among the runs, and why runs were left out of the curves.
+
+    Runs of one task enter together if they are finished, comparable, saw the same photos and measured alike.
+    """
+    found, left_out = [], []
+    for task in dict.fromkeys(r.task for r in records):
+        group = [r for r in records if r.task == task]
+        kept: list[Record] = []
+        for record in group if len(group) >= _FEWEST else []:
+            why = _why_not(kept[0] if kept else None, record)
+            kept += [] if why else [record]
+            left_out += [f"{record.id}: {why}"] if why else []
+        found += _of_group(kept) if len(kept) >= _FEWEST else []
+    return found, left_out
+
+
+def _why_not(first: Record | None, record: Record) -> str:
+    """Why a run does not enter the curves; empty if it does."""
+    if record.doubts:
+        return "; ".join(record.doubts)
+    if record.summary is None or (record.task == EDITING and record.samples.empty):
+        return "it has no scores"
+    if first is None:
+        return ""
+    if record.task == TRAINING:
+        digests = [r.run["identity"].get("inputs", {}).get("val") for r in (first, record)]
+        return "" if digests[0] == digests[1] else f"validated on other photos than {first.id}"
+    try:
+        refuse_other_measurement(first.folder, first.run, record.folder, record.run)
+    except UserError as e:
+        return str(e)
+    return ""
+
+
+def flat(config: dict, prefix: str = "") -> dict[str, object]:
+    """Dotted key -> leaf of a nested mapping."""
+    out = {}
+    for key, value in config.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _of_group(records: list[Record]) -> list[Ablation]:
+    settings = [flat(r.config) | _parser(r) for r in records]
+    keys = sorted({k for s in settings for k in s})
+    varied = [k for k in keys if len({repr(s.get(k)) for s in settings}) > 1]
+    values = [_values(r) for r in records]
+    found = []
+    for key in varied:
+        groups: dict[str, list[int]] = {}
+        for i, own in enumerate(settings):
+            groups.setdefault(", ".join(f"{k} = {_said(own.get(k))}" for k in varied if k != key), []).append(i)
+        for fixed, members in groups.items():
+            if len({repr(settings[i].get(key)) for i in members}) >= _FEWEST:
+                charts = _charts(key, [(settings[i].get(key), values[i]) for i in members])
+                found.append(Ablation(key, fixed, charts, [records[i].id for i in members]))
+    return found
+
+
+def _parser(record: Record) -> dict[str, str]:
+    """Which weights judged; the configuration does not say."""
+    digest = record.run["identity"].get("inputs", {}).get("parser")
+    return {"parser (weights)": str(digest)[:8]} if digest else {}
+
+
+def _said(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
+Values = dict[tuple[str, str], tuple[Score, Value]]
+"""(line, score's name) -> score and mean with its interval."""
+
+
+def _values(record: Record) -> Values:
+    if record.task != EDITING:
+        found = parser_values(Setting({}, record.run, record.folder), list(OF_PARSERS))
+        return {("all photos", n): (score(n, record.run), v) for n, v in found.items() if v and not v.missing}
+    scores = {s.name: s for s in scores_of(record) if not s.name.endswith(RAW)}
+    found = interval_values(scored(record.samples.drop(columns="stage", errors="ignore")), list(scores))
+    return {(a, n): (scores[n], v) for (a, n), v in found.items() if not v.missing}
+
+
+def _charts(key: str, runs: list[tuple[object, Values]]) -> list[LineChart]:
+    """A chart a score, a line an attribute; x is the setting, or its place in the list where it is no number."""
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in runs)
+    order = {name: float(i) for i, name in enumerate(dict.fromkeys(_said(v) for v, _ in runs))}
+    names = None if numeric else {x: name for name, x in order.items()}
+    scores = {n: s for _, values in runs for (_, n), (s, _) in values.items()}
+    charts = []
+    for name, s in scores.items():
+        series: dict[str, list] = {}
+        for setting, values in runs:
+            x = float(setting) if numeric else order[_said(setting)]
+            for (line, n), (_, value) in values.items():
+                if n == name:
+                    ends = (s.factor * v for v in (value.mean, value.low, value.high))
+                    series.setdefault(line, []).append((x, *ends))
+        charts.append(line_chart(f"{s.label} {s.arrow}", key, series, names))
+    return charts

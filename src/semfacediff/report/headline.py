@@ -1,0 +1,170 @@
+"""The tables that a reader looks for first: scores beside the published ones, of every run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.report.reading import EDITING, PARSING, TRAINING, Record
+from semfacediff.report.wording import Score, score
+from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, published_iou
+from semfacediff.tables.scores import OF_PARSERS, OF_SETS
+from semfacediff.tables.text import published_editing
+
+OURS, PUBLISHED = "ours", "published"
+_EDITING = ("lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
+_NOT_IN_IOU = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accuracy": "recall"}
+"""Column of ``summary.csv`` that holds an aggregate; the others stand in ``iou``."""
+_PUBLISHED_N = "100"
+"""Photos of the thesis's table 6.1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """``cells`` are texts in the order of the table's columns; ``kind`` is ours or published."""
+
+    name: str
+    of: str
+    kind: str
+    cells: list[str]
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: list[tuple[str, str]]
+    """(heading, what is better)"""
+    rows: list[Row]
+    notes: list[str]
+
+
+def editing_headline(records: list[Record], repository: Path) -> Table | None:
+    """Mean and sd of every attribute, run by run, the thesis's row below; ``None`` without an editing run."""
+    shown = [r for r in records if r.task == EDITING and r.summary is not None]
+    if not shown:
+        return None
+    scores = [score(name, shown[0].run) for name in _EDITING if any(_has(r, f"{name}_mean") for r in shown)]
+    of_sets = [name for name in OF_SETS if any(_has(r, name) for r in shown)]
+    columns = [("n", ""), *((f"{s.label} {s.arrow}", s.better) for s in scores)]
+    columns += [(f"{OF_SETS[name].label} ↓", "lower is better") for name in of_sets] + [("latency s, median", "")]
+    published = published_editing(repository)
+    rows, compared = [], set()
+    for name in dict.fromkeys(_row_name(row) for r in shown for row in r.summary.to_dict("records")):
+        with_paper = published is not None and name in published.index
+        for record in shown:
+            for row in record.summary.to_dict("records"):
+                if _row_name(row) == name:
+                    rows.append(_ours(record, row, name, scores, of_sets))
+                    with_paper &= _thesis_words(record, name)
+        if with_paper:
+            compared.add(name)
+            paper = published.loc[name]
+            cells = [_spread(paper, s.name, s, 1 if s.name == "clip" else s.factor) for s in scores]
+            rows.append(Row(name, "thesis, table 6.1", PUBLISHED, [_PUBLISHED_N, *cells, *("" for _ in of_sets), ""]))
+    notes = []
+    if compared:
+        notes.append("published rows: thesis, table 6.1, SDXL inpainting of 100 photos, protocol thesis")
+        if others := sorted({r.id for r in shown if r.config.get("protocol") != "thesis"}):
+            notes.append(f"{', '.join(others)}: protocol strict, another measurement than the published rows'")
+    return Table(columns, rows, notes)
+
+
+def _has(record: Record, column: str) -> bool:
+    return column in record.summary and record.summary[column].notna().any()
+
+
+def _row_name(row: dict) -> str:
+    return f"{row['stage']}_{row['attribute']}" if "stage" in row else str(row["attribute"])
+
+
+def _ours(record: Record, row: dict, name: str, scores: list[Score], of_sets) -> Row:
+    cells = [f"{row['n']} of {row['n_expected']}" if row.get("n_expected") != row["n"] else str(row["n"])]
+    cells += [_spread(row, s.name, s, s.factor) for s in scores]
+    for column in of_sets:
+        value, how = row.get(column), OF_SETS[column]
+        cells.append("" if value is None or pd.isna(value) else f"{how.factor * value:.{how.digits}f}")
+    median = row.get("latency_s_median")
+    cells.append("" if median is None or pd.isna(median) else f"{median:.3f}")
+    return Row(name, record.id, OURS, cells, bool(record.doubts))
+
+
+def _thesis_words(record: Record, attribute: str) -> bool:
+    """Whether a run asked for the attribute in the thesis's words; what does not say so (older records) did."""
+    sources = {p.get("attribute"): p.get("prompt_source") for p in record.run.get("prompts") or []}
+    return sources.get(attribute, "thesis") == "thesis"
+
+
+def _spread(row, name: str, s: Score, factor: float) -> str:
+    mean, sd = (row.get(f"{name}_{part}") for part in ("mean", "sd"))
+    if mean is None or pd.isna(mean):
+        return ""
+    said = f"{factor * mean:.{s.digits}f}"
+    return said if sd is None or pd.isna(sd) else f"{said} ± {factor * sd:.{s.digits}f}"
+
+
+def parsing_headline(records: list[Record], repository: Path) -> Table | None:
+    """Aggregates of every parsing run and of every training's best epoch, published means below."""
+    shown = [r for r in records if r.task in (PARSING, TRAINING) and r.summary is not None]
+    if not shown:
+        return None
+    tables = {r.id: r.summary.set_index("class") for r in shown}
+    there = [n for n in OF_PARSERS if any(_aggregate(t, n) for t in tables.values())]
+    rows = []
+    for record in shown:
+        cells = [_aggregate(tables[record.id], name) for name in there]
+        what = "validation of the best epoch" if record.task == TRAINING else f"n = {record.run.get('n', '?')}"
+        rows.append(Row(parser_name(record), f"{record.id}, {what}", OURS, cells, bool(record.doubts)))
+    for column, found in (("miou", published_iou(repository)), ("mean_f1_no_background", published_f1(repository))):
+        for result in found:
+            cells = [f"{result.mean:.2f}" if name == column else "" for name in there]
+            rows.append(Row(result.name, "published", PUBLISHED, cells))
+    notes = ["published rows are of other photos and protocols than ours; docs/protocols.md says how they differ"]
+    return Table([(f"{OF_PARSERS[name].label} ↑", "higher is better") for name in there], rows, notes)
+
+
+def _aggregate(table: pd.DataFrame, name: str) -> str:
+    column = _NOT_IN_IOU.get(name, "iou")
+    if name not in table.index or column not in table or pd.isna(table.at[name, column]):
+        return ""
+    said = f"{100 * table.at[name, column]:.2f}"
+    if column == "iou" and "iou_low" in table and not pd.isna(table.at[name, "iou_low"]):
+        said += f" [{100 * table.at[name, 'iou_low']:.2f}, {100 * table.at[name, 'iou_high']:.2f}]"
+    return said
+
+
+def parser_name(record: Record) -> str:
+    """Of the architecture."""
+    parser = record.run.get("parser") or record.config.get("parser") or {}
+    return str(parser.get("name") or "parser")
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class of a parsing run; fractions, ``None`` where absent; ``published`` by name of the work, in per cent."""
+
+    name: str
+    iou: float | None
+    low: float | None
+    high: float | None
+    f1: float | None
+    images: str
+    published: list[tuple[int, str, float]]
+
+
+def class_rows(record: Record, repository: Path) -> tuple[list[ClassRow], list[Published]]:
+    """Scores by class beside the published IoU, and whose these are."""
+    table, works = of_classes(record.summary), published_iou(repository)
+    rows = []
+    for name, row in table.iterrows():
+        values = {key: _number(row.get(key)) for key in ("iou", "iou_low", "iou_high", "f1")}
+        theirs = [
+            (i, w.name, float(w.values[name])) for i, w in enumerate(works) if _number(w.values.get(name)) is not None
+        ]
+        images = "" if _number(row.get("images")) is None else str(int(row["images"]))
+        ends = values["iou_low"], values["iou_high"]
+        rows.append(ClassRow(str(name), values["iou"], *ends, values["f1"], images, theirs))
+    return rows, works
+
+
+def _number(value) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)

@@ -1,0 +1,164 @@
+"""What a run's folder holds, as far as it holds it: a report shows half a record rather than none."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.errors import UserError
+from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.pairing import by_stage
+from semfacediff.records.summary import summarise_edits
+from semfacediff.tables.leakage import read_leakage
+from semfacediff.tables.parsing_figures import of_classes, recorded_confusion
+
+EDITING, PARSING, TRAINING = "editing", "parsing", "train_parser"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run.
+
+    Attributes:
+        id: the run's name, different from that of every other run on the page.
+        folder: where it lies. run: its ``run.json``.
+        samples: rows of the samples, attributes of a cascade named by stage; empty if there are none.
+        summary: ``summary.csv``, or for an unfinished editing run what its rows give so far.
+        config_text: ``config.yaml``.
+        missing: a sentence for everything that should be there and is not.
+    """
+
+    id: str
+    folder: Path
+    run: dict
+    samples: pd.DataFrame
+    summary: pd.DataFrame | None
+    history: pd.DataFrame | None
+    leakage: pd.DataFrame | None
+    confusion: pd.DataFrame | None
+    config_text: str | None
+    missing: list[str]
+
+    @property
+    def task(self) -> str:
+        return str(self.run.get("task"))
+
+    @property
+    def config(self) -> dict:
+        found = self.run["identity"].get("config")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why its numbers may not stand in a table; empty if they may."""
+        unfinished = [] if self.run["status"] == DONE else [f"its status is {self.run['status']}"]
+        return [*map(str, self.run.get("not_comparable") or []), *unfinished]
+
+
+def read_records(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
+    """(records, folder -> why it could not be read), in the order given.
+
+    Raises:
+        UserError: a folder was named twice, or none of them holds a record.
+    """
+    twice = {f for f in folders if [x.resolve() for x in folders].count(f.resolve()) > 1}
+    if twice:
+        raise UserError(f"report: {min(twice)} was named twice; name each run once")
+    records, unread = [], {}
+    for folder in folders:
+        try:
+            record = read_record(folder)
+            same = sum(r.run.get("run_id") == record.run.get("run_id") for r in records)
+            records.append(replace(record, id=f"{record.id} ({same + 1})") if same else record)
+        except UserError as e:
+            unread[str(folder)] = str(e)
+    if not records:
+        raise UserError("; ".join(unread.values()))
+    return records, unread
+
+
+def read_record(folder: Path) -> Record:
+    """Everything a run's folder holds.
+
+    Raises:
+        UserError: there is no folder, or no ``run.json`` that can be read in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected the folder of a run, found none; name one that holds a run.json")
+    run, missing = read_run(folder), []
+    task = run.get("task")
+    try:
+        refuse_changed(folder, run)
+    except UserError as e:
+        run = run | {"not_comparable": [*run.get("not_comparable", []), str(e)]}
+
+    def optional(name: str, read: Callable[[], object], expected: bool):
+        if not (folder / name).exists():
+            missing.extend([f"{name} is not there"] if expected else [])
+            return None
+        try:
+            return read()
+        except (OSError, ValueError, UserError, KeyError, TypeError) as e:  # pandas's and Arrow's are ValueErrors
+            missing.append(f"{name} cannot be read ({type(e).__name__})")
+            return None
+
+    samples = optional("samples.parquet", lambda: pd.read_parquet(folder / "samples.parquet"), task != TRAINING)
+    if samples is None:
+        samples = _rows_so_far(folder / "samples.jsonl", run.get("n_expected"), missing)
+    if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
+        missing.append("samples have no columns sample_id and status, so none is shown")
+        samples = pd.DataFrame()
+    if task == EDITING and len(samples) and "attribute" in samples:
+        samples = by_stage(samples)
+    summary = optional("summary.csv", lambda: _with_columns(folder / "summary.csv", task), True)
+    if summary is None and task == EDITING and {"attribute", "latency_s"} <= set(samples.columns):
+        attributes = list(dict.fromkeys(samples["attribute"]))
+        summary = summarise_edits(samples, attributes, int(run.get("n_expected") or 0) // max(len(attributes), 1))
+        missing.append("the summary shown is of the samples so far")
+    classes = list(of_classes(summary).index) if summary is not None and task in (PARSING, TRAINING) else []
+    confusion = None
+    if task == PARSING and classes:
+        name = "confusion.csv" if (folder / "confusion.csv").exists() else "samples.parquet"
+        confusion = optional(name, lambda: recorded_confusion(folder, classes), False)
+    return Record(
+        id=str(run.get("run_id") or folder.name),
+        folder=folder,
+        run=run,
+        samples=samples,
+        summary=summary,
+        history=optional("history.csv", lambda: pd.read_csv(folder / "history.csv"), task == TRAINING),
+        leakage=optional("leakage.csv", lambda: read_leakage(folder), False),
+        confusion=confusion,
+        config_text=optional("config.yaml", lambda: (folder / "config.yaml").read_text(), True),
+        missing=missing,
+    )
+
+
+def _with_columns(file: Path, task: str) -> pd.DataFrame:
+    """``summary.csv``; a :class:`KeyError` if it is not one."""
+    table = pd.read_csv(file)
+    wanted = ["attribute", "n"] if task == EDITING else ["class", "iou"]
+    return table if set(wanted) <= set(table.columns) else table[wanted]
+
+
+def _rows_so_far(file: Path, n_expected: object, missing: list[str]) -> pd.DataFrame:
+    """Whole lines of ``samples.jsonl``; what else is in it is counted in ``missing``."""
+    if not file.exists():
+        return pd.DataFrame()
+    rows, broken = [], 0
+    for line in file.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            broken += 1
+    missing.append(f"the rows shown are those of samples.jsonl so far: {len(rows)} of {n_expected or 'unknown'}")
+    if broken:
+        missing.append(f"samples.jsonl: {broken} lines are no whole row and left out")
+    return pd.DataFrame(rows)

@@ -1,0 +1,50 @@
+"""The names of runs' default folders: the same settings have the same folder, wherever their inputs lie."""
+
+import os
+from pathlib import Path
+
+from semfacediff import config
+from semfacediff.errors import UserError
+
+_PLACES_OF_WEIGHTS = ("root", "download")
+"""Keys of ``weights`` that say where to look, not what for."""
+
+
+def folder_digest(settings: config.Closed) -> str:
+    """First 8 hex digits over the scientific configuration and over which parser and weights it was given.
+
+    Where the data lie has no part in it. A checkpoint counts by what it holds; a folder of edits or label maps, and
+    weights that were named, by the last part of their path.
+    """
+    parser, weights = settings.parser, getattr(settings, "weights", None)
+    named = {key: _last(value) for key, value in _plain(weights).items() if key not in _PLACES_OF_WEIGHTS}
+    inputs = {
+        "checkpoint": _contents(parser.checkpoint) if parser.checkpoint else None,
+        "roots": [_last(parser.pretrained), _last(parser.root), _last(getattr(_editor(settings), "root", None))],
+        "weights": {key: value for key, value in named.items() if value is not None},
+    }
+    return config.digest([config.scientific(settings), inputs])[:8]
+
+
+def _editor(settings: config.Closed) -> config.Closed | None:
+    return getattr(settings, "editor", None)
+
+
+def _plain(weights: config.WeightsConfig | None) -> dict[str, object]:
+    return {} if weights is None else weights.model_dump()
+
+
+def _last(path: str | None) -> str | None:
+    return None if path is None else os.path.basename(os.path.normpath(os.path.expanduser(path)))
+
+
+def _contents(checkpoint: str) -> str:
+    """Digest of a checkpoint; its path where nothing can be read, which the run will say."""
+    from semfacediff.parsing.checkpoint import checkpoint_digest, resolve
+    from semfacediff.weight_files import file_digest
+
+    path = Path(checkpoint).expanduser()
+    try:
+        return file_digest(path) if path.is_file() else checkpoint_digest(resolve(path))
+    except (UserError, OSError):
+        return checkpoint

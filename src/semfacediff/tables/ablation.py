@@ -1,0 +1,273 @@
+"""The table of a sweep: a row a setting, named by the keys of the configuration in which the runs differ."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from semfacediff.errors import UserError
+from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.ledger import finished_runs
+from semfacediff.records.pairing import MEASURE, by_stage, directions, refuse_other_measurement
+from semfacediff.records.samples import ERROR
+from semfacediff.records.statistics import ALPHA, LEVEL, RESAMPLES, blocks_of, bootstrap_intervals, significantly_best
+from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
+from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
+
+ALL = "all"
+"""Name of the rows over all attributes together."""
+_UNTESTED = ("latency_s", "peak_memory_mib")
+_KEYS = ("sample_id", "attribute", "status", "latency_s", "stage")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One finished run of a sweep.
+
+    Attributes:
+        values: key of the configuration -> value, for the keys in which the sweep's runs differ.
+        run: ``run.json``. folder: where it lies.
+    """
+
+    values: dict[str, object]
+    run: dict
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key}={spelt(value)}" for key, value in self.values.items()) or self.run["run_id"]
+
+
+def spelt(value: object) -> str:
+    """A value of the configuration as a user would type it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def read_sweep(sweep: Path) -> list[Setting]:
+    """The finished runs of a sweep's folder, sorted by their values; unfinished ones are left out.
+
+    Raises:
+        UserError: a run is not comparable or was changed by hand, or two of them measured different things.
+    """
+    found = [(read_run(folder), folder) for _, folder in finished_runs(sweep)]
+    for run, folder in found:
+        refuse_changed(folder, run)
+        if run["not_comparable"]:
+            raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
+        if run["task"] != found[0][0]["task"]:
+            raise UserError(
+                f"{folder}: task={run['task']}, {found[0][1]} is of task={found[0][0]['task']}; one a sweep"
+            )
+        if run["task"] == "train_parser":
+            _refuse_other_photos(*found[0], run, folder)
+        else:
+            refuse_other_measurement(found[0][1], found[0][0], folder, run)
+    values = _differing([run for run, _ in found])
+    settings = [Setting(v, run, folder) for v, (run, folder) in zip(values, found, strict=True)]
+    return sorted(settings, key=lambda s: [_order(v) for v in s.values.values()])
+
+
+def _refuse_other_photos(first: dict, first_folder: Path, run: dict, folder: Path) -> None:
+    digests = [r["identity"]["inputs"].get("val") for r in (first, run)]
+    if digests[0] != digests[1]:
+        raise UserError(f"{folder} and {first_folder} were validated on other photos; validate all on the same ones")
+
+
+def unfinished(sweep: Path) -> list[str]:
+    """Names of the cells of a sweep that are not at their end."""
+    return sorted(f.parent.name for f in sweep.glob("*/run.json") if read_run(f.parent)["status"] != DONE)
+
+
+def _order(value: object) -> tuple:
+    """Numbers by size, then words; what is off (``null``) comes first."""
+    if value is None:
+        return (0, 0.0, "")
+    if isinstance(value, int | float):
+        return (1, float(value), "")
+    return (2, 0.0, spelt(value))
+
+
+def _flat(plain: dict, prefix: str = "") -> dict[str, object]:
+    leaves = {}
+    for key, value in plain.items():
+        nested = isinstance(value, dict) and value
+        leaves |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _differing(runs: Sequence[dict]) -> list[dict[str, object]]:
+    """For every run the leaves of its configuration that are not the same in all of them, and its parser."""
+    flat = [_flat(run["identity"]["config"]) | _parser(run) for run in runs]
+    keys = sorted({key for leaves in flat for key in leaves})
+    kept = [k for k in keys if len({json.dumps(leaves.get(k), sort_keys=True) for leaves in flat}) > 1]
+    return [{key: leaves.get(key) for key in kept} for leaves in flat]
+
+
+def _parser(run: dict) -> dict[str, object]:
+    """The parser that judged, where it came from a checkpoint: its configuration does not say which."""
+    digest = run["identity"]["inputs"].get("parser")
+    return {} if digest is None else {"parser": f"{run['parser']['name']} {digest[:8]}"}
+
+
+def ablation_grid(sweep: Path, names: Sequence[str], command: str) -> Grid:
+    """Means with 95 % intervals of every setting; bold where one is significantly better than all others.
+
+    Args:
+        sweep: folder with a folder for each run. names: scores, in the order of the columns.
+        command: what makes the sweep.
+
+    Raises:
+        UserError: no finished run, runs that may not stand in one table, or a score that such runs do not have.
+    """
+    settings = read_sweep(sweep)
+    if not settings:
+        raise UserError(f"{sweep}: no finished run; make the sweep with: {command}")
+    of_edits = settings[0].run["task"] == "editing"
+    refuse_unknown(names, edit_scores() if of_edits else list(OF_PARSERS), f"task={settings[0].run['task']}")
+    grid = _of_edits(settings, names) if of_edits else _of_parsers(settings, names)
+    left = unfinished(sweep)
+    notes = [f"unfinished and left out: {', '.join(left)}; the command continues them"] if left else []
+    return Grid(grid.labels, grid.columns, grid.rows, notes=[*grid.notes, *_what_else_differs(settings), *notes])
+
+
+def _labels(settings: Sequence[Setting]) -> tuple[str, ...]:
+    return tuple(settings[0].values) or ("run",)
+
+
+def _words(setting: Setting) -> tuple[str, ...]:
+    return tuple(spelt(v) for v in setting.values.values()) or (setting.run["run_id"],)
+
+
+def _what_else_differs(settings: Sequence[Setting]) -> list[str]:
+    keys = {key.split(".")[0] for key in settings[0].values}
+    notes = [f"{key} differs: {why}" for key, why in MEASURE.items() if key in keys]
+    if "parser" in settings[0].values:
+        notes.append("the parser differs: scores of label maps change with it too")
+    return notes
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Editing.
+
+
+def edit_rows(setting: Setting, names: Sequence[str]) -> pd.DataFrame:
+    """Scored rows of a run, with the scores ``names`` as far as it has them (others are NaN), once more as ``all``."""
+    from pyarrow.parquet import read_schema
+
+    file = setting.folder / "samples.parquet"
+    try:
+        there = set(read_schema(file).names)
+        rows = pd.read_parquet(file, columns=[c for c in dict.fromkeys((*_KEYS, *names)) if c in there])
+    except (OSError, ValueError) as e:
+        raise UserError(f"{file}: cannot be read ({type(e).__name__}); copy it again") from e
+    rows = by_stage(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
+    kept = ["sample_id", "attribute", *names]
+    rows = rows.assign(**{n: np.nan for n in names if n not in rows})[kept].astype(dict.fromkeys(names, np.float64))
+    if rows["attribute"].nunique() < 2:
+        return rows
+    return pd.concat([rows.assign(attribute=ALL), rows], ignore_index=True)
+
+
+def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
+    each = [n for n in names if n not in OF_SETS]
+    samples = {s.label: edit_rows(s, each) for s in settings}
+    columns = [column(name, settings[0].run) for name in names]
+    means = {label: interval_values(rows, each) for label, rows in samples.items()}
+    known = directions(settings[0].run)
+    tested = {n: up for n in each if n not in _UNTESTED and (up := known.get(n)) is not None}
+    best = significantly_best(samples, tested) if tested and len(settings) > 1 else {}
+    of_sets = {s.label: _of_sets(s.folder) for s in settings}
+    groups = _ordered({g for rows in samples.values() for g in rows["attribute"].unique()}, settings[0].run)
+    sizes = {label: rows.groupby("attribute")["sample_id"].nunique() for label, rows in samples.items()}
+    rows = []
+    for group in groups:
+        for s in settings:
+            cells: list[Cell] = [Value(int(sizes[s.label].get(group, 0)))]
+            for name in names:
+                if name in OF_SETS:
+                    cells.append(of_sets[s.label].get((group, name)))
+                    continue
+                value = means[s.label].get((group, name))
+                won = best.get((group, name)) == s.label
+                cells.append(value and Value(value.mean, low=value.low, high=value.high, best=won))
+            rows.append(Row((group, *_words(s)), tuple(cells)))
+    labels = ("attribute", *_labels(settings))
+    return Grid(labels, (Column("n", "n"), *columns), rows, notes=_edit_notes(settings, samples, names, bool(tested)))
+
+
+def _ordered(groups: set[str], run: dict) -> list[str]:
+    """All together first, then the attributes as the run lists them: the order of rows in a record says nothing."""
+    listed = run["identity"]["config"].get("attributes") or []
+    return sorted(groups, key=lambda g: (g != ALL, listed.index(g) if g in listed else len(listed), g))
+
+
+def interval_values(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, str], Value]:
+    """(attribute, score) -> mean with its interval; photos are resampled, with all of their rows."""
+    blocks = blocks_of(rows, names)
+    low, high = bootstrap_intervals(blocks)
+    values = zip(blocks.cells, blocks.means, low, high, strict=True)
+    return {cell: Value(float(m), low=float(a), high=float(b)) for cell, m, a, b in values}
+
+
+def _of_sets(folder: Path) -> dict[tuple[str, str], Value]:
+    summary = by_stage(pd.read_csv(folder / "summary.csv"))
+    kept = {}
+    for row in summary.to_dict("records"):
+        for name in OF_SETS:
+            if not pd.isna(row.get(name)):
+                kept[row["attribute"], name] = Value(row[name], row.get(f"{name}_sd", float("nan")))
+    return kept
+
+
+def _edit_notes(settings: Sequence[Setting], samples: dict, names: Sequence[str], tested: bool) -> list[str]:
+    run = settings[0].run
+    config = run["identity"]["config"]
+    notes = [f"means over photos with {100 * LEVEL:.0f} % BCa intervals ({RESAMPLES} resamples of photos)"]
+    if tested and len(settings) > 1:
+        notes.append(
+            "bold: better than every other setting of its group, photo by photo (sign flips), after Holm's correction "
+            f"over all comparisons of the table, p <= {ALPHA}; FID, KID, latency and memory are not tested"
+        )
+    infinite = [n for n in names if n in OF_EDITS and any(np.isinf(rows[n]).any() for rows in samples.values())]
+    notes += [f"{name}: infinite values (an untouched outside) enter no mean" for name in infinite]
+    absent = {n: why for s in settings for n, why in s.run.get("empty_columns", {}).items() if n in names}
+    notes += [f"column {name} is empty: {why}" for name, why in absent.items()]
+    notes += dict.fromkeys(note for s in settings for note in s.run.get("set_notes", []))
+    names = [f"editor {config['editor']['name']}"] * ("editor.name" not in settings[0].values)
+    names += [f"parser {run['parser']['name']}"] * ("parser" not in settings[0].values)
+    return [*notes, ", ".join([*names, f"protocol {config['protocol']}"])]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Parsers.
+
+_CELL_OF = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accuracy": "recall"}
+"""Column of ``summary.csv`` that holds an aggregate; the others stand in ``iou``."""
+
+
+def parser_values(setting: Setting, names: Sequence[str]) -> dict[str, Value | None]:
+    """Score -> value of a training's validation or of a parser's evaluation, with an interval where it was kept."""
+    table = pd.read_csv(setting.folder / "summary.csv").set_index("class")
+    found = {}
+    for name in names:
+        row = table.loc[name].to_dict() if name in table.index else {}
+        value = row.get(_CELL_OF.get(name, "iou"), float("nan"))
+        interval = {e: row.get(f"iou_{e}", float("nan")) for e in ("low", "high")} if name not in _CELL_OF else {}
+        found[name] = Value(value, **interval)
+    return found
+
+
+def _of_parsers(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
+    rows = [Row(_words(s), tuple(parser_values(s, names).values())) for s in settings]
+    run = settings[0].run
+    if run["task"] == "train_parser":
+        notes = ["scores of each run's best epoch on the validation photos, pooled counts, one training a setting"]
+        notes += ["no photo's own score is kept of a training, so nothing is tested and nothing is bold"]
+    else:
+        notes = [f"{run['n']} photos, pooled counts, protocol {run['identity']['config']['protocol']}"]
+        notes += ["pooled scores have no value for each photo, so nothing is tested and nothing is bold"]
+    return Grid(_labels(settings), tuple(column(name) for name in names), rows, notes=notes)

@@ -1,0 +1,86 @@
+"""How scores are shown. Direction and unit come from the identity of the metric in the record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from semfacediff.errors import UserError
+from semfacediff.records.pairing import directions
+from semfacediff.tables.grid import Column
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a score is printed.
+
+    Attributes:
+        label: for headings and axes.
+        up: whether higher is better, where a record does not say it: its column is empty, or its version is older.
+        digits: after the point, once multiplied by ``factor``.
+    """
+
+    label: str
+    up: bool | None
+    digits: int
+    factor: float = 1.0
+
+
+OF_EDITS: Mapping[str, Shown] = {
+    "lpips": Shown("LPIPS", False, 4),
+    "ssim": Shown("SSIM", True, 4),
+    "iou": Shown("mask IoU", True, 4),
+    "clip": Shown("CLIP", True, 2, 100),  # the record holds the cosine
+    "psnr_outside": Shown("PSNR outside", True, 2),
+    "max_abs_outside": Shown("largest change outside", False, 1),
+    "seam": Shown("seam", False, 3),
+    "geometry_shift_pct": Shown("shape shift", False, 2),
+    "parts_lost": Shown("parts lost", False, 2),
+    "latency_s": Shown("latency", False, 3),
+    "peak_memory_mib": Shown("peak memory", False, 0),
+}
+"""Scores with a value for each edit; all but the last two have a ``*_raw`` twin, before the composite."""
+OF_SETS: Mapping[str, Shown] = {"fid": Shown("FID", False, 2), "kid": Shown("KID x1000", False, 2, 1000)}
+"""Scores of all edits of an attribute together."""
+OF_PARSERS: Mapping[str, Shown] = {
+    "miou": Shown("mIoU %", True, 2, 100),
+    "miou_no_background": Shown("mIoU without background %", True, 2, 100),
+    "mean_f1_no_background": Shown("mean F1 without background %", True, 2, 100),
+    "pixel_accuracy": Shown("pixel accuracy %", True, 2, 100),
+    "mean_accuracy": Shown("mean accuracy %", True, 2, 100),
+    "long_tail_miou": Shown("long-tail mIoU %", True, 2, 100),
+    "boundary_f1": Shown("boundary F1 %", True, 2, 100),
+}
+"""Rows of a parser's ``summary.csv``."""
+_NO_RAW = ("latency_s", "peak_memory_mib")
+_UNITS = {"latency_s": "s", "peak_memory_mib": "MiB"}
+_SHORT_UNITS = {"% of the distance between the eyes": "%", "CIELAB units per pixel": "", "8-bit levels": "/255"}
+
+
+def edit_scores() -> list[str]:
+    """Names of every score that a table of edits may show."""
+    return [*OF_EDITS, *(f"{name}_raw" for name in OF_EDITS if name not in _NO_RAW), *OF_SETS]
+
+
+def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> None:
+    """A :class:`UserError` that lists the known scores, if one of ``names`` is not among them."""
+    unknown = [str(name) for name in names if name not in known]
+    if unknown:
+        raise UserError(f"{where}: unknown metric {', '.join(unknown)}; the known ones are {', '.join(known)}")
+
+
+def column(name: str, run: dict | None = None) -> Column:
+    """The column of a score, with the direction and unit that ``run`` (its ``run.json``) declares."""
+    bare = name.removesuffix("_raw")
+    shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}[bare]
+    up = directions(run or {}).get(name)
+    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), "raw" if bare != name else "")))
+    return Column(name, label, shown.up if up is None else up, shown.digits, shown.factor)
+
+
+def _unit(name: str, run: dict) -> str:
+    """What stands behind a label; empty for a score without a unit."""
+    unit = _UNITS.get(name, "1")
+    for metric in run.get("metrics", []):
+        if name in metric["metric"].split(", "):
+            declared = metric.get("unit", "1")
+            unit = declared.get(name, "1") if isinstance(declared, dict) else declared
+    return _SHORT_UNITS.get(unit, "" if unit == "1" else unit)

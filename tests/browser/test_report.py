@@ -1,0 +1,173 @@
+"""The report in a real browser: sorting, filtering, the slider, the keyboard, and how it looks.
+
+Screenshots are kept in ``outputs/browser``. Skipped where Playwright or Chromium is not installed (`make browser`).
+"""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from semfacediff import config, runs
+from semfacediff.hydra_app import composed
+from semfacediff.runs.report import Wish, report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make browser")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: make browser")
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHOTS = REPOSITORY / "outputs" / "browser"
+EVIL = "</script><img src=x onerror=alert(1)> purple hair"
+PATIENCE_MS = 180_000
+"""A loaded machine is slow, not wrong."""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Sixty edits of thirty drawn faces with a hostile prompt, with their pictures."""
+    root = tmp_path_factory.mktemp("report")
+    words = (
+        "data=toy data.split=all data.count=30 data.size=64 parser=ground_truth editor=recolor attributes=[hair,lips]"
+    )
+    words += " metrics=no_weights weights.download=false strips=0 runtime.device=cpu runtime.workers=0"
+    overrides = [*words.split(), f"prompts.hair='{EVIL}'"]
+    assert (
+        runs.start(config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation), root / "toy")
+        == 0
+    )
+    return report([root / "toy"], root / "out", Wish(with_photos=True))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, file):
+    """``opened(width, scheme)`` is the page; the test fails if its console says anything, or it asks the network."""
+    pages, said = [], []
+
+    def open_page(width=1280, scheme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or said.append(f"request: {r.url}"))
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert said == []
+
+
+def column(page, heading):
+    """The cells of the table's column as texts."""
+    headings = [text.rstrip(" ▲▼") for text in page.locator("#rows thead th").all_inner_texts()]
+    place = headings.index(heading) + 1
+    return page.locator(f"#rows tbody tr > :nth-child({place})").all_inner_texts()
+
+
+def test_a_click_on_a_heading_sorts_and_a_second_one_turns_it_round(opened):
+    page = opened()
+    button = page.locator('#rows th button[data-key="coverage"]')
+    button.click()
+    rising = [float(text) for text in column(page, "region %")]
+    assert rising == sorted(rising)
+    assert page.locator('#rows th:has(button[data-key="coverage"])').get_attribute("aria-sort") == "ascending"
+    button.press("Enter")  # the keyboard does the same, and keeps its place
+    falling = [float(text) for text in column(page, "region %")]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > rising[0]
+    assert page.evaluate("document.activeElement.dataset.key") == "coverage"
+
+
+def test_worst_comes_first_and_then_best(opened):
+    page = opened()
+    page.select_option("#f-sort", "seam")  # lower is better
+    page.select_option("#f-order", "worst")
+    label = page.locator('#rows th button[data-key="seam"]').inner_text().rstrip(" ▲▼")
+    worst = [float(text) for text in column(page, label) if text]
+    assert worst == sorted(worst, reverse=True)
+    page.select_option("#f-order", "best")
+    best = [float(text) for text in column(page, label) if text]
+    assert best == sorted(best)
+
+
+def test_filters_keep_what_was_asked_for(opened):
+    page = opened()
+    assert page.locator("#count").inner_text() == "60 of 60 samples"
+    page.select_option("#f-attribute", "lips")
+    assert set(column(page, "attribute")) == {"lips"}
+    page.fill("#f-text", "onerror=alert")
+    assert page.locator("#count").inner_text() == "0 of 60 samples"
+    page.select_option("#f-attribute", "")
+    assert set(column(page, "attribute")) == {"hair"}
+    assert page.locator("#count").inner_text() == "30 of 60 samples"
+
+
+def test_pages_are_turned(opened):
+    page = opened()
+    first = column(page, "sample")
+    assert len(first) == 50
+    page.click("#t-on")
+    assert page.locator("#t-place").inner_text() == "51–60 of 60"
+    assert page.locator("#t-on").is_disabled()
+    assert len(column(page, "sample")) == 10
+
+
+def test_the_slider_uncovers_the_edit(opened):
+    page = opened()
+    card = page.locator(".card:has(.compare .after)").first
+    after, clip = card.locator(".after"), "(node) => getComputedStyle(node).clipPath"
+    before = after.evaluate(clip)
+    slider = card.locator("input[type=range]")
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    moved = after.evaluate(clip)
+    assert before == "inset(0px 0px 0px 50%)"
+    assert moved == "inset(0px 0px 0px 53%)"
+    assert slider.get_attribute("aria-label").startswith("Where the photo ends")
+
+
+def test_cards_show_every_panel_with_words(opened):
+    page = opened()
+    card = page.locator(".card:has(.compare .after)").first
+    captions = card.locator("figcaption").all_inner_texts()
+    assert captions == ["parse", "semantic mask", "generation mask", "blend mask", "difference × 4"]
+    pictures = page.locator("#gallery img")
+    assert pictures.evaluate_all("(all) => all.every((i) => i.alt)")
+    pictures.evaluate_all("(all) => Promise.all(all.map((i) => i.decode()))")
+    assert pictures.evaluate_all("(all) => all.every((i) => i.naturalWidth === 64)")
+
+
+def test_a_hostile_prompt_is_shown_and_does_nothing(opened):
+    page = opened()
+    page.select_option("#f-attribute", "hair")
+    assert EVIL in page.locator(".card p").first.inner_text()
+    assert page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overlaps_or_leaves_the_page(opened, width, scheme):
+    page = opened(width, scheme)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"report_{width}_{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    sections = page.locator("main > section").evaluate_all(
+        "(all) => all.map((s) => s.getBoundingClientRect().toJSON())"
+    )
+    assert all(above["bottom"] <= below["top"] for above, below in pairwise(sections))
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 251, 250)"
+    assert light == (scheme == "light")

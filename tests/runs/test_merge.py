@@ -1,0 +1,276 @@
+"""Parts of a run, merged: the numbers of the run in one piece, whatever the order, the division and the kills."""
+
+import functools
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies
+
+from semfacediff import build, config, runs
+from semfacediff.cli import main
+from semfacediff.errors import UserError
+from semfacediff.hydra_app import composed
+from semfacediff.metrics import set_scores
+from semfacediff.metrics.inception import FEATURES
+from semfacediff.records.samples import SampleLog
+from semfacediff.runs import evaluate_parsing
+from semfacediff.runs import merge as merging
+from semfacediff.runs.merge import merge
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = (
+    "data=folder editor=precomputed parser=precomputed metrics=no_weights weights.download=false strips=0 "
+    "attributes=[hair,lips] runtime.device=cpu runtime.workers=0 weights.inception=random name=small"
+).split()
+SIZES = [(64, 64), (48, 64), (64, 56), (64, 64), (52, 52)]
+VARYING = ["latency_s", "peak_memory_mib"]
+
+
+class PixelFeatures:
+    """In the place of Inception: features that depend on the photo alone."""
+
+    weights = "random"
+
+    def __init__(self, *_):
+        pass
+
+    def features(self, photos):
+        for photo in photos:
+            means = photo.reshape(-1, 3)[: (photo.shape[0] * photo.shape[1]) // 8 * 8].reshape(8, -1).mean(1)
+            yield np.resize(means, FEATURES).astype(np.float32) * np.linspace(0.5, 1.5, FEATURES, dtype=np.float32)
+
+
+def cheap_distance(photos, edits) -> float:
+    """In the place of FID, whose roots of matrices take seconds: from the same moments."""
+    return float(np.square(photos.mean - edits.mean).sum() + np.trace(photos.covariance + edits.covariance))
+
+
+def with_sets(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(build, "Inception", PixelFeatures)
+    patch.setattr(set_scores, "frechet_distance", cheap_distance)
+
+
+@pytest.fixture(scope="module")
+def files(write_files, tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp("faces"), SIZES)
+
+
+@functools.cache
+def _typed(words: tuple[str, ...]) -> config.Closed:
+    cfg = composed("evaluate", list(words), REPOSITORY)
+    return config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation)
+
+
+def editing(root: Path, *overrides: str) -> config.Closed:
+    places = (f"data.root={root}", f"editor.root={root}/edits", f"parser.root={root}/parses")
+    return _typed((*SMALL, *places, *overrides))
+
+
+def parsing(root: Path, *overrides: str) -> config.Closed:
+    words = "task=parsing data=folder parser=precomputed runtime.device=cpu runtime.workers=0 name=small".split()
+    return _typed((*words, f"data.root={root}", f"parser.root={root}/parses", *overrides))
+
+
+def in_parts(made, root: Path, out: Path, count: int, *overrides: str) -> list[Path]:
+    folders = [out / f"part{k}" for k in range(count)]
+    for k, folder in enumerate(folders):
+        assert runs.start(made(root, *overrides, f"shard.index={k}", f"shard.count={count}"), folder) == 0
+    return folders
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def numbers(folder: Path) -> dict[str, bytes]:
+    """Bytes of everything that tables are made from, the columns of time and memory excepted."""
+    summary = pd.read_csv(folder / "summary.csv", dtype=str).drop(columns="latency_s_median", errors="ignore")
+    found = {"summary": summary.to_csv().encode()}
+    samples = pd.read_parquet(folder / "samples.parquet").drop(columns=VARYING, errors="ignore")
+    found["samples"] = samples.to_parquet()
+    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    found["log"] = json.dumps([{k: v for k, v in row.items() if k not in VARYING} for row in rows]).encode()
+    for file in sorted([*folder.glob("*.csv"), *folder.glob("features/*"), *folder.glob("edits/**/*.png")]):
+        if file.name != "summary.csv":
+            found[str(file.relative_to(folder))] = file.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole_editing(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("editing") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        with_sets(patch)
+        assert runs.start(editing(files, "metrics.columns=[ssim,psnr,iou,leakage,fid]"), folder) == 0
+    return folder
+
+
+def test_an_editing_run_merged_has_the_numbers_of_one_in_one_piece(files, whole_editing, tmp_path, monkeypatch):
+    with_sets(monkeypatch)
+    parts = in_parts(editing, files, tmp_path, 3, "metrics.columns=[ssim,psnr,iou,leakage,fid]")
+    assert [record(part)["n_expected"] for part in parts] == [4, 4, 2]
+    assert merge([parts[2], parts[0], parts[1]], tmp_path / "merged") == 0
+    merged, whole = numbers(tmp_path / "merged"), numbers(whole_editing)
+    assert merged.keys() == whole.keys()
+    assert {"leakage.csv", "features/photos.npz", "features/hair.npz", "edits/lips/d.png"} <= merged.keys()
+    assert [name for name in whole if whole[name] != merged[name]] == []
+    said, asked = record(tmp_path / "merged"), record(whole_editing)
+    for key in ("identity", "config_digest", "n", "n_expected", "n_failed", "metrics", "not_comparable", "set_notes"):
+        assert said[key] == asked[key], key
+    assert said["merged_from"] == ["part0", "part1", "part2"]
+    assert (tmp_path / "merged" / "config.yaml").read_bytes() == (whole_editing / "config.yaml").read_bytes()
+    again = (tmp_path / "merged" / "run.json").read_bytes()
+    assert main(["merge", *map(str, parts), "--out", str(tmp_path / "merged")]) == 0
+    assert (tmp_path / "merged" / "run.json").read_bytes() == again, "a finished merge changes nothing"
+
+
+def test_a_parsing_run_merged_has_the_numbers_of_one_in_one_piece(files, tmp_path, monkeypatch):
+    for drawing in ("draw_scores", "_draw_strips"):  # seconds a run; merge() draws its own
+        monkeypatch.setattr(evaluate_parsing, drawing, lambda *_: None)
+    assert runs.start(parsing(files), tmp_path / "whole") == 0
+    parts = in_parts(parsing, files, tmp_path, 2)
+    drawn = []
+    monkeypatch.setattr(merging, "draw_scores", lambda *told: drawn.append(told))
+    assert merge(parts[::-1], tmp_path / "merged") == 0
+    merged, whole = numbers(tmp_path / "merged"), numbers(tmp_path / "whole")
+    assert {"summary", "samples", "log", "confusion.csv"} == merged.keys()
+    assert merged == whole
+    assert record(tmp_path / "merged")["metrics"] == record(tmp_path / "whole")["metrics"]
+    assert drawn == [
+        (tmp_path / "merged", tmp_path / "merged" / "figures", REPOSITORY, "precomputed, 5 photos", "strict")
+    ]
+
+
+def test_a_cascade_merged_has_the_numbers_of_one_in_one_piece(files, tmp_path):
+    stages = "cascade={stages: [{attribute: lips}, {attribute: hair}], reparse: false}"
+
+    def cascade(root, *overrides):
+        kept = [word for word in SMALL if not word.startswith(("editor=", "parser="))]
+        return _typed((*kept, "editor=recolor", "parser=ground_truth", f"data.root={root}", stages, *overrides))
+
+    assert runs.start(cascade(files), tmp_path / "whole") == 0
+    assert merge(in_parts(cascade, files, tmp_path, 2), tmp_path / "merged") == 0
+    assert numbers(tmp_path / "merged") == numbers(tmp_path / "whole")
+
+
+def test_a_part_is_stamped_and_says_how_to_go_on(files, tmp_path):
+    (part, _) = in_parts(editing, files, tmp_path, 2)
+    run = record(part)
+    assert run["part_of"] == {"index": 0, "count": 2, "samples": 5, "n_expected": 5}
+    assert run["not_comparable"] == ["shard: part 0 of 2; join all with semfacediff merge"]
+    assert list(pd.read_parquet(part / "samples.parquet")["sample_id"].unique()) == ["a", "c", "e"]
+
+
+@pytest.fixture(scope="module")
+def three(files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("three")
+    return in_parts(editing, files, out, 3)
+
+
+def refused(folders, out) -> str:
+    with pytest.raises(UserError) as caught:
+        merge(folders, out)
+    assert not out.exists()
+    return str(caught.value)
+
+
+def test_parts_that_do_not_make_a_whole_are_refused_by_name(files, three, whole_editing, tmp_path):
+    out = tmp_path / "merged"
+    assert "part 1 of 3 missing (counted from 0); make it with: python" in refused([three[0], three[2]], out)
+    assert refused([three[0], three[2]], out).endswith("shard.index=1")
+    twice = shutil.copytree(three[1], tmp_path / "copy")
+    assert f"{twice} are both part 1 of 3" in refused([*three, twice], out)
+    assert "is no part of a run" in refused([whole_editing], out)
+    other = tmp_path / "other"
+    runs.start(editing(files, "shard.index=1", "shard.count=3", "composite=blend"), other)
+    said = refused([three[0], other, three[2]], out)
+    assert f"{three[0]} and {other} are of different configurations: config.composite was 'exact'" in said
+    runs.start(editing(files, "shard.index=1", "shard.count=2"), tmp_path / "half")
+    assert f"is a part of 3, {tmp_path / 'half'} of 2" in refused([three[0], tmp_path / "half"], out)
+
+
+def test_parts_of_other_data_are_refused(files, three, write_files, tmp_path):
+    root = write_files(tmp_path / "faces", SIZES[::-1])
+    runs.start(editing(root, "shard.index=1", "shard.count=3"), tmp_path / "other")
+    assert "inputs.data was" in refused([three[0], tmp_path / "other", three[2]], tmp_path / "merged")
+
+
+def test_a_part_that_was_changed_or_is_unfinished_is_refused(three, tmp_path):
+    changed = shutil.copytree(three[1], tmp_path / "changed")
+    log = changed / "samples.jsonl"
+    log.write_text(log.read_text().replace('"status": "ok"', '"status": "OK"', 1))
+    assert "samples.jsonl has digest" in refused([three[0], changed, three[2]], tmp_path / "merged")
+    unfinished = shutil.copytree(three[1], tmp_path / "unfinished")
+    (unfinished / "run.json").write_text(json.dumps(record(unfinished) | {"status": "running"}))
+    assert "is running; repeat its command" in refused([three[0], unfinished, three[2]], tmp_path / "merged")
+
+
+def test_more_parts_than_samples_and_a_part_that_is_none_are_refused(files, tmp_path):
+    with pytest.raises(UserError, match=r"shard.count=6 is more than the 5 samples"):
+        runs.start(editing(files, "shard.count=6"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"shard.index: counted from 0, below shard.count=2; got 2"):
+        editing(files, "shard.index=2", "shard.count=2")
+
+
+CELLS = ("composite=exact", "composite=blend")
+
+
+@pytest.fixture(scope="module")
+def tables(files, tmp_path_factory):
+    """The tables of a sweep of two cells, made in order, in one piece, without interruption."""
+    out = tmp_path_factory.mktemp("sweep")
+    for cell in CELLS:
+        assert runs.start(editing(files, cell), out / cell) == 0
+    return {cell: numbers(out / cell) for cell in CELLS}
+
+
+class Killed(BaseException):
+    """As a signal would: nothing in a run catches it."""
+
+
+def run_with_kills(asked: config.Closed, folder: Path, kills: list[int]) -> None:
+    """Every sitting but the last is killed after so many rows."""
+    for rows in kills:
+        left = itertools.count(rows, -1)
+
+        def append(log, row, left=left, original=SampleLog.append):
+            if next(left) <= 0:
+                raise Killed
+            original(log, row)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SampleLog, "append", append)
+            try:
+                runs.start(asked, folder)
+            except Killed:
+                continue
+            return
+    assert runs.start(asked, folder) == 0
+
+
+@settings(max_examples=5)
+@given(
+    order=strategies.permutations(CELLS),
+    counts=strategies.tuples(*[strategies.integers(1, 5)] * 2),
+    kills=strategies.lists(strategies.integers(0, 4), max_size=2),
+    seed=strategies.randoms(use_true_random=False),
+)
+def test_any_order_division_and_interruption_of_a_sweep_gives_the_same_tables(
+    files, tables, tmp_path_factory, order, counts, kills, seed
+):
+    out = tmp_path_factory.mktemp("sweep")
+    todo = [(cell, k, count) for cell, count in zip(order, counts, strict=True) for k in range(count)]
+    seed.shuffle(todo)
+    for cell, k, count in todo:
+        run_with_kills(editing(files, cell, f"shard.index={k}", f"shard.count={count}"), out / f"{cell}{k}", kills)
+    for cell, count in zip(order, counts, strict=True):
+        parts = [out / f"{cell}{k}" for k in range(count)]
+        seed.shuffle(parts)
+        if count > 1:
+            merge(parts, out / cell)
+        assert numbers(out / cell if count > 1 else parts[0]) == tables[cell]
