@@ -1,6 +1,7 @@
 """``semfacediff``: everything that is not a Hydra run."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -322,7 +323,13 @@ def main(words: list[str] | None = None) -> int:
     _add_report(commands)
     arguments = parser.parse_args(words)
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_MISTAKE
