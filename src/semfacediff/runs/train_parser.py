@@ -97,7 +97,7 @@ def _keep(progress: Progress, record: RunFolder) -> None:
     history = record.path / "history.csv"
     write_csv(pd.DataFrame(progress.history), history)
     training_curves(history, record.path / "figures" / "curves.png")
-    best = max((row["val_miou"] for row in progress.history if row.get("val_miou") is not None), default=None)
+    best = progress.history[progress.best_epoch - 1]["val_miou"] if progress.best_epoch else None
     record.update(epochs_done=progress.epoch, best_epoch=progress.best_epoch, best_val_miou=best)
     print(f"epoch {progress.epoch}: {progress.history[-1]}", file=sys.stderr)
 
