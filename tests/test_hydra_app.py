@@ -94,7 +94,9 @@ def test_every_job_of_a_sweep_has_a_folder_of_its_own_and_a_failure_stops_no_oth
 def test_interrupting_leaves_a_run_that_continues(tmp_path):
     words = [*QUICK, "data.count=60", "data.size=256", "hydra.run.dir=run"]
     command = [sys.executable, str(REPOSITORY / "evaluate.py"), *words]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a suite in the background ignores it
+    quiet = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, **quiet, **heard)
     log, deadline = tmp_path / "run" / "samples.jsonl", time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
