@@ -31,7 +31,7 @@ demo: $(READY)
 browser: $(READY)
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt playwright
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 test: $(READY)
 	$(PYTHON) -m ruff check .
