@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from semfacediff.editing.diffusion import MemoryProfile
-from semfacediff.editing.diffusion.editor import NOTE_RETRIED
+from semfacediff.editing.diffusion.editor import NOTE_NEGATIVE_UNREAD, NOTE_RETRIED
+from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.editing.diffusion.memory import _tile, denoiser_of, ran_out_of_memory, settle
 from semfacediff.errors import UserError
 
@@ -268,3 +269,13 @@ def test_eight_bits_need_their_library(inpainter, monkeypatch):
 def test_what_changes_results_is_among_the_facts(inpainter):
     facts = inpainter(memory=MemoryProfile(vae_tiling=True, vae_slicing=True)).facts()
     assert facts["numerics"] == {"dtype": "float32", "vae_tiling": True, "quantise": "none"}
+
+
+@pytest.mark.parametrize(("accepts", "said"), [(False, 1), (True, 0)])
+def test_a_negative_prompt_that_a_pipeline_cannot_be_told_is_noted(faked, requested, accepts, said):
+    editor = faked(2)
+    editor._prompts = PromptEmbeddings(editor.pipe, guided=True, accepts_negative=accepts)
+    plain, negative = requested(0), requested(1, negative_prompt="blurry")
+    editor.edit([plain, negative])
+    assert not editor.note(plain)
+    assert (editor.note(negative) or "").count(NOTE_NEGATIVE_UNREAD) == said

@@ -17,6 +17,7 @@ from semfacediff.editing.diffusion.vae_guard import VaeGuard
 from semfacediff.editing.diffusion.weights import PipelineFiles
 from semfacediff.errors import UserError
 
+NOTE_NEGATIVE_UNREAD = "this pipeline reads no negative prompt: the one recorded had no say"
 NOTE_RETRIED = "the VAE gave no numbers in half precision; made again in float32"
 
 
@@ -207,6 +208,7 @@ class InpaintEditor(Editor):
         made = output.images.float().cpu()
         self._check(batch, made, getattr(output, "nsfw_content_detected", None))
         self._say([batch[row] for row in sorted(self._guard.retried)], NOTE_RETRIED)
+        self._say([r for r in batch if r.negative_prompt and self._prompts.drops_negatives], NOTE_NEGATIVE_UNREAD)
         return [pasted(r.photo, m, p) for r, m, p in zip(batch, made, at, strict=True)]
 
     def _placed(self, request: EditRequest) -> Placed:

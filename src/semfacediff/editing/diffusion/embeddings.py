@@ -31,6 +31,11 @@ class PromptEmbeddings:
         }.get(kind)
         self._cache: dict[tuple[str, str], tuple] = {}
 
+    @property
+    def drops_negatives(self) -> bool:
+        """Whether a negative prompt that guidance would use cannot be told to the pipeline."""
+        return self._guided and self._names is None and not self._accepts_negative
+
     def arguments(self, requests: list[EditRequest]) -> dict[str, Any]:
         """Tensors of the embeddings ``[N, ...]`` by argument name, or lists of texts."""
         if self._names is None:
