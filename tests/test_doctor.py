@@ -186,6 +186,7 @@ class TestParsers:
 
 
 def test_tables_whose_runs_are_missing_name_the_command(tmp_path, repository, monkeypatch, capsys):
+    assert "semfacediff tables" not in missing(doctor.examined(None))
     assert "recolor_strict" not in doctor.examined(None)["records"]["missing"]
     shutil.copytree(repository / "experiments" / "tables", tmp_path / "experiments" / "tables")
     monkeypatch.setattr(doctor, "repository", lambda: tmp_path)

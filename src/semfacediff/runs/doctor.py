@@ -142,7 +142,7 @@ def presence(facts: dict) -> dict[str, bool]:
         LABELLED: data["photos"] > 0 and data["labels"],
         OFFICIAL: data["layout"] == "celebamask_hq" and data["labels"],
         PARSER: any(parser["error"] is None for parser in facts["parsers"]),
-        RECORDS: not facts["records"]["missing"],
+        RECORDS: bool(facts["records"]["measured"]),
         WANDB: importlib.util.find_spec("wandb") is not None,
         PIPELINE: facts["pipelines"]["sdxl_inpaint"]["place"] is not None,
         EXPORT: all(importlib.util.find_spec(name) is not None for name in PACKAGES),
@@ -206,13 +206,14 @@ def _parser(place: Path, hashed: bool) -> dict:
 
 
 def _records() -> dict:
-    """Tables that can be rendered from the records, and run -> command that makes it for those that lack one."""
-    there, missing = [], {}
+    """Tables that can be rendered, those of them made of runs, and run -> command for runs that others lack."""
+    there, measured, missing = [], [], {}
     for name, table in definitions(repository()).items():
         absent = table.missing(repository())
         missing |= dict.fromkeys(absent, table.command)
         there += [] if absent else [name]
-    return {"tables": there, "missing": missing}
+        measured += [name] if not absent and table.needed else []
+    return {"tables": there, "measured": measured, "missing": missing}
 
 
 def _pipeline(editor: str, root: str | None) -> dict:

@@ -56,12 +56,18 @@ class TableDefinition:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def needed(self) -> list[str]:
+        """Runs, or the sweep, without which there is no table; none where published rows stand alone."""
+        if self.sweep is not None:
+            return [self.sweep]
+        return [self.run] if self.run is not None else [] if self.kind == "class_f1" else list(self.runs.values())
+
     def missing(self, repository: Path) -> list[str]:
         """Runs without which the table cannot be made, below ``results/runs``."""
         if self.sweep is not None:
-            return [] if finished_runs(repository / RUNS / self.sweep) else [self.sweep]
-        needed = [self.run] if self.run is not None else [] if self.kind == "class_f1" else list(self.runs.values())
-        return [run for run in needed if not _there(repository, run)]
+            return [] if finished_runs(repository / RUNS / self.sweep) else self.needed
+        return [run for run in self.needed if not _there(repository, run)]
 
 
 def _there(repository: Path, run: str) -> bool:
