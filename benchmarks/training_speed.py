@@ -10,11 +10,13 @@ same photos with the same augmentation (none, unless --augment), from decoding t
     in memory  the same with train.keep_in_memory=true: the epochs after the photos were decoded once
 
 Ways take turns, as others may be using the machine, after a first step of each that is not counted; a number is the
-better of its turns. Processor time (all processes, workers and their start included) suffers less from others than the
-clock, but counts what runs at the same time twice.
+better of its turns. The plain way has the thresholds that glibc gives itself; see semfacediff/runs/allocator.py for
+ours. Processor time (all processes, workers and their start included) suffers less from others than the clock, but
+counts what runs at the same time twice.
 """
 
 import argparse
+import ctypes
 import os
 import tempfile
 import time
@@ -32,6 +34,7 @@ from semfacediff.data.batches import loader
 from semfacediff.data.files import FileFaces, index_folder, index_shards
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
+from semfacediff.runs.allocator import keep_freed_memory
 from semfacediff.runs.training_loop import ParserTrainer
 
 PARSERS = ("fastscnn_lite", "unet_lite", "deeplabv3plus_lite", "segformer_lite", "face_lite", "segformer_b0")
@@ -55,12 +58,21 @@ def plain_epoch(faces: FileFaces, settings: config.ParserTraining) -> Callable[[
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def epoch(n: int) -> None:
+        _forget_freed_memory()
         for photos, labels in with_pillow(faces, size, recipe, list(range(n))):
             optimiser.zero_grad()
             F.cross_entropy(model(photos), labels).backward()
             optimiser.step()
 
     return epoch
+
+
+def _forget_freed_memory() -> None:
+    """Undo `keep_freed_memory`: the thresholds to which glibc raises its own after the first large blocks."""
+    if keep_freed_memory():
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
+        mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD
 
 
 def our_epoch(faces: FileFaces, settings: config.ParserTraining, folder: Path) -> Callable[[int], None]:
@@ -72,6 +84,7 @@ def our_epoch(faces: FileFaces, settings: config.ParserTraining, folder: Path) -
     trainer.net.train()
 
     def epoch(n: int) -> None:
+        keep_freed_memory()
         # The last n photos of an epoch; the first step, not counted, needs no worker.
         batches = loader(trainer.view, 8, 0, (len(faces) - n) // 8, WORKERS if n > 8 else 0)
         for photos, labels in trainer.view.placed(batches, device):
@@ -91,7 +104,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--parsers", nargs="+", choices=PARSERS, default=PARSERS)
     arguments.add_argument("--size", type=int, default=256)
-    arguments.add_argument("--photos", type=int, default=32, help="a turn; a multiple of 8")
+    arguments.add_argument("--photos", type=int, default=128, help="a turn; a multiple of 8")
     arguments.add_argument("--turns", type=int, default=2)
     arguments.add_argument("--threads", type=int, default=2, help="of torch")
     arguments.add_argument("--augment", choices=list(PLAIN), default="none")

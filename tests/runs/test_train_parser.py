@@ -464,28 +464,56 @@ def test_report_pipeline_needs_its_judge():
         settings("optim=adam_then_sgd")
 
 
-def test_two_processes_train_as_one(tmp_path):
-    """Without batch norm the weights are the same up to rounding; the record is kept once."""
-    plain = [
-        *SMALL,
-        "parser=unet_lite",
-        "loss=cross_entropy_dice",
-        "loss.lovasz=0.5",
-        "train.epochs=1",
-        "optim.encoder_lr=1e-4",
-        "optim.decoder_lr=1e-4",
-    ]
-    assert runs.start(settings(*plain[len(SMALL) :]), tmp_path / "one") == 0
+WITHOUT_NORMS = (
+    "parser=unet_lite",
+    "loss=cross_entropy_dice",
+    "loss.lovasz=0.5",
+    "train.epochs=1",
+    "optim.encoder_lr=1e-4",
+    "optim.decoder_lr=1e-4",
+)
+
+
+def two_processes(folder):
+    """The command that trains in two processes on the CPU."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train_parser.py"]
-    done = subprocess.run(
-        [*launch, *plain, f"hydra.run.dir={tmp_path / 'two'}"], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    return [*launch, *SMALL, *WITHOUT_NORMS, f"hydra.run.dir={folder}"]
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("by_two") / "run"
+    done = subprocess.run(two_processes(folder), cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (load_parser(tmp_path / n / "checkpoints" / "last")[0].state_dict() for n in ("one", "two"))
+    assert done.stdout.count("best checkpoint") == 1
+    return folder
+
+
+def test_two_processes_train_as_one(by_two, tmp_path):
+    """Without batch norm the weights are the same up to rounding; the record is kept once."""
+    assert runs.start(settings(*WITHOUT_NORMS), tmp_path) == 0
+    one, two = (load_parser(folder / "checkpoints" / "last")[0].state_dict() for folder in (tmp_path, by_two))
     for key, tensor in one.items():
         torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
-    facts = json.loads((tmp_path / "two" / "run.json").read_text())
+    facts = json.loads((by_two / "run.json").read_text())
     assert (facts["processes"], facts["batch_norm"]) == (2, "none")
-    a, b = (pd.read_csv(tmp_path / n / "history.csv") for n in ("one", "two"))
+    a, b = (pd.read_csv(folder / "history.csv") for folder in (tmp_path, by_two))
     pd.testing.assert_frame_equal(a, b, check_exact=False, atol=1e-5)
-    assert done.stdout.count("best checkpoint") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_started_again_end_with_the_same_weights(by_two, tmp_path):
+    folder = tmp_path / "run"
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    launch = subprocess.Popen(two_processes(folder), cwd=REPOSITORY, **quiet)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "last").is_dir() and launch.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(int((folder / ".holder").read_text()), signal.SIGKILL)  # the launcher then ends the other one
+    assert launch.wait() != 0
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    done = subprocess.run(two_processes(folder), cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "continuing at epoch 1" in done.stderr
+    assert weights(folder) == weights(by_two)
+    assert (folder / "history.csv").read_bytes() == (by_two / "history.csv").read_bytes()

@@ -19,6 +19,7 @@ from semfacediff.parsing.predict import ModelParser
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
 from semfacediff.records.tracking import tracked
+from semfacediff.runs.allocator import keep_freed_memory
 from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.processes import in_turn, processes, shared_record
@@ -37,6 +38,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     keeps the record.
     """
     device = build.device(settings.runtime)
+    if device.type == "cpu":
+        keep_freed_memory()
     train = build.data(settings.data, "train", limit=settings.limit)
     val = build.data(settings.data, "val", limit=settings.limit)
     torch.manual_seed(derive_seed(settings.seed, "init"))
