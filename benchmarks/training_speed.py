@@ -104,7 +104,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--parsers", nargs="+", choices=PARSERS, default=PARSERS)
     arguments.add_argument("--size", type=int, default=256)
-    arguments.add_argument("--photos", type=int, default=128, help="a turn; a multiple of 8")
+    arguments.add_argument("--photos", type=int, default=256, help="a turn; a multiple of 8")
     arguments.add_argument("--turns", type=int, default=2)
     arguments.add_argument("--threads", type=int, default=2, help="of torch")
     arguments.add_argument("--augment", choices=list(PLAIN), default="none")

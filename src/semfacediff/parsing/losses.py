@@ -69,9 +69,11 @@ def cross_entropy(
     logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float = 0.0, total: Total = own
 ) -> Tensor:
     """``torch.nn.functional.cross_entropy``: the sum over pixels divided by the sum of their weights."""
-    # Summed here: the reduction inside has no deterministic kernel on CUDA.
+    # A row of classes a pixel: as channels-last logits lie in memory. And summed here: the reduction inside has no
+    # deterministic kernel on CUDA.
+    rows, truth = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
     pixels = F.cross_entropy(
-        logits, labels, weights, ignore_index=IGNORED, reduction="none", label_smoothing=label_smoothing
+        rows, truth, weights, ignore_index=IGNORED, reduction="none", label_smoothing=label_smoothing
     )
     return _quotient(total(torch.stack([pixels.sum(), _weight_sum(labels, weights)])))
 
