@@ -1,7 +1,8 @@
-"""What a job of a sweep adds to its own work: python benchmarks/sweeps.py [photos]
+"""What a job of a sweep adds to its own work: python benchmarks/sweeps.py [photos] [TINY]
 
 Two sweeps of five cells in one process, over toy faces in files: fresh ones (the bench's own time taken off), then the
-same again, all of them finished. A parser's checkpoint and AlexNet of random weights take part.
+same again, all of them finished. A parser's checkpoint and AlexNet of random weights take part. With TINY, a folder
+made by ``semfacediff doctor --make-tiny``, a pipeline of diffusers edits; opening it is what a job adds.
 """
 
 import io
@@ -16,6 +17,7 @@ from PIL import Image
 
 from semfacediff import config, hydra_app, runs
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.diffusion import InpaintEditor
 from semfacediff.parsing import build_parser, save_parser
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.runs import evaluate_editing
@@ -25,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 _work = [0.0]
 
 
-def timed(call):
+def timed(call, sign=1):
     def measured(*args):
         start = time.perf_counter()
         try:
             return call(*args)
         finally:
-            _work[0] += time.perf_counter() - start
+            _work[0] += sign * (time.perf_counter() - start)
 
     return measured
 
@@ -50,6 +52,8 @@ def written(folder: Path, n: int) -> None:
 
 def main() -> None:
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    tiny = sys.argv[2] if len(sys.argv) > 2 else None
+    InpaintEditor.prepare = timed(InpaintEditor.prepare, -1)
     evaluate_editing._finish, EditingBench.run = timed(evaluate_editing._finish), timed(EditingBench.run)
     os.environ["SEMFACEDIFF_SWEEP"] = "benchmark"
     with tempfile.TemporaryDirectory() as place:
@@ -59,10 +63,15 @@ def main() -> None:
             "data=folder", f"data.root={root}", "data.split=all", f"parser.checkpoint={root}/parser", "strips=0",
             "metrics.columns=[ssim,psnr,lpips,iou]", "weights.lpips_alexnet=random", "attributes=[hair]",
         ]  # fmt: skip
+        of_tiny = (
+            f"editor=sdxl_inpaint weights.root={tiny} editor.native_size=64 editor.steps=2 metrics.on_missing=skip"
+        )
+        words += of_tiny.split() if tiny else []
+        varied = "editor.guidance" if tiny else "region.feather_sigma_px"
         for sweep in ("fresh", "finished"):
-            for i, sigma in enumerate((0.0, 3.0, 5.0, 7.0, 9.0)):
+            for i, value in enumerate((1.0, 3.0, 5.0, 7.0, 9.0)):
                 start, _work[0] = time.perf_counter(), 0.0
-                cfg = hydra_app.composed("evaluate", [*words, f"region.feather_sigma_px={sigma}"], ROOT)
+                cfg = hydra_app.composed("evaluate", [*words, f"{varied}={value}"], ROOT)
                 settings = config.typed(cfg, config.EditingEvaluation)
                 with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                     runs.start(settings, root / f"cell{i}")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from semfacediff import config, runs
 from semfacediff.hydra_app import composed
 from semfacediff.records.ledger import finished_runs, held
 
@@ -51,6 +53,50 @@ def test_an_extended_sweep_runs_what_is_missing_and_tries_failed_cells_again(tmp
     # The recorded command, read by a shell and by Hydra, asks for the same.
     words = shlex.split(json.loads((marked[0] / "run.json").read_text())["command"])[2:]
     assert composed("evaluate", words, REPOSITORY).prompts.hair == READ
+
+
+KILLED = """
+import os, runpy, signal, sys
+from semfacediff.records.samples import SampleLog
+
+inner, left = SampleLog.append, [4]
+
+def append(log, row):
+    inner(log, row)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+SampleLog.append = append
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_killed_sweep_runs_only_what_is_missing(tmp_path):
+    """SIGKILL of the whole process within the second of two cells, after the first of its three samples."""
+    words, ledger = ["composite=off,blend", "data.count=3"], tmp_path / "outputs" / "editing" / "quick"
+    argv = [str(REPOSITORY / "evaluate.py"), "-m", *QUICK, *words]
+    code = f"import sys; sys.argv = {argv!r}\n{KILLED}"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    cells = json.loads((ledger / "sweep.json").read_text())["cells"]
+    assert sorted(cell["status"] for cell in cells.values()) == ["done", "running"]
+    ((_, finished),) = finished_runs(ledger)
+    (broken,) = (ledger / name for name, cell in cells.items() if cell["status"] == "running")
+    before, kept = contents(finished), (broken / "samples.jsonl").read_text()
+    assert kept.count("\n") == 1
+    again = sweep(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert contents(finished) == before, "nothing of a finished cell is made anew"
+    assert (broken / "samples.jsonl").read_text().startswith(kept), "nor a sample that was there"
+    index = json.loads((ledger / "sweep.json").read_text())["cells"]
+    assert [(cell["status"], cell["exit"]) for cell in index.values()] == [("done", 0)] * 2
+    overrides = shlex.split(json.loads((broken / "run.json").read_text())["command"])[2:]
+    unbroken = config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation)
+    assert runs.start(unbroken, tmp_path / "unbroken") == 0
+    rows = [pd.read_parquet(folder / "samples.parquet") for folder in (broken, tmp_path / "unbroken")]
+    timed = ["latency_s", "peak_memory_mib"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=timed) for table in rows), check_exact=True)
 
 
 def test_a_second_process_is_told_who_holds_the_sweep(tmp_path):

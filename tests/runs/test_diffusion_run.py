@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
+from semfacediff.editing.diffusion import pipeline
 from semfacediff.editing.diffusion.editor import InpaintEditor
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -113,6 +116,53 @@ def test_a_finished_run_opens_no_pipeline(finished, places, monkeypatch, capsys)
     monkeypatch.setattr(InpaintEditor, "prepare", lambda self: pytest.fail("opened"))
     assert runs.start(settings(*places), finished) == 0
     assert "not comparable: editor: random weights" in capsys.readouterr().out
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Precisions of the pipelines that a sweep opened; this process goes through its cells."""
+    monkeypatch.setenv("SEMFACEDIFF_SWEEP", "sweep")
+    monkeypatch.setattr(build, "_pipeline", build._Kept())
+    inner, seen = pipeline.open_pipeline, []
+    monkeypatch.setattr(pipeline, "open_pipeline", lambda files, dtype: seen.append(str(dtype)) or inner(files, dtype))
+    return seen
+
+
+def test_cells_of_a_sweep_share_a_pipeline_and_get_what_they_get_alone(places, tmp_path, opened, monkeypatch):
+    changed = ["editor.strength=0.7", "editor.guidance=1.0", "editor.steps=4", "editor.scheduler=own"]
+    cells = [["editor.scheduler=ddim"], changed, ["editor.native_size=48", "editor.zoom=false"]]
+    asked = [settings(*places, "data.n=1", "attributes=[hair]", *words) for words in cells]
+
+    def rows(i, place):
+        assert runs.start(asked[i], tmp_path / place / str(i)) == 0
+        return samples(tmp_path / place / str(i)).drop(columns=VARYING)
+
+    in_sweep = [rows(i, "sweep") for i in range(len(cells))]
+    assert opened == ["torch.float32"], "opened once"
+    monkeypatch.delenv("SEMFACEDIFF_SWEEP")
+    for i in (1, 2):
+        pd.testing.assert_frame_equal(rows(i, "alone"), in_sweep[i], check_exact=True)
+    assert len(opened) == 3
+
+
+def test_what_a_pipeline_is_opened_as_decides_whether_it_is_opened_again(places, opened, tiny_sdxl, tmp_path):
+    def shared(*words):
+        asked = settings(*places, *words)
+        return build.editor(asked.editor, torch.device("cpu"), asked.weights, asked.runtime)[0].shared
+
+    twin = tmp_path / "twin"
+    shutil.copytree(tiny_sdxl / "sdxl_inpaint", twin, copy_function=os.symlink)
+    named = f"weights.sdxl_inpaint={twin}"
+    scientific = "editor.strength=0.5 editor.guidance=3 editor.steps=9 editor.scheduler=euler".split()
+    assert shared() is shared(*scientific)
+    others = ["runtime.diffusion.vae_slicing=true", "editor.dtype=bfloat16", "editor.vae_dtype=same", named]
+    kept = [shared(), *(shared(word) for word in others)]
+    assert len({id(one) for one in kept}) == len(kept)
+    assert shared(named) is kept[-1]
+    index = (twin / "model_index.json").read_bytes()
+    (twin / "model_index.json").unlink()
+    (twin / "model_index.json").write_bytes(index)
+    assert shared(named) is not kept[-1], "changed files"
 
 
 def test_a_pipeline_that_cannot_be_opened_ends_the_run_at_once(places, tmp_path):

@@ -13,7 +13,7 @@ def found(monkeypatch):
     facts = {
         "data": {"photos": 0, "labels": False, "layout": None},
         "parsers": [],
-        "records": {"missing": {}},
+        "records": {"missing": {}, "measured": []},
         "pipelines": {"sdxl_inpaint": {"place": None, "fetch": "x"}},
         "devices": [{"device": "cpu"}],
     }
@@ -47,7 +47,8 @@ def test_what_the_weights_allow_is_run_with_what_was_found(found, ran, tmp_path)
     found["data"] |= {"photos": 5, "labels": True, "layout": "shards"}
     found["parsers"] = [{"place": "P", "error": None}]
     assert main(["thesis", "--run", "--data", "D", "data.n=2"]) == 1, "the worst exit code"
-    (command,) = ran
+    assert [c[2:4] for c in ran] == [[f"experiment=thesis/{p}", "editor=recolor"] for p in ("table_6_1", "cascade")]
+    command = ran[0]
     assert command[0] == sys.executable
     assert command[1].endswith("/evaluate.py")
     for word in ("experiment=thesis/table_6_1", "editor=recolor", "data=shards", "data.root=D", "data.n=2"):
@@ -60,7 +61,29 @@ def test_what_the_weights_allow_is_run_with_what_was_found(found, ran, tmp_path)
         "experiment=thesis/table_6_1",
         "experiment=thesis/cascade",
         "experiment=thesis/table_6_1",
+        "experiment=thesis/cascade",
     ]
+
+
+def test_each_part_gets_the_choices_that_it_knows(found, capsys):
+    found["parsers"] = [{"place": "P", "error": None}]
+    words = "data=toy editor.steps=2 train.epochs=1 strips=0 metrics.on_missing=skip loss=dice seed=3 sead=4".split()
+    assert main(["thesis", *words]) == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  python")]
+    training, benchmark, recoloured = said[0], said[1], said[3]
+    everywhere = {"data=toy", "seed=3", "sead=4"}
+    assert {"train.epochs=1", "loss=dice"} | everywhere <= set(training)
+    assert {"editor.steps=2", "strips=0", "metrics.on_missing=skip"} | everywhere <= set(benchmark)
+    assert not {"train.epochs=1", "loss=dice"} & set(benchmark)
+    assert not {"editor.steps=2", "strips=0", "metrics.on_missing=skip"} & set(training)
+    assert "strips=0" in recoloured
+    assert "editor.steps=2" not in recoloured, "it is the pipeline's"
+
+
+def test_drawn_faces_enter_no_record_of_the_thesis(found, capsys):
+    for word, place in (("data=toy", "outputs/thesis/thesis_6_1"), ("data=shards", "results/runs/thesis_6_1")):
+        main(["thesis", word])
+        assert f"{place}\n" in capsys.readouterr().out
 
 
 def test_listing_runs_nothing(found, ran):

@@ -93,6 +93,20 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrup
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
 
 
+def test_going_on_in_another_number_of_processes_is_said(uninterrupted, tmp_path, monkeypatch, capsys):
+    stop_after(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(settings(), tmp_path)
+    monkeypatch.undo()
+    file = tmp_path / "run.json"
+    file.write_text(file.read_text().replace('"processes": 1', '"processes": 2'))
+    assert runs.start(settings(), tmp_path) == 0
+    assert "processes: this training began in 2 and goes on in 1" in capsys.readouterr().err
+    facts = json.loads(file.read_text())
+    assert (facts["processes"], facts["earlier_processes"]) == (1, [2])
+    assert "earlier_processes" not in json.loads((uninterrupted / "run.json").read_text())
+
+
 def test_stopped_between_the_last_checkpoint_and_its_record(uninterrupted, tmp_path, monkeypatch):
     original = train_parser._keep
 

@@ -53,6 +53,17 @@ def test_only_the_significantly_best_is_bold(grid):
     assert not any(v.best for v in values(grid, "seam").values()), "noise is not better than noise"
 
 
+@pytest.mark.parametrize(
+    ("key", "settings", "bold"),
+    [("region", [{"feather_sigma_px": s} for s in (0.0, 7.0)], False), ("composite", ["off", "exact"], True)],
+)
+def test_seams_on_other_rings_are_not_ranked(tmp_path, edited_run, key, settings, bold):
+    for k, value in enumerate(settings):
+        rows = edits(30, seed=k)
+        edited_run(tmp_path / str(k), rows.assign(seam=rows["seam"] - k), **{key: value})
+    assert any(v.best for v in values(ablation_grid(tmp_path, ["seam"], "x"), "seam").values()) == bold
+
+
 def test_a_score_that_nobody_measured_is_an_empty_column(grid):
     assert all(v is None or v.missing for v in values(grid, "lpips").values())
 
@@ -90,6 +101,47 @@ def test_several_keys_and_words(tmp_path, edited_run):
         edited_run(tmp_path / str(k), edits(6, seed=k), composite=composite, editor={"name": "recolor", "s": strength})
     labels = [row.labels for row in ablation_grid(tmp_path, ["ssim"], "x").rows]
     assert labels[:3] == [("all", "exact", "null"), ("all", "exact", "0.5"), ("all", "off", "0.9")]
+
+
+def staged_edits(order, seed):
+    rows = edits(8, seed=seed)
+    return rows.assign(stage=rows["attribute"].map(order.index) + 1, iou_total=np.linspace(0.5, 0.9, len(rows)))
+
+
+def cascade_of(applied, given=("hair", "lips"), **settings):
+    """What the record of a cascade says of it: (facts, configuration)."""
+    stages = [{"attribute": a, "prompt": f"red {a}"} for a in given]
+    facts = {"prompts": [{"attribute": a, "prompt_source": "user"} for a in applied]}
+    return facts, {"cascade": {"stages": stages, "reparse": True, "order": "given", **settings}}
+
+
+def test_cascades_are_named_by_the_order_of_their_edits(tmp_path, edited_run):
+    cells = [
+        cascade_of(["hair", "lips"]),
+        cascade_of(["lips", "hair"], order="anatomical", reparse=False),
+        cascade_of(["lips", "hair"], given=("lips", "hair")),
+    ]
+    for k, (facts, config) in enumerate(cells):
+        rows = staged_edits([p["attribute"] for p in facts["prompts"]], seed=k)
+        edited_run(tmp_path / str(k), rows, facts, **config)
+    grid = ablation_grid(tmp_path, ["ssim", "iou_total"], "x")
+    assert grid.labels == ("attribute", "order of edits", "re-parse")
+    settings = [("hair, lips", "on"), ("lips, hair", "off"), ("lips, hair", "on")]
+    assert [row.labels for row in grid.rows] == [(g, *s) for g in ("all", "hair", "lips") for s in settings]
+    assert all(v.mean == 8 for v in values(grid, "n").values()), "edits of one attribute stand together"
+    assert all(v.mean > 0.5 for v in values(grid, "iou_total").values())
+    assert grid.columns[2].heading == "mask IoU total"
+
+
+def test_an_attribute_that_a_cascade_edits_twice_keeps_its_stages(tmp_path, edited_run):
+    for k, reparse in enumerate((True, False)):
+        facts, config = cascade_of(["hair", "lips", "hair"], given=("hair", "lips", "hair"), reparse=reparse)
+        first = staged_edits(["hair", "lips"], seed=k)
+        again = first[first["attribute"] == "hair"].assign(stage=3)
+        edited_run(tmp_path / str(k), pd.concat([first, again], ignore_index=True), facts, **config)
+    grid = ablation_grid(tmp_path, ["ssim"], "x")
+    assert grid.labels == ("attribute", "re-parse")
+    assert [row.labels[0] for row in grid.rows[::2]] == ["all", "1_hair", "2_lips", "3_hair"]
 
 
 def test_unfinished_cells_are_left_out_and_named(tmp_path, sweep, edited_run):

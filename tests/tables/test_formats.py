@@ -3,6 +3,10 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +14,9 @@ from hypothesis import strategies as st
 
 from semfacediff.tables.formats import as_csv, as_latex, as_markdown, latex_text, markdown_code, markdown_text, number
 from semfacediff.tables.grid import Column, Grid, Row, Value
+from semfacediff.tables.named import definitions, table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 NASTY = r"""$5 & 10 % of #1_a {b} ~^\ <b>"x"</b> | `c` *d* [e] --f 'g'"""
 
@@ -64,7 +71,7 @@ def test_latex_escapes_every_character_it_would_obey():
     assert said == (
         r"\$5 \& 10 \% of \#1\_a \{b\} \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}b\textgreater{}"
         r"\textquotedbl{}x\textquotedbl{}\textless{}/b\textgreater{} \textbar{} \textasciigrave{}c\textasciigrave{} "
-        r"*d* {[}e{]} -{}-f \textquotesingle{}g\textquotesingle{}"
+        r"{*}d{*} {[}e{]} -{}-f \textquotesingle{}g\textquotesingle{}"
     )
 
 
@@ -83,7 +90,7 @@ _WORDS = {
 
 def printed(latex):
     """What LaTeX would print; fails at anything that is not one of the escapes."""
-    token = re.compile(r"\\(text[a-z]+)\{\}|\\([$%&#_{}])|\{([\[\]])\}|(-)\{\}|([^\\{}$%&#_~^<>|\"`'\[\]])")
+    token = re.compile(r"\\(text[a-z]+)\{\}|\\([$%&#_{}])|\{([\[\]*])\}|([-,])\{\}|([^\\{}$%&#_~^<>|\"`'\[\]*])")
     out, at = "", 0
     while at < len(latex):
         m = token.match(latex, at)
@@ -93,9 +100,34 @@ def printed(latex):
     return out
 
 
-@given(st.text(st.sampled_from(NASTY + "ab \n"), max_size=40))
+@given(st.text(st.sampled_from(NASTY + "ab, \n"), max_size=40))
 def test_latex_prints_what_was_said(words):
     assert printed(latex_text(words)) == " ".join(words.split())
+
+
+def test_latex_names_characters_that_it_does_not_have():
+    assert latex_text("très 🦊 e\u0301 \x1b κ") == "très {[}U+1F98A{]} é {[}U+001B{]} {[}U+03BA{]}"
+
+
+def test_every_table_compiles(tmp_path):
+    """With pdfLaTeX: those of the repository's records, and words that are anyone's in every place there is."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed (texlive-latex-base, texlive-latex-recommended)")
+    everything = NASTY + ",, -- \\input{x} %s κ🦊é\x1b" + "".join(map(chr, range(0x20, 0x250)))
+    nasty = replace(grid(label=everything), labels=(NASTY,), title=NASTY, notes=[everything], command=everything)
+    rows = [Row((start + "x",), nasty.rows[0].cells) for start in "*[-&%"]
+    known = definitions(REPOSITORY).values()
+    ours = [table(one, REPOSITORY) for one in known if not one.missing(REPOSITORY)]
+    body = "\n".join(as_latex(one) for one in (replace(nasty, rows=[*nasty.rows, *rows]), *ours))
+    packages = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}"
+    (tmp_path / "all.tex").write_text(rf"{packages}\begin{{document}}{body}\end{{document}}", "utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    log = (tmp_path / "all.log").read_text("latin-1")
+    assert done.returncode == 0, log[-2000:]
+    assert "Missing character" not in log
+    assert "Output written on all.pdf" in log
+    assert len(ours) > 5
 
 
 @given(st.text(st.sampled_from(NASTY + "ab \n"), max_size=40))

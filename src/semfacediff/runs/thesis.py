@@ -1,5 +1,6 @@
 """``semfacediff thesis``: the thesis's experiments, what each needs, and those that can run here, run."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from semfacediff.config import repository
 from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES
-from semfacediff.hydra_app import EXIT_INTERRUPTED
+from semfacediff.hydra_app import EXIT_INTERRUPTED, composed
 from semfacediff.runs.doctor import DATA, HOW, OFFICIAL, PARSER, examined, presence
 
 ACCELERATOR, PIPELINE = "accelerator", "pipeline"
@@ -43,6 +44,10 @@ PARTS = (
     Part(
         *("evaluate.py", ("experiment=thesis/table_6_1", "editor=recolor"), "thesis_6_1_recolor", (DATA, PARSER)),
         "the benchmark of table 6.1 with an editor without weights",
+    ),
+    Part(
+        *("evaluate.py", ("experiment=thesis/cascade", "editor=recolor"), "thesis_cascade_recolor", (DATA, PARSER)),
+        "the cascade of figure 5.5 with an editor without weights",
     ),
 )
 _WAY_OUT = {
@@ -101,10 +106,28 @@ def _words(part: Part, found: dict, words: Sequence[str], data: str | None, chec
     usable = [parser["place"] for parser in found["parsers"] if parser["error"] is None]
     if part.script == "evaluate.py" and not given & {"parser", "parser.checkpoint"} and usable:
         chosen.append(f"parser.checkpoint={checkpoint or usable[0]}")
-    own = [w for w in words if part.script == "evaluate.py" or not w.startswith(("parser", "weights", "editor"))]
+    own = [word for word in words if _concerns(word, part)]
     if "hydra.run.dir" not in given:
-        own.append(f"hydra.run.dir={repository() / 'results' / 'runs' / part.run}")
+        drawn = "data=toy" in words  # no record of the thesis's photos, whatever else is as it was there
+        runs = Path("outputs", "thesis") if drawn else repository() / "results" / "runs"
+        own.append(f"hydra.run.dir={runs / part.run}")
     return [*chosen, *own]
+
+
+def _concerns(word: str, part: Part) -> bool:
+    """Whether a choice is one of this part: the training knows no editor, the benchmark no optimiser."""
+    key = word.partition("=")[0].lstrip("+~").partition(".")[0]
+    if key == "editor" and "editor=recolor" in part.words:
+        return False  # it is meant for the pipeline
+    elsewhere = {"evaluate.py", "train_parser.py"} - {part.script}
+    return key in _keys(part.script) or not any(key in _keys(script) for script in elsewhere)
+
+
+@functools.cache
+def _keys(script: str) -> frozenset[str]:
+    """What can be chosen; a parser's training takes none of the parser that the benchmarks use."""
+    keys = {*composed(script.removesuffix(".py"), [], repository()), "hydra", "experiment"}
+    return frozenset(keys - ({"parser"} if script == "train_parser.py" else set()))
 
 
 def _placed(command: Sequence[str]) -> list[str]:

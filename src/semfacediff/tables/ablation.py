@@ -20,7 +20,11 @@ from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edi
 
 ALL = "all"
 """Name of the rows over all attributes together."""
+ORDER, REPARSE = "order of edits", "re-parse"
+"""What settings of a cascade are called."""
 _UNTESTED = ("latency_s", "peak_memory_mib")
+_ON_THE_RING = ("seam", "seam_raw")
+"""Measured on the rim of the region: the same photo has another value under another region."""
 _KEYS = ("sample_id", "attribute", "status", "latency_s", "stage")
 
 
@@ -101,10 +105,21 @@ def _flat(plain: dict, prefix: str = "") -> dict[str, object]:
 
 def _differing(runs: Sequence[dict]) -> list[dict[str, object]]:
     """For every run the leaves of its configuration that are not the same in all of them, and its parser."""
-    flat = [_flat(run["identity"]["config"]) | _parser(run) for run in runs]
+    flat = [_flat(_readable(run)) | _parser(run) for run in runs]
     keys = sorted({key for leaves in flat for key in leaves})
     kept = [k for k in keys if len({json.dumps(leaves.get(k), sort_keys=True) for leaves in flat}) > 1]
     return [{key: leaves.get(key) for key in kept} for leaves in flat]
+
+
+def _readable(run: dict) -> dict:
+    """The configuration; a cascade by the order in which its edits were applied, which the keys tell in two ways."""
+    plain = run["identity"]["config"]
+    if plain.get("cascade") is None:
+        return plain
+    told = sorted(json.dumps(stage, ensure_ascii=False, sort_keys=True) for stage in plain["cascade"]["stages"])
+    said = {ORDER: ", ".join(edit["attribute"] for edit in run["prompts"]), "edits": told}
+    said[REPARSE] = "on" if plain["cascade"]["reparse"] else "off"
+    return {key: value for key, value in plain.items() if key != "cascade"} | said
 
 
 def _parser(run: dict) -> dict[str, object]:
@@ -164,12 +179,19 @@ def edit_rows(setting: Setting, names: Sequence[str]) -> pd.DataFrame:
         rows = pd.read_parquet(file, columns=[c for c in dict.fromkeys((*_KEYS, *names)) if c in there])
     except (OSError, ValueError) as e:
         raise UserError(f"{file}: cannot be read ({type(e).__name__}); copy it again") from e
-    rows = by_stage(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
+    rows = _by_edit(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
     kept = ["sample_id", "attribute", *names]
     rows = rows.assign(**{n: np.nan for n in names if n not in rows})[kept].astype(dict.fromkeys(names, np.float64))
     if rows["attribute"].nunique() < 2:
         return rows
     return pd.concat([rows.assign(attribute=ALL), rows], ignore_index=True)
+
+
+def _by_edit(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows named by their attribute, so that cascades of other orders stand side by side; by their stage where one
+    edits an attribute twice."""
+    once = "stage" in rows and rows.groupby("attribute")["stage"].nunique().le(1).all()
+    return rows if once else by_stage(rows)
 
 
 def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
@@ -178,7 +200,10 @@ def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     columns = [column(name, settings[0].run) for name in names]
     means = {label: interval_values(rows, each) for label, rows in samples.items()}
     known = directions(settings[0].run)
-    tested = {n: up for n in each if n not in _UNTESTED and (up := known.get(n)) is not None}
+    known |= {n: known.get(n.removesuffix("_total")) for n in each if n.endswith("_total")}
+    other_ring = any(key.startswith("region.") for key in settings[0].values)
+    untested = (*_UNTESTED, *(_ON_THE_RING if other_ring else ()))
+    tested = {n: up for n in each if n not in untested and (up := known.get(n)) is not None}
     best = significantly_best(samples, tested) if tested and len(settings) > 1 else {}
     of_sets = {s.label: _of_sets(s.folder) for s in settings}
     groups = _ordered({g for rows in samples.values() for g in rows["attribute"].unique()}, settings[0].run)
@@ -199,6 +224,11 @@ def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     return Grid(labels, (Column("n", "n"), *columns), rows, notes=_edit_notes(settings, samples, names, bool(tested)))
 
 
+def _of_all(deviation: str, settings: Sequence[Setting]) -> bool:
+    """Whether a deviation ("key = ...") is of the sweep, not what its settings vary."""
+    return deviation.partition(" ")[0] not in {key.partition(".")[0] for key in settings[0].values}
+
+
 def _ordered(groups: set[str], run: dict) -> list[str]:
     """All together first, then the attributes as the run lists them: the order of rows in a record says nothing."""
     listed = run["identity"]["config"].get("attributes") or []
@@ -214,7 +244,7 @@ def interval_values(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str,
 
 
 def _of_sets(folder: Path) -> dict[tuple[str, str], Value]:
-    summary = by_stage(pd.read_csv(folder / "summary.csv"))
+    summary = _by_edit(pd.read_csv(folder / "summary.csv"))
     kept = {}
     for row in summary.to_dict("records"):
         for name in OF_SETS:
@@ -237,6 +267,8 @@ def _edit_notes(settings: Sequence[Setting], samples: dict, names: Sequence[str]
     absent = {n: why for s in settings for n, why in s.run.get("empty_columns", {}).items() if n in names}
     notes += [f"column {name} is empty: {why}" for name, why in absent.items()]
     notes += dict.fromkeys(note for s in settings for note in s.run.get("set_notes", []))
+    if deviations := [d for d in run.get("protocol_deviations", []) if _of_all(d, settings)]:
+        notes.append(f"deviates from protocol {config['protocol']}: {'; '.join(deviations)}")
     names = [f"editor {config['editor']['name']}"] * ("editor.name" not in settings[0].values)
     names += [f"parser {run['parser']['name']}"] * ("parser" not in settings[0].values)
     return [*notes, ", ".join([*names, f"protocol {config['protocol']}"])]

@@ -9,7 +9,7 @@ from semfacediff.errors import UserError
 from semfacediff.tables.ablation import ALL, Setting, edit_rows, interval_values, parser_values, read_sweep, spelt
 from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, new_figure, save_figure, styled
 from semfacediff.tables.grid import Value
-from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, column, edit_scores, refuse_unknown
+from semfacediff.tables.scores import OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
 
 _SHOWN = ("lpips", "lpips_raw", "ssim", "ssim_raw", "iou", "clip", "seam", "seam_raw", "geometry_shift_pct")
 _LOOKS = (
@@ -114,7 +114,7 @@ def draw_sweep(sweep: Path, out: Path, names: Sequence[str] = ()) -> None:
     of_edits = settings[0].run["task"] == "editing"
     refuse_unknown(
         names,
-        [n for n in edit_scores() if n.removesuffix("_raw") in OF_EDITS] if of_edits else list(OF_PARSERS),
+        [n for n in edit_scores() if n not in OF_SETS] if of_edits else list(OF_PARSERS),
         str(sweep),
     )
     series = curves(settings, list(names) or (list(_SHOWN) if of_edits else list(OF_PARSERS)))

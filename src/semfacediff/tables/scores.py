@@ -38,6 +38,8 @@ OF_EDITS: Mapping[str, Shown] = {
     "peak_memory_mib": Shown("peak memory", False, 0),
 }
 """Scores with a value for each edit; all but the last two have a ``*_raw`` twin, before the composite."""
+OF_CASCADES = ("lpips", "ssim", "iou", "clip", "psnr_outside", "max_abs_outside")
+"""Scores with a ``*_total`` twin: of the photo after a stage against the one before the first."""
 OF_SETS: Mapping[str, Shown] = {"fid": Shown("FID", False, 2), "kid": Shown("KID x1000", False, 2, 1000)}
 """Scores of all edits of an attribute together."""
 OF_PARSERS: Mapping[str, Shown] = {
@@ -57,7 +59,8 @@ _SHORT_UNITS = {"% of the distance between the eyes": "%", "CIELAB units per pix
 
 def edit_scores() -> list[str]:
     """Names of every score that a table of edits may show."""
-    return [*OF_EDITS, *(f"{name}_raw" for name in OF_EDITS if name not in _NO_RAW), *OF_SETS]
+    raw = [f"{name}_raw" for name in OF_EDITS if name not in _NO_RAW]
+    return [*OF_EDITS, *raw, *(f"{name}_total" for name in OF_CASCADES), *OF_SETS]
 
 
 def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> None:
@@ -69,10 +72,10 @@ def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> No
 
 def column(name: str, run: dict | None = None) -> Column:
     """The column of a score, with the direction and unit that ``run`` (its ``run.json``) declares."""
-    bare = name.removesuffix("_raw")
+    bare = name.removesuffix("_raw").removesuffix("_total")
     shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}[bare]
     up = directions(run or {}).get(name)
-    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), "raw" if bare != name else "")))
+    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))
     return Column(name, label, shown.up if up is None else up, shown.digits, shown.factor)
 
 

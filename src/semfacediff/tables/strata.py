@@ -6,7 +6,9 @@ import pandas as pd
 
 from semfacediff.records.strata import MIN_STRATUM, Strata
 from semfacediff.records.writing import failing_loudly
-from semfacediff.tables.formats import markdown
+from semfacediff.tables.formats import markdown, number
+from semfacediff.tables.grid import Column, Grid, Row, Value
+from semfacediff.tables.scores import column
 
 _NARROWEST = 0.01
 _GREY, _INK = "#9a9a9a", "#0072b2"
@@ -38,6 +40,33 @@ def gaps_table(rows: pd.DataFrame) -> str:
         for r in rows.to_dict("records")
     ]
     return markdown(["attribute", "score", "worst stratum", "best stratum", "gap", "interval"], cells)
+
+
+def strata_grid(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, run: dict) -> Grid:
+    """The same as a named table: a row an attribute and stratum, the gaps below it.
+
+    Args:
+        rows, of_gaps: of :func:`semfacediff.records.strata.by_stratum` and ``gaps``. run: ``run.json``.
+    """
+    scores = list(dict.fromkeys(rows["score"]))
+    columns = {score: column(score, run) for score in scores}
+    made = []
+    for (attribute, stratum), group in rows.groupby(["attribute", "stratum"], sort=False):
+        cells = [Value(r["mean"], low=r["low"], high=r["high"]) for r in group.to_dict("records")]
+        few = " (few)" if group["n"].max() < MIN_STRATUM else ""
+        made.append(Row((attribute, f"{stratum}{few}"), (Value(int(group["n"].max())), *cells)))
+    notes = [
+        f"gap: {r['attribute']}, {columns[r['score']].heading}: {r['worst']} is worse than {r['best']} by "
+        f"{number(r['gap'], columns[r['score']])} [{number(r['low'], columns[r['score']])}, "
+        f"{number(r['high'], columns[r['score']])}]"
+        for r in of_gaps.to_dict("records")
+    ]
+    notes += [f"strata: {strata.rule}; n = photos; means with 95 % BCa intervals, photos resampled"]
+    notes += ["worst and best were chosen by their means: an interval of a gap that reaches 0 shows nothing"]
+    notes += [f"few: fewer than {MIN_STRATUM} photos, not part of any gap"] * bool(rows["few"].any())
+    config = run["identity"]["config"]
+    notes.append(f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {config['protocol']}")
+    return Grid(("attribute", strata.by), (Column("n", "n"), *columns.values()), made, notes=notes)
 
 
 def strata_report(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, untold: list[str]) -> str:

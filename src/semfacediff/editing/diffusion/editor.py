@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
-from semfacediff.editing.diffusion.memory import MemoryProfile, free_memory, ran_out_of_memory, settle
-from semfacediff.editing.diffusion.pipeline import accepted, chosen_dtype, latent_cell, open_pipeline
+from semfacediff.editing.diffusion.memory import MemoryProfile, free_memory, ran_out_of_memory
+from semfacediff.editing.diffusion.pipeline import SharedPipeline, accepted, chosen_dtype, latent_cell
 from semfacediff.editing.diffusion.placing import Placed, pasted, placed, whole, zoom_box
-from semfacediff.editing.diffusion.vae_guard import VaeGuard
 from semfacediff.editing.diffusion.weights import PipelineFiles
 from semfacediff.errors import UserError
 
@@ -64,6 +62,7 @@ class InpaintEditor(Editor):
 
     Args:
         name: as recorded. files: the pipeline. options: see there. device: where to compute. memory: see there.
+        shared: of an editor before this one, over the same files, precision, device and memory; else opened anew.
 
     Raises:
         UserError: on the first edit, the pipeline cannot be opened, or ``native_size`` is not one it can work at.
@@ -78,11 +77,13 @@ class InpaintEditor(Editor):
         options: InpaintOptions,
         device: torch.device,
         memory: MemoryProfile,
+        shared: SharedPipeline | None = None,
     ):
         memory.check()
         self.name, self.native_size = name, options.native_size
         self.files, self.options, self.device, self.memory = files, options, device, memory
         self.dtype = chosen_dtype(options.dtype, device)
+        self.shared = shared or SharedPipeline(files, self.dtype, device, memory, options.vae_dtype == "same")
         self.at_once: int | None = 1 if device.type == "cpu" else None
         """Requests in one call of the model; ``None`` = as many as are given."""
         self._full_at: int | None = None
@@ -96,14 +97,7 @@ class InpaintEditor(Editor):
 
     def tokenizers(self) -> list[Any]:
         """Read from the folder once, without the model."""
-        return self._tokenizers
-
-    @cached_property
-    def _tokenizers(self) -> list[Any]:
-        import transformers
-
-        parts = sorted((p, kind) for p, kind in self.files.parts.items() if p.startswith("tokenizer"))
-        return [getattr(transformers, kind).from_pretrained(str(self.files.folder / p)) for p, kind in parts]
+        return self.shared.tokenizers
 
     def reads_negatives(self) -> bool:
         """Guidance up to 1 leaves the negative pass out."""
@@ -120,16 +114,13 @@ class InpaintEditor(Editor):
     @cached_property
     def pipe(self) -> Any:
         """The pipeline, opened and settled on the device."""
-        pipe = open_pipeline(self.files, self.dtype, self.options.scheduler)
+        pipe = self.shared.scheduled(self.options.scheduler)
         if self.native_size % latent_cell(pipe):
             raise UserError(
                 f"editor.native_size={self.native_size} is no multiple of {latent_cell(pipe)}, which "
                 f"{type(pipe).__name__} works in; set another"
             )
-        self._guard = VaeGuard(pipe.vae, watch=self.options.vae_dtype == "same")
-        settle(pipe, self.memory, self.device)
-        guided = self.options.guidance > 1
-        self._prompts = PromptEmbeddings(pipe, guided, "negative_prompt" in accepted(pipe))
+        self._guard, self._prompts = self.shared.guard, self.shared.prompts(guided=self.options.guidance > 1)
         return pipe
 
     @torch.inference_mode()
@@ -204,12 +195,27 @@ class InpaintEditor(Editor):
             guidance_scale=self.options.guidance,
             generator=[torch.Generator().manual_seed(request.seed) for request in batch],
             output_type="pt",
+            **self._watched(batch, strength),
         )
         made = output.images.float().cpu()
         self._check(batch, made, getattr(output, "nsfw_content_detected", None))
         self._say([batch[row] for row in sorted(self._guard.retried)], NOTE_RETRIED)
         self._say([r for r in batch if r.negative_prompt and self._prompts.drops_negatives], NOTE_NEGATIVE_UNREAD)
         return [pasted(r.photo, m, p) for r, m, p in zip(batch, made, at, strict=True)]
+
+    def _watched(self, batch: list[EditRequest], strength: float) -> dict[str, Any]:
+        """What tells the requests of every step; pipelines that cannot be watched are not."""
+        watching = [r.on_step for r in batch if r.on_step]
+        if not watching or "callback_on_step_end" not in accepted(self.pipe):
+            return {}
+        steps = steps_taken(self.options.steps, strength)
+
+        def after_step(_pipe, step: int, _timestep, tensors: dict) -> dict:
+            for on_step in watching:
+                on_step(step + 1, steps)
+            return tensors
+
+        return {"callback_on_step_end": after_step}
 
     def _placed(self, request: EditRequest) -> Placed:
         mask = request.masks.generation

@@ -1,10 +1,14 @@
 """Opens a pipeline from its folder: precision, scheduler, and what its call must take."""
 
 import inspect
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
+from semfacediff.editing.diffusion.memory import MemoryProfile, settle
+from semfacediff.editing.diffusion.vae_guard import VaeGuard
 from semfacediff.editing.diffusion.weights import PipelineFiles
 from semfacediff.errors import UserError
 
@@ -27,12 +31,56 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def open_pipeline(files: PipelineFiles, dtype: torch.dtype, scheduler: str) -> Any:
+class SharedPipeline:
+    """A pipeline that is opened and settled on its device at first use, for one editor after another.
+
+    It holds what takes long to make and does not depend on strength, guidance, steps or scheduler.
+
+    Args:
+        watch: the VAE keeps the pipeline's precision and is watched, see :class:`.vae_guard.VaeGuard`.
+    """
+
+    def __init__(
+        self, files: PipelineFiles, dtype: torch.dtype, device: torch.device, memory: MemoryProfile, watch: bool
+    ):
+        self._files, self._dtype, self._device, self._memory, self._watch = files, dtype, device, memory, watch
+        self._prompts: dict[bool, PromptEmbeddings] = {}
+
+    @cached_property
+    def tokenizers(self) -> list[Any]:
+        """Read from the folder, without the model."""
+        import transformers
+
+        parts = sorted((p, kind) for p, kind in self._files.parts.items() if p.startswith("tokenizer"))
+        return [getattr(transformers, kind).from_pretrained(str(self._files.folder / p)) for p, kind in parts]
+
+    @cached_property
+    def _pipe(self) -> Any:
+        pipe = open_pipeline(self._files, self._dtype)
+        self._own_scheduler = pipe.scheduler
+        self.guard = VaeGuard(pipe.vae, self._watch)
+        settle(pipe, self._memory, self._device)
+        return pipe
+
+    def scheduled(self, scheduler: str) -> Any:
+        """The pipeline with the scheduler of that name, whichever it had before."""
+        pipe = self._pipe
+        pipe.scheduler = self._own_scheduler
+        _set_scheduler(pipe, scheduler)
+        return pipe
+
+    def prompts(self, guided: bool) -> PromptEmbeddings:
+        """Embeddings with or without those of the negative prompt; encoded once, whoever asks."""
+        if guided not in self._prompts:
+            self._prompts[guided] = PromptEmbeddings(self._pipe, guided, "negative_prompt" in accepted(self._pipe))
+        return self._prompts[guided]
+
+
+def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
     """The inpainting pipeline of a folder, on the CPU; nothing is fetched.
 
     Raises:
-        UserError: it cannot be opened, is no inpainting pipeline that can be called like one, or does not go with the
-            scheduler.
+        UserError: it cannot be opened, or is no inpainting pipeline that can be called like one.
     """
     import diffusers
     import transformers
@@ -58,7 +106,6 @@ def open_pipeline(files: PipelineFiles, dtype: torch.dtype, scheduler: str) -> A
         raise UserError(f"{files.folder}: the pipeline cannot be opened ({reason}); copy it again") from e
     _check_call(pipe)
     pipe.set_progress_bar_config(disable=True)
-    _set_scheduler(pipe, scheduler)
     return pipe
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semfacediff.errors import UserError
-from semfacediff.weight_files import file_digest
+from semfacediff.weight_files import file_digest, file_state
 
 PUBLIC_PIPELINES = {
     "sdxl_inpaint": "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
@@ -63,6 +63,10 @@ class PipelineFiles:
             contents = list(pool.map(file_digest, files))
         names = [f.relative_to(self.folder).as_posix() for f in files]
         return hashlib.sha256(json.dumps(list(zip(names, contents, strict=True))).encode()).hexdigest()
+
+    def state(self, half: bool) -> list[tuple | None]:
+        """What changes with the files that are loaded, without reading them."""
+        return [file_state(file) for file in sorted(self._loaded(self.variant(half)))]
 
     def _loaded(self, variant: str | None) -> Iterator[Path]:
         yield self.folder / "model_index.json"
