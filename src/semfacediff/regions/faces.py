@@ -35,10 +35,12 @@ class Faces:
 
     Attributes:
         shares: area of each face as a share of the photo, 0..1, largest first.
+        boxes: rows and columns that each face spans.
         owner: int64 ``[H, W]``: index of the face that each pixel belongs to; all 0 where there is no face.
     """
 
     shares: tuple[float, ...]
+    boxes: tuple[tuple[slice, slice], ...]
     owner: np.ndarray
 
     @property
@@ -57,10 +59,16 @@ def find_faces(labels: np.ndarray, space: LabelSpace) -> Faces:
     small = _nearest(labels, tuple(max(1, round(n / scale)) for n in labels.shape))
     masks = sorted(_face_masks(small, space), key=lambda mask: -int(mask.sum()))
     if not masks:
-        return Faces((), np.zeros(labels.shape, np.int64))
+        return Faces((), (), np.zeros(labels.shape, np.int64))
     distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 5) / m.sum() ** 0.5 for m in masks]
     owner = _nearest(np.argmin(distances, axis=0), labels.shape)
-    return Faces(tuple(float(m.mean()) for m in masks), owner)
+    boxes = tuple(_box(_nearest(m, labels.shape)) for m in masks)
+    return Faces(tuple(float(m.mean()) for m in masks), boxes, owner)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _nearest(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
