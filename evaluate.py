@@ -1,8 +1,9 @@
-"""Benchmark an editor or score a parser: python evaluate.py [task=editing|parsing] [key=value ...]
+"""Benchmark an editor, a parser or SCA-DM: python evaluate.py [task=editing|parsing|synthesis] [key=value ...]
 
 python evaluate.py data=toy data.n=8 parser=ground_truth editor=recolor metrics.on_missing=skip
 python evaluate.py experiment=thesis/all data.root=DIR parser.checkpoint=RUN
 python evaluate.py task=parsing data=folder data.root=DIR parser.checkpoint=RUN
+python evaluate.py task=synthesis data=folder data.root=DIR generation.checkpoint=RUN
 """
 
 import sys
@@ -14,7 +15,7 @@ from semfacediff import cli, hydra_app
 def task(cfg, folder):
     from semfacediff import config, runs
 
-    settings = config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation)
+    settings = config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation)
     return runs.start(settings, folder)
 
 

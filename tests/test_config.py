@@ -18,15 +18,19 @@ CONF = ROOT / "conf"
 EXPERIMENTS = ROOT / "experiments" / "experiment"
 MODELS = {
     "train_parser": (config.ParserTraining,),
-    "evaluate": (config.EditingEvaluation, config.ParsingEvaluation),
+    "train_synthesis": (config.SynthesisTraining,),
+    "evaluate": (config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation),
 }
 # What only the user can know.
 PLACES = {
     "data/folder": {"data.root": "DIR"},
     "data/shards": {"data.root": "DIR"},
     "data/celebamask_hq": {"data.root": "DIR"},
+    "data/lapa": {"data.root": "DIR"},
+    "data/helen": {"data.root": "DIR"},
     "parser/precomputed": {"parser.root": "DIR"},
     "editor/precomputed": {"editor.root": "DIR"},
+    "editor/sca_dm": {"editor.checkpoint": "DIR"},
     "optim/adam_then_sgd": {"train.best_by": "loss"},
 }
 
@@ -116,7 +120,8 @@ def test_every_choice_composes_unchanged_and_becomes_typed(primary, group, choic
         assert_unchanged(written, cfg, (group,))
     settings = config.typed(cfg, *MODELS[primary])
     of_parsers = choice in ("ce7454", "segface") and group == "protocol"
-    assert settings.task == ("train_parser" if primary == "train_parser" else "parsing" if of_parsers else "editing")
+    of_evaluation = "parsing" if of_parsers else "editing"
+    assert settings.task == (of_evaluation if primary == "evaluate" else primary)
 
 
 @pytest.mark.parametrize("experiment", experiments())
@@ -180,7 +185,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
             r"metrics.columns.1: input should be 'ssim', 'psnr', .*'fidelity'",
         ),
         ("evaluate", "data.name=video", r"data: input tag 'video' .* expected tags: 'toy', 'folder', 'shards'"),
-        ("evaluate", "task=drawing", r"task: expected one of editing, parsing, got 'drawing'"),
+        ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),
         ("evaluate", "attributes=[hair,beard]", r"unknown attribute 'beard'; choose one of hair, lips, skin, eyes"),
         ("evaluate", "attributes=[hair,hair]", r"each attribute once, got \['hair', 'hair'\]"),
         ("evaluate", "attributes=[]", r"attributes: list should have at least 1 item .*got \[\]"),

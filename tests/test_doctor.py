@@ -17,6 +17,12 @@ from semfacediff.parsing import default
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.runs import doctor
 
+OF_LABELS = {
+    *("train_parser.py", "evaluate.py task=parsing"),
+    *("train_synthesis.py", "evaluate.py task=synthesis"),
+}
+"""Commands that want photos with labels."""
+
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path, monkeypatch, nothing_ships):
@@ -125,7 +131,7 @@ class TestData:
         facts, line, lacking = told(toy_folder(2, masks=False))
         assert (facts["layout"], facts["labels"]) == ("folder", False)
         assert line.endswith("data=folder, 2 photos, no labels")
-        assert lacking == {"train_parser.py", "evaluate.py task=parsing", "semfacediff prepare"}
+        assert lacking == {*OF_LABELS, "semfacediff prepare"}
 
     def test_shards(self, toy_shards, told):
         _, line, lacking = told(toy_shards(5, per_shard=2))

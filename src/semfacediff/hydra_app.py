@@ -35,7 +35,8 @@ def _folder_digest(*, _root_: DictConfig) -> str:
 
     own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
     try:
-        models = (config.EditingEvaluation, config.ParsingEvaluation, config.ParserTraining)
+        models = (config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation)
+        models += (config.ParserTraining, config.SynthesisTraining)
         return folder_digest(config.typed(own, *models))
     except UserError:  # the job will say so; until then its folder needs a name
         plain = OmegaConf.to_container(own)

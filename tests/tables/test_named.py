@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from semfacediff import cli
 from semfacediff.errors import UserError
+from semfacediff.runs.groups import strata as strata_report_of
 from semfacediff.tables.named import definitions, stale_tables, table, write_tables
 
 from .conftest import edits
@@ -40,7 +42,7 @@ def test_committed_tables_are_what_the_committed_records_give(repository):
 
 def test_every_committed_definition_is_one_and_says_its_command(repository):
     found = definitions(repository)
-    assert {"thesis_6_1", "parser_per_class", "ce7454_table_1", "segface_celebamask_hq", "sca_dm"} <= set(found)
+    assert {"thesis_6_1", "parser_per_class", "ce7454_table_1", "segface_celebamask_hq", "sca_dm_table_1"} <= set(found)
     assert all(d.command for d in found.values() if d.run or d.runs or d.sweep)
 
 
@@ -92,6 +94,19 @@ def test_tables_that_want_runs_are_listed_and_the_others_made(checkout, monkeypa
     assert cli.main(["tables", "--check"]) == 1
     assert "results/tables/mine.md is stale; run: semfacediff tables mine" in capsys.readouterr().err
     assert cli.main(["tables", "nosuch"]) == 2
+
+
+def test_the_first_words_of_several_tables_name_them_all(checkout, monkeypatch, capsys):
+    for name, run in (("mine_a", "strict"), ("mine_b", "strict"), ("mine_c", "absent"), ("mines", "strict")):
+        define(checkout, name, run=run)
+    monkeypatch.setattr("semfacediff.config.repository", lambda: checkout)
+    assert cli.main(["tables", "mine"]) == 0
+    said = capsys.readouterr()
+    assert sorted(f.stem for f in (checkout / "results" / "tables").iterdir()) == ["mine_a", "mine_b"]
+    assert "not made: mine_c needs absent; make with: python evaluate.py it" in said.err
+    assert stale_tables(["mine"], checkout) == []
+    assert cli.main(["tables", "min"]) == 2
+    assert "unknown table min; there are mine_a, mine_b, mine_c, mines" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -174,6 +189,40 @@ def test_empty_columns_say_how_they_are_filled(checkout, edited_run):
     notes = made(checkout).notes
     assert "column lpips is empty: no weights" in notes
     assert any(n.startswith("to fill lpips: place those weights") for n in notes)
+
+
+def test_scores_by_group_of_faces_are_a_table_with_its_gaps(checkout, edited_run):
+    rows = edits(50)
+    light = rows["sample_id"] < "025"
+    rows["ita_deg"] = np.where(light, 60.0, np.where(rows["sample_id"] < "045", 20.0, -40.0))
+    rows.loc[light, "ssim"] += 0.2
+    folder = edited_run(checkout / "results" / "runs" / "faces", rows)
+    define(checkout, kind="strata", run="faces", by="skin_tone", columns=["ssim", "seam"])
+    grid = made(checkout)
+    assert grid.labels == ("attribute", "skin_tone")
+    found = {row.labels: row.cells for row in grid.rows}
+    assert [found["hair", tone][0].mean for tone in ("very light", "tan", "dark (few)")] == [25, 20, 5]
+    hair = rows[(rows["attribute"] == "hair") & light]
+    assert found["hair", "very light"][1].mean == pytest.approx(hair["ssim"].mean())
+    assert any(note.startswith("gap: hair, SSIM: tan is worse than very light by 0.2") for note in grid.notes)
+    assert not any("dark" in note for note in grid.notes if note.startswith("gap"))
+    said = strata_report_of(folder, "skin_tone", ["ssim"])
+    assert f"{found['hair', 'tan'][1].mean:.4f}" in said, "as semfacediff strata prints it"
+    define(checkout, kind="strata", run="faces", by="skin_tone", columns=["clip"])
+    with pytest.raises(UserError, match="unknown metric clip; the known ones are"):
+        made(checkout)
+
+
+def test_an_ablation_says_what_it_deviates_in_and_how_its_columns_are_filled(checkout, edited_run):
+    runs = checkout / "results" / "runs" / "s"
+    facts = {"empty_columns": {"lpips": "no weights"}}
+    facts["protocol_deviations"] = ["working_size = 64 instead of None", "composite = off instead of exact"]
+    for k, form in enumerate(("off", "blend")):
+        edited_run(runs / str(k), edits(5, seed=k), facts, composite=form)
+    define(checkout, kind="ablation", run=None, sweep="s", columns=["ssim", "lpips", "psnr_outside"])
+    notes = made(checkout).notes
+    assert "deviates from protocol strict: working_size = 64 instead of None" in notes, "without what is varied"
+    assert any(n.startswith("to fill lpips: place those weights") and "remove results/runs/s" in n for n in notes)
 
 
 def test_seam_stands_in_the_table_where_the_record_has_it(checkout):

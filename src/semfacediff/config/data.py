@@ -75,6 +75,22 @@ class CelebAMaskHQData(PlacedData):
     paint_order: Literal["official", "segface"]
 
 
+class LapaData(PlacedData):
+    """LaPa's layout; split by its folders."""
+
+    name: Literal["lapa"]
+    label_space: Literal["lapa"]
+
+
+class HelenData(PlacedData):
+    """Helen's layout; split by its folders, which have none to validate on."""
+
+    name: Literal["helen"]
+    label_space: Literal["helen"]
+    val: Literal["held_out", "test"]
+    crop: bool
+
+
 class FileData(PlacedData, RuledData):
     label_space: Literal[tuple(SPACES)]
 
@@ -90,4 +106,6 @@ class ShardsData(FileData):
     shards: str
 
 
-AnyData = Annotated[ToyData | FolderData | ShardsData | CelebAMaskHQData, Field(discriminator="name")]
+AnyData = Annotated[
+    ToyData | FolderData | ShardsData | CelebAMaskHQData | LapaData | HelenData, Field(discriminator="name")
+]

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from semfacediff.config.closed import Closed, Fraction
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
-from semfacediff.labels import attribute_classes
+from semfacediff.labels import SPACES, attribute_classes
 
 
 class IdentityEditor(Closed):
@@ -49,7 +49,31 @@ class InpaintEditor(Closed):
         return self
 
 
-AnyEditor = Annotated[IdentityEditor | RecolorEditor | PrecomputedEditor | InpaintEditor, Field(discriminator="name")]
+class SCADMEditor(Closed):
+    """See :mod:`semfacediff.runs.reference_editor`."""
+
+    name: Literal["sca_dm"]
+    checkpoint: str
+    reference: str | None
+    reference_labels: str | None
+    reference_space: Literal[tuple(SPACES)]
+    inversion: bool
+    absent: Literal["encoder", "zero_image", "refuse"]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    spacing: Literal["even", "compatible"]
+    guidance: Annotated[float, Field(ge=0, le=100)] | None
+    guidance_form: Literal["code", "paper"] | None
+
+    @model_validator(mode="after")
+    def _labels_of_a_photo(self):
+        if self.reference_labels is not None and self.reference is None:
+            raise ValueError("editor.reference_labels belongs to a photo; set editor.reference=FILE too, or drop it")
+        return self
+
+
+AnyEditor = Annotated[
+    IdentityEditor | RecolorEditor | PrecomputedEditor | InpaintEditor | SCADMEditor, Field(discriminator="name")
+]
 
 
 class RegionConfig(Closed):

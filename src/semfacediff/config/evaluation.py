@@ -55,3 +55,9 @@ class Evaluation(Closed):
     tracking: AnyTracking
     metrics: MetricsConfig
     protocol: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_generation(cls, plain: dict) -> dict:
+        """What only ``task=synthesis`` needs is accepted and left alone."""
+        return {k: v for k, v in plain.items() if k != "generation" or k in cls.model_fields}

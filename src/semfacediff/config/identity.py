@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from semfacediff.config.closed import Closed
@@ -13,7 +14,9 @@ PATHS = (
     ("parser", "checkpoint"),
     ("parser", "pretrained"),
     ("parser", "root"),
-    ("editor", "root"),
+    *(("editor", key) for key in ("root", "checkpoint", "reference", "reference_labels")),
+    ("first_stage", "checkpoint"),
+    ("generation", "checkpoint"),
     ("weights", None),
 )
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
@@ -24,6 +27,8 @@ WITHOUT_EFFECT = (
     ("metrics", "on_missing"),
     ("train", "keep_in_memory"),
     ("train", "checkpoint_every_steps"),
+    *((group, key) for group in ("diffusion", "vq") for key in ("checkpoint_every_steps", "sample_every_steps")),
+    *(("diffusion", key) for key in ("sample_steps", "sample_photos", "gradient_checkpointing")),
 )
 """Keys that change what is shown or how fast it goes; a run may be continued with others."""
 
@@ -42,13 +47,27 @@ def scientific(config: Closed) -> dict[str, Any]:
         plain |= _prompts(config)
     if config.task == "parsing":
         plain.pop("metrics", None)
+    if config.task == "train_synthesis":
+        return _of_stage(plain)
     del plain["parser"]["backend"]  # the digest of the file that it computes from says it
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
 
 
-_TEXTLESS = ("identity", "recolor", "precomputed")
+_DENOISER = re.compile("style_|token_|unet_|attention_|head_|mask_|interleave_|absent_")
+"""Hyper-parameters that a first stage has nothing of."""
+
+
+def _of_stage(plain: dict[str, Any]) -> dict[str, Any]:
+    """What the stage that is trained depends on; the other one's settings do not reach it."""
+    if plain["stage"] == "diffusion":
+        return {k: v for k, v in plain.items() if k != "vq"}
+    of_networks = {k: v for k, v in plain["synthesis"].items() if not _DENOISER.match(k)}
+    return {k: v for k, v in plain.items() if k != "diffusion"} | {"synthesis": of_networks}
+
+
+_TEXTLESS = ("identity", "recolor", "precomputed", "sca_dm")
 """Editors that no negative prompt reaches, so that what makes one determines nothing."""
 
 

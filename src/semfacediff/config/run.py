@@ -60,8 +60,12 @@ class DeviceConfig(Closed):
 
 
 class RuntimeConfig(DeviceConfig):
+    """``batch_size``: edits that the editor gets at once. ``workers``: threads (in training processes) that decode.
+    ``overlap``: whether an evaluation scores beside the next photos; no number but latencies depends on it."""
+
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
+    overlap: bool
     diffusion: DiffusionRuntime
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from semfacediff.config.closed import Closed, Fraction, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
+from semfacediff.labels import SPACES
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0)]
@@ -19,6 +20,7 @@ class TrainConfig(Closed):
     batch_size: Positive
     accumulate: Positive
     size: Annotated[int, Field(ge=32, le=2048)]
+    label_space: Literal[tuple(SPACES)] | None
     checkpoint_every_steps: Annotated[int, Field(ge=0)]
     keep_last: Positive
     validate_every: Positive
@@ -33,12 +35,21 @@ class TrainConfig(Closed):
     compile: bool
     gradient_checkpointing: bool
     deterministic: bool
-    augment: Literal["none", "flip", "affine", "standard", "strong", "ce7454"]
+    augment: Literal["none", "flip", "affine", "standard", "strong", "ce7454", "lapa"]
     augment_on: Literal["loader", "device"]
     sampling: Literal["shuffled", "repeat_factor"]
     repeat_threshold: Annotated[float, Field(gt=0, le=1)]
     paste_accessories: Fraction
     keep_in_memory: bool
+
+    @model_validator(mode="after")
+    def _at_their_own_size(self):
+        if self.augment == "lapa" and (self.keep_in_memory or self.paste_accessories):
+            raise ValueError(
+                "train.augment=lapa works on photos at their own size; set train.keep_in_memory=false and "
+                "train.paste_accessories=0, or another augmentation"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_to_the_device(self):

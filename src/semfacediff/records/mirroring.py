@@ -153,11 +153,11 @@ def _configuration(folder: Path, facts: dict) -> dict:
 
 
 def _send_history(run, file: Path, sent: int) -> int:
-    """Log the rows after the first ``sent``, each at its epoch; returns how many are sent now."""
+    """Log the rows after the first ``sent``, each at its epoch or step; returns how many are sent now."""
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
     for row in rows[sent:]:
         values = {k: number for k, text in row.items() if (number := _number(text)) is not None}
-        run.log(values, step=int(values["epoch"]))
+        run.log(values, step=int(values["epoch"] if "epoch" in values else values["step"]))
     return len(rows)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -41,14 +42,18 @@ class TrainingFiles:
         return {"weights": read_safetensors(folder / "model.safetensors"), **read_pickle_safely(folder / "state.pt")}
 
     def save(self, which: str, model: nn.Module, card: ParserCard, state: dict | None = None) -> None:
-        """Write a checkpoint; what was there stays whole until the new one is.
+        """:meth:`write` a parser."""
+        self.write(which, lambda folder: save_parser(model, card, folder, state))
+
+    def write(self, which: str, save: Callable[[Path], None]) -> None:
+        """Let ``save`` write a checkpoint; what was there stays whole until the new one is.
 
         Raises:
             UserError: it cannot be written.
         """
         if self._accelerator.is_main_process:
             try:
-                save_parser(model, card, self.path(which), state)
+                save(self.path(which))
             except OSError as e:
                 raise UserError(
                     f"cannot write a checkpoint in {self.folder} ({e.strerror}); free space and repeat"

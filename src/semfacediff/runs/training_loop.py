@@ -4,7 +4,6 @@ import contextlib
 import copy
 import itertools
 import math
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,11 +28,8 @@ from semfacediff.runs.training_files import TrainingFiles
 from semfacediff.runs.validation import Validation, validate
 from semfacediff.seeding import derive_seed
 from semfacediff.training.averaging import MovingAverage
-from semfacediff.training.checks import single_value_norms
+from semfacediff.training.checks import out_of_memory, single_value_norms
 from semfacediff.training.step import OptimisationStep, deterministic
-
-_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|ALLOC_FAILED")
-"""How allocators say it that raise no error of their own kind: Linux, Windows, MPS, CUDA's libraries."""
 
 
 @dataclass
@@ -96,7 +92,8 @@ class ParserTrainer:
         self._check(model, len(train))
         on_device = t.augment_on == "device"
         self.view = TrainingView(
-            train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device
+            *(train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device),
+            landmarks=card.uses_landmarks,
         )
         self.steps = steps_per_epoch(len(self.view), t.batch_size)
         self.progress = Progress()
@@ -197,7 +194,7 @@ class ParserTrainer:
                     f"{self.accelerator.device} ({str(e).split(' does not')[0]}); set it to false, or "
                     f"runtime.device=cpu"
                 ) from e
-            if not isinstance(e, torch.OutOfMemoryError | MemoryError) and not _OUT_OF_MEMORY.search(str(e)):
+            if not out_of_memory(e):
                 raise
             raise UserError(
                 f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch + 1} with "
@@ -215,8 +212,8 @@ class ParserTrainer:
         self.net.train()
         about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
         with tqdm(self.view.placed(batches, a.device), initial=p.step, total=self.steps, **about) as bar:
-            for photos, labels in bar:
-                p.loss_sum += self._step(photos, labels)
+            for batch in bar:
+                p.loss_sum += self._step(*batch)
                 p.step += 1
                 bar.set_postfix(loss=f"{p.loss_sum / p.step:.4f}", refresh=False)
                 whole = p.step % t.accumulate == 0
@@ -229,7 +226,7 @@ class ParserTrainer:
                     self._save_last()
         self._finish_epoch()
 
-    def _step(self, photos: Tensor, labels: Tensor) -> float:
+    def _step(self, photos: Tensor, labels: Tensor, *landmarks: Tensor) -> float:
         p, s, a = self.progress, self.settings, self.accelerator
         step = p.epoch * self.steps + p.step
         torch.manual_seed(derive_seed(s.seed, "dropout", step, a.process_index))
@@ -241,7 +238,7 @@ class ParserTrainer:
         last = p.step - first == group - 1
         x, y = self._prepared(photos), labels.to(a.device).long()
         with contextlib.nullcontext() if last else a.no_sync(self.net):
-            loss = self.step.backward(x, y, 1 / group, phase)
+            loss = self.step.backward(x, y, 1 / group, phase, *landmarks)
         if not torch.isfinite(loss):
             self._refuse(f"the loss became {loss.item()}", p.step)
         if last:

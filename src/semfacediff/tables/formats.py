@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 
@@ -119,17 +120,29 @@ _LATEX = {
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
-    "[": "{[}",  # at the beginning of a row it would be an option of the line break before
+    "[": "{[}",  # at the beginning of a row it would be an option of the line break before, like a star
+    "*": "{*}",
     "]": "{]}",
     "±": r"$\pm$",
     **{c: f"\\{c}" for c in "$%&#_"},
 }
+_SET_UP = {chr(c) for c in range(0xA0, 0x17F)} - set("\u00adĦħĸĿŀŉŦŧ") | set("–—‘’‚“”„†‡•…‰‹›€™←↑→↓")
+"""Characters beyond ASCII that pdfLaTeX knows without further packages; any other would stop it."""
 
 
 def latex_text(words: str) -> str:
-    """Words as LaTeX prints them letter by letter, on one line (``\\usepackage[T1]{fontenc}, textcomp``)."""
-    printed = "".join(_LATEX.get(c, c) for c in " ".join(words.split()))
-    return re.sub("-(?=-)", "-{}", printed)  # two hyphens would become a dash
+    """Words as LaTeX prints them letter by letter, on one line (``\\usepackage[T1]{fontenc}``).
+
+    Characters that pdfLaTeX has not (other scripts, emoji) are printed as their code, such as [U+1F98A].
+    """
+    printed = "".join(map(_latex_character, unicodedata.normalize("NFC", " ".join(words.split()))))
+    return re.sub("([-,])(?=\\1)", r"\1{}", printed)  # two of them would become a dash or a quotation mark
+
+
+def _latex_character(c: str) -> str:
+    if c in _SET_UP or (c.isascii() and c.isprintable()):
+        return _LATEX.get(c, c)
+    return f"{{[}}U+{ord(c):04X}{{]}}"
 
 
 def as_latex(grid: Grid) -> str:

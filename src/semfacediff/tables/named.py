@@ -1,6 +1,6 @@
 """Tables by name: ``experiments/tables/<name>.yaml`` says which records feed a table; its numbers come from them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,14 +11,25 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
+from semfacediff.records.pairing import directions, numeric_scores, scored_samples
+from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.records.writing import write_text
 from semfacediff.tables.ablation import ablation_grid
 from semfacediff.tables.formats import FORMATS, rendered
 from semfacediff.tables.grid import Grid
 from semfacediff.tables.of_runs import editing_grid, empty_columns, parsing_grid
-from semfacediff.tables.published import as_printed, class_f1, course_report, per_class, published_rows
+from semfacediff.tables.published import (
+    as_printed,
+    class_f1,
+    course_report,
+    per_class,
+    published_rows,
+    step_rows,
+    synthesis_rows,
+)
 from semfacediff.tables.scores import OF_PARSERS, edit_scores, refuse_unknown
-from semfacediff.tables.text import comparable_rows, editing_notes, parsing_notes
+from semfacediff.tables.strata import strata_grid
+from semfacediff.tables.text import comparable_rows, editing_notes, parsing_notes, run_notes, synthesis_notes
 
 RUNS, TABLES = Path("results") / "runs", Path("results") / "tables"
 
@@ -33,10 +44,11 @@ class TableDefinition:
         kind: one of :data:`KINDS`.
         command: what makes the records.
         run: below ``results/runs``, of kinds with one record.
-        runs: name in the table -> run, of kinds with several; optional in kind ``class_f1``.
+        runs: name in the table -> run, of kinds with several; optional in ``class_f1`` and the kinds of synthesis.
         models: name in the table -> what the published table calls it.
         sweep: folder of runs below ``results/runs`` (kind ``ablation``).
-        columns: scores of an ablation.
+        by: how photos are told apart (kind ``strata``).
+        columns: scores of an ablation or of strata.
         protocol: what the records must have followed.
         published: file in ``results/published``. labels: its columns that name a row.
         notes: what else a reader must know.
@@ -50,6 +62,7 @@ class TableDefinition:
     runs: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     sweep: str | None = None
+    by: str | None = None
     columns: tuple[str, ...] = ()
     protocol: str | None = None
     published: str | None = None
@@ -61,7 +74,8 @@ class TableDefinition:
         """Runs, or the sweep, without which there is no table; none where published rows stand alone."""
         if self.sweep is not None:
             return [self.sweep]
-        return [self.run] if self.run is not None else [] if self.kind == "class_f1" else list(self.runs.values())
+        optional = self.kind in ("class_f1", "synthesis", "synthesis_steps")
+        return [self.run] if self.run is not None else [] if optional else list(self.runs.values())
 
     def missing(self, repository: Path) -> list[str]:
         """Runs without which the table cannot be made, below ``results/runs``."""
@@ -130,10 +144,7 @@ def _editing(definition: TableDefinition, repository: Path) -> Grid:
     published = comparable_rows(run, summary, repository)
     notes = editing_notes(run, summary, published)
     if empty := empty_columns(run, list(run.get("empty_columns", {}))):
-        notes.append(
-            f"to fill {', '.join(empty)}: place those weights (semfacediff doctor says where), remove "
-            f"{RUNS / definition.run}, and repeat the command below"
-        )
+        notes.append(_to_fill(empty, definition.run))
     return replace(editing_grid(summary, published, run), notes=notes)
 
 
@@ -211,8 +222,53 @@ def _as_printed(definition: TableDefinition, repository: Path) -> Grid:
     return replace(grid, notes=["published numbers, as printed; no record of ours"])
 
 
+def _synthesis_runs(definition: TableDefinition, repository: Path) -> tuple[dict[str, tuple[dict, Path]], list[str]]:
+    """(those of the runs that are there, notes)."""
+    there = {label: run for label, run in definition.runs.items() if _there(repository, run)}
+    runs = {label: _record(definition, run, repository, ("synthesis",)) for label, run in there.items()}
+    notes = [
+        f"{label}: {note}" for label, (run, _) in runs.items() for note in [*run_notes(run), *synthesis_notes(run)]
+    ]
+    absent = [label for label in definition.runs if label not in there]
+    return runs, notes + ([f"no record of ours yet ({', '.join(absent)}); the command makes it"] if absent else [])
+
+
+def _synthesis(definition: TableDefinition, repository: Path) -> Grid:
+    runs, notes = _synthesis_runs(definition, repository)
+    published = published_rows(repository, definition.published)
+    grid = synthesis_rows({label: folder for label, (_, folder) in runs.items()}, published, list(definition.labels))
+    return replace(grid, notes=["published rows as printed", *notes])
+
+
+def _synthesis_steps(definition: TableDefinition, repository: Path) -> Grid:
+    runs, notes = _synthesis_runs(definition, repository)
+    published = published_rows(repository, definition.published)
+    return replace(step_rows(runs, published, list(definition.labels)), notes=notes)
+
+
 def _ablation(definition: TableDefinition, repository: Path) -> Grid:
-    return ablation_grid(repository / RUNS / definition.sweep, definition.columns, definition.command)
+    sweep = repository / RUNS / definition.sweep
+    grid = ablation_grid(sweep, definition.columns, definition.command)
+    absent = {name for _, folder in finished_runs(sweep) for name in read_run(folder).get("empty_columns", {})}
+    empty = [name for name in definition.columns if name in absent]
+    return replace(grid, notes=[*grid.notes, *([_to_fill(empty, definition.sweep)] if empty else [])])
+
+
+def _to_fill(empty: Sequence[str], runs: str) -> str:
+    return (
+        f"to fill {', '.join(empty)}: place those weights (semfacediff doctor says where), remove {RUNS / runs}, and "
+        f"repeat the command below"
+    )
+
+
+def _strata(definition: TableDefinition, repository: Path) -> Grid:
+    run, folder = _record(definition, definition.run, repository, ("editing",))
+    _, samples = scored_samples(folder)
+    found, known = strata_of(samples, definition.by), numeric_scores(samples, directions(run))
+    refuse_unknown(definition.columns, list(known), f"table '{definition.name}'")
+    rows = by_stratum(samples, found, definition.columns)
+    told = {score: known[score] for score in definition.columns if known[score] is not None}
+    return strata_grid(found, rows, gaps(samples, found, told), run)
 
 
 @dataclass(frozen=True)
@@ -229,7 +285,10 @@ KINDS: Mapping[str, _Kind] = {
     "course_report": _Kind(_course_report, ("runs", "models", "published", "command")),
     "class_f1": _Kind(_class_f1, ("published", "labels"), ("runs", "protocol", "command")),
     "as_printed": _Kind(_as_printed, ("published", "labels")),
+    "synthesis": _Kind(_synthesis, ("published", "labels"), ("runs", "command")),
+    "synthesis_steps": _Kind(_synthesis_steps, ("published", "labels"), ("runs", "command")),
     "ablation": _Kind(_ablation, ("sweep", "columns", "command")),
+    "strata": _Kind(_strata, ("run", "by", "columns", "command")),
 }
 """How each kind of table is made, and the keys its definition must and may have beside title and notes."""
 
@@ -259,24 +318,27 @@ def _file(repository: Path, name: str, form: str) -> Path:
     return repository / TABLES / f"{name}.{form}"
 
 
-def _known(names: list[str], repository: Path) -> dict[str, TableDefinition]:
+def _known(names: list[str], repository: Path) -> tuple[dict[str, TableDefinition], list[str]]:
+    """All definitions, and the tables that ``names`` mean: ``segface`` means all called ``segface_*``."""
     known = definitions(repository)
-    unknown = [n for n in names if n not in known]
+    groups = {n: [n] if n in known else [k for k in known if k.startswith(f"{n}_")] for n in names}
+    unknown = [n for n, members in groups.items() if not members]
     if unknown:
         raise UserError(f"unknown table {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
-    return known
+    return known, list(dict.fromkeys(member for members in groups.values() for member in members))
 
 
 def write_tables(names: list[str], repository: Path, form: str = "md") -> dict[str, list[str]]:
     """Render tables into ``results/tables`` and print them; returns those that want runs, with the runs.
 
     Args:
-        names: which; if empty, all that can be made. A table that was named must be one of these.
+        names: which, or the first words of several (``segface``); if empty, all that can be made. A table that was
+            named must be one of these.
         form: ``md``, ``tex`` or ``csv``.
     """
-    known, wanting = _known(names, repository), {}
-    for name in names or known:
-        if not names and (missing := known[name].missing(repository)):
+    (known, named), wanting = _known(names, repository), {}
+    for name in named or known:
+        if name not in names and (missing := known[name].missing(repository)):
             wanting[name] = missing
             continue
         text = rendered(table(known[name], repository), form)
@@ -289,15 +351,16 @@ def stale_tables(names: list[str], repository: Path, form: str | None = None) ->
     """Committed tables that records and definitions no longer give, as paths below the repository.
 
     Args:
-        names: which; if empty, all in ``results/tables``. One that was named must be there.
+        names: which, or the first words of several; if empty, all in ``results/tables``. One that was named must be
+            there.
         form: of one format only.
     """
-    known = _known(names, repository)
+    known, named = _known(names, repository)
     there = [
         f for f in sorted((repository / TABLES).glob("*")) if f.suffix[1:] in (FORMATS if form is None else (form,))
     ]
-    wanted = [f for f in there if not names or f.stem in names]
-    wanted += [_file(repository, n, form or "md") for n in names if n not in {f.stem for f in there}]
+    wanted = [f for f in there if not names or f.stem in named]
+    wanted += [_file(repository, n, form or "md") for n in names if n in known and n not in {f.stem for f in there}]
     grids: dict[str, Grid | None] = {}
     stale = []
     for file in wanted:

@@ -97,6 +97,25 @@ def _interval(row: dict) -> str:
     return f"{100 * row['iou_low']:.2f}..{100 * row['iou_high']:.2f}"
 
 
+_SYNTHESIS = (
+    Column("ssim_mean", "SSIM", True, 3),
+    Column("fid", "FID", False, 2),
+    Column("miou", "mIoU %", True, 2, 100),
+    Column("pixel_accuracy", "accuracy %", True, 2, 100),
+    Column("image_miou_mean", "mIoU of a photo %", True, 2, 100),
+    Column("lpips_diversity_mean", "diversity", True, 3),
+)
+
+
+def synthesis_grid(summary: pd.DataFrame) -> Grid:
+    """A row a task; the row ``photo`` is what the judging parser makes of the photos themselves."""
+    rows = [
+        Row((row["task"],), (Value(row["n"]), *(Value(_number(row.get(c.name))) for c in _SYNTHESIS)))
+        for row in summary.to_dict("records")
+    ]
+    return Grid(("task",), (_N, *_SYNTHESIS), rows)
+
+
 def empty_columns(run: dict, names: Sequence[str]) -> list[str]:
     """Those of ``names`` that the run left empty for want of something, as its record says."""
     return [name for name in names if name in run.get("empty_columns", {})]

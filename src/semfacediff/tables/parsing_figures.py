@@ -11,7 +11,7 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS, dense
-from semfacediff.metrics.segmentation import AGGREGATES
+from semfacediff.metrics.segmentation import AGGREGATES, HELEN_REGIONS
 from semfacediff.records.folder import read_run
 from semfacediff.tables.drawing import BLACK, GREEN, ORANGE, PINK, SKY, new_figure, save_figure, styled
 from semfacediff.tables.figures import training_curves
@@ -57,7 +57,7 @@ def _rows(file: Path) -> Iterable[tuple[int, pd.Series]]:
 
 def of_classes(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``summary.csv`` that are classes, by name."""
-    return summary[~summary["class"].isin([*AGGREGATES, *SUMMARY_ROWS])].set_index("class")
+    return summary[~summary["class"].isin([*AGGREGATES, *SUMMARY_ROWS, *HELEN_REGIONS])].set_index("class")
 
 
 def coverage_figure(summary: pd.DataFrame, published: pd.Series | None, ours: str):

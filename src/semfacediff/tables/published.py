@@ -133,6 +133,53 @@ _UP = {"ssim": True, "fid": False, "miou": True, "accuracy": True, "mean_f1": Tr
 _HEADINGS = {"ssim": "SSIM", "fid": "FID", "miou": "mIoU %", "accuracy": "accuracy %", "mean_f1": "mean F1 %"}
 
 
+_OF_RECONSTRUCTION = {"ssim": "ssim_mean", "fid": "fid", "miou": "miou", "accuracy": "pixel_accuracy"}
+"""Published column -> column of a synthesis run's ``summary.csv``."""
+
+
+def synthesis_rows(ours: Mapping[str, Path], published: pd.DataFrame, labels: list[str]) -> Grid:
+    """Published reconstruction scores as printed, and a row of ours a run below; mIoU and accuracy in per cent.
+
+    Args:
+        ours: name -> run of ``task=synthesis``.
+    """
+    names = [c for c in published.columns if c not in labels]
+    columns = tuple(Column(c, _HEADINGS[c], _UP[c], 2, 100 if c in ("miou", "accuracy") else 1) for c in names)
+    rows = [Row(tuple(p[c] for c in labels), tuple(p[c] for c in names)) for p in published.to_dict("records")]
+    for name, folder in ours.items():
+        table = pd.read_csv(folder / "summary.csv").set_index("task")
+        values = (_number(table, "reconstruction", _OF_RECONSTRUCTION[c]) for c in names)
+        rows.append(Row((f"{name}, ours", *("" for _ in labels[1:])), tuple(Value(v) for v in values), True))
+    return Grid(tuple(labels), columns, rows)
+
+
+def step_rows(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, labels: list[str]) -> Grid:
+    """What is published of sampling, and of ours the time of each step count; diversity at the run's own count.
+
+    Args:
+        ours: name -> (``run.json``, run of ``task=synthesis``).
+    """
+    columns = (
+        Column("steps", "steps"),
+        Column("lpips_diversity", "LPIPS diversity", True, 2),
+        Column("seconds", "s a photo", False, 2),
+        Column("seconds_per_step", "s a step", False, 4),
+        Column("relative_time_per_step", "time a step, relative", False, 1),
+    )
+    rows = [
+        Row(tuple(p[c] for c in labels), tuple(p.get(c.name, "") for c in columns))
+        for p in published.to_dict("records")
+    ]
+    for name, (run, folder) in ours.items():
+        table = pd.read_csv(folder / "summary.csv").set_index("task")
+        for timed in run.get("latency", []):
+            own = timed["steps"] == run["generation"]["steps"]
+            diversity = _number(table, "noise", "lpips_diversity_mean") if own else _NAN
+            values = (timed["steps"], diversity, timed["seconds"], timed["seconds_per_step"], _NAN)
+            rows.append(Row((f"{name}, ours",), tuple(Value(v) for v in values), True))
+    return Grid(tuple(labels), columns, rows)
+
+
 def as_printed(published: pd.DataFrame, labels: list[str]) -> Grid:
     """Numbers of a paper alone, as printed there."""
     names = [c for c in published.columns if c not in labels]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.tables.formats import table_markdown
-from semfacediff.tables.of_runs import editing_grid, parsing_grid
+from semfacediff.tables.of_runs import editing_grid, parsing_grid, synthesis_grid
 
 _PUBLISHED = Path("results") / "published" / "semfacediff_table_6_1.csv"
 
@@ -58,6 +58,8 @@ def run_notes(run: dict) -> list[str]:
     for attribute, said in run.get("editor_notes", {}).items():
         notes += [f"{attribute}: {text} ({count} edits)" for text, count in said.items()]
     notes += run.get("set_notes", [])
+    if run.get("without_landmarks"):
+        notes.append(f"{run['without_landmarks']} photos have no landmarks and were parsed without the warp")
     skipped = run["data"].get("skipped", {})
     return notes + ([f"{len(skipped)} samples were left out (run.json names them)"] if skipped else [])
 
@@ -78,6 +80,31 @@ def training_report(folder: Path) -> str:
     """Validation scores of a training run's best epoch, and where its checkpoint is."""
     table = parsing_table(pd.read_csv(folder / "summary.csv"))
     return f"{table}\n\nbest checkpoint: {folder / 'checkpoints' / 'best'}"
+
+
+def synthesis_report(folder: Path) -> str:
+    """Scores of a synthesis run, what to know about them, and the time that a photo took."""
+    run, summary = read_run(folder), pd.read_csv(folder / "summary.csv")
+    notes = [*run_notes(run), *synthesis_notes(run)]
+    return "\n".join([table_markdown(synthesis_grid(summary)), "", *notes])
+
+
+def synthesis_notes(run: dict) -> list[str]:
+    """How the scores came about: resolution, split, parser, averaging, photos that were seen before, time."""
+    measured, made = run["measured"], run["generation"]
+    where = f"{measured['resolution_px']} px, split {measured['split']}, n = {run['n']}, {made['steps']} steps"
+    notes = [f"{where}; judged by {measured['parser']} ({measured['averaging']})"]
+    for who, facts in (("the generator", made), ("the judging parser", run["parser"])):
+        known = facts["judged_photos"]
+        if "of" in known:
+            seen = f"{known['in_training']} in its training, {known['in_selection']} in its selection part"
+            notes.append(
+                f"of {known['of']} photos {who} had {seen}" + (f" ({known['note']})" if "note" in known else "")
+            )
+        else:
+            notes.append(f"whether {who} has seen these photos is unknown: {known['why']}")
+    times = ", ".join(f"{t['steps']} steps {t['seconds']:.2f}" for t in run.get("latency", []))
+    return notes + ([f"seconds a photo, one at a time: {times}"] if times else [])
 
 
 def published_editing(repository: Path) -> pd.DataFrame | None:

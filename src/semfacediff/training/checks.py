@@ -1,7 +1,17 @@
-"""What can be known to fail before a training starts."""
+"""What can be known to fail before a training starts, and what its failures mean."""
+
+import re
 
 import torch
 from torch import nn
+
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|ALLOC_FAILED")
+"""How allocators say it that raise no error of their own kind: Linux, Windows, MPS, CUDA's libraries."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is an allocator's, whatever its kind."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 @torch.no_grad()

@@ -36,34 +36,24 @@ def deterministic(on: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-class OptimisationStep:
-    """Averages the gradients of some batches, then moves the weights.
+class GradientStep:
+    """Adds up gradients in the chosen precision, then moves the weights.
 
     Args:
-        net: the model as it is trained (wrapped, compiled); a call gives logits ``[N, C, H, W]``.
-        criterion: ``criterion(logits, labels, total)`` -> loss of the global batch.
-        precision: of the forward pass; the loss is computed in float32.
+        net: the model as it is trained (wrapped, compiled).
+        precision: of the forward pass.
         clip_norm: upper bound of the gradient's norm.
-        stride: see :func:`strided`.
     """
 
-    def __init__(self, net: nn.Module, criterion: Callable, precision: str, clip_norm: float | None, stride: int):
-        self.net, self.criterion, self.clip_norm, self.stride = net, criterion, clip_norm, stride
+    def __init__(self, net: nn.Module, precision: str, clip_norm: float | None):
+        self.net, self.clip_norm = net, clip_norm
         device = next(net.parameters()).device.type
         lower = precision != "float32"
-        self._autocast = functools.partial(torch.autocast, device, dtype=PRECISIONS[precision], enabled=lower)
+        self.autocast = functools.partial(torch.autocast, device, dtype=PRECISIONS[precision], enabled=lower)
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
 
-    def backward(self, photos: Tensor, labels: Tensor, share: float, phase: tuple[int, int]) -> Tensor:
-        """Add ``share`` of a batch's gradient; returns its loss, a detached scalar.
-
-        Args:
-            photos: normalised ``[N, 3, H, W]``. labels: int64 ``[N, H, W]``. phase: first row and column, see
-                :func:`strided`.
-        """
-        with self._autocast():
-            logits = self.net(photos)
-        loss = self.criterion(*strided(logits.float(), labels, self.stride, phase), total)
+    def add(self, loss: Tensor, share: float) -> Tensor:
+        """Add ``share`` of a loss's gradient, if it is finite; returns the loss, detached."""
         if torch.isfinite(loss):
             self.scaler.scale(loss * share).backward()
         return loss.detach()
@@ -85,6 +75,32 @@ class OptimisationStep:
             self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
         return usable
+
+
+class OptimisationStep(GradientStep):
+    """Averages the gradients of some batches of photos with labels, then moves the weights.
+
+    Args:
+        net: a call gives logits ``[N, C, H, W]``.
+        criterion: ``criterion(logits, labels, total)`` -> loss of the global batch, computed in float32.
+        precision, clip_norm: see :class:`GradientStep`.
+        stride: see :func:`strided`.
+    """
+
+    def __init__(self, net: nn.Module, criterion: Callable, precision: str, clip_norm: float | None, stride: int):
+        super().__init__(net, precision, clip_norm)
+        self.criterion, self.stride = criterion, stride
+
+    def backward(self, photos: Tensor, labels: Tensor, share: float, phase: tuple[int, int], *more: Tensor) -> Tensor:
+        """Add ``share`` of a batch's gradient; returns its loss, a detached scalar.
+
+        Args:
+            photos: normalised ``[N, 3, H, W]``. labels: int64 ``[N, H, W]``. phase: first row and column, see
+                :func:`strided`. more: what the model is given beside the photos.
+        """
+        with self.autocast():
+            logits = self.net(photos, *more)
+        return self.add(self.criterion(*strided(logits.float(), labels, self.stride, phase), total), share)
 
 
 def strided(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:

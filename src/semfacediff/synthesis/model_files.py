@@ -1,0 +1,51 @@
+"""Which trained model a path means."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from semfacediff.errors import UserError
+from semfacediff.parsing.checkpoint import WEIGHTS, surviving
+from semfacediff.synthesis.checkpoint import CARD, SynthesisCard, load_synthesis
+from semfacediff.synthesis.model import SCADM, SCADMOptions
+from semfacediff.synthesis.published import from_checkpoint
+from semfacediff.weight_files import file_digest, read_weights
+
+
+def resolve_synthesis(path: str | Path | None, key: str) -> Path:
+    """The checkpoint folder that ``path`` means: itself, or the averaged one of a training run; or a released file.
+
+    Args:
+        key: of the configuration, for messages.
+
+    Raises:
+        UserError: nothing is named, or nothing there is a model.
+    """
+    if path is None:
+        raise UserError(f"{key} is not set: name a run of train_synthesis.py, {key}=RUN")
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    for candidate in (path, path / "checkpoints" / "average"):
+        found = surviving(candidate)
+        if found and (found / CARD).is_file():
+            return found
+    there = f"{path} holds no {CARD}" if path.is_dir() else f"nothing is at {path}"
+    raise UserError(
+        f"{key}: {there}; expected a run of train_synthesis.py (stage=diffusion), or a folder of its checkpoint"
+    )
+
+
+def trained_synthesis(place: Path) -> tuple[SCADM, SynthesisCard, str]:
+    """(model in eval mode, card, SHA-256 of weights and hyper-parameters) of what :func:`resolve_synthesis` found.
+
+    Raises:
+        UserError: damaged, or not such a model.
+    """
+    if place.is_file():
+        model = from_checkpoint(read_weights(place), SCADMOptions())
+        return model, SynthesisCard(model.options, training={"run": "released"}), file_digest(place)
+    model, card = load_synthesis(place)
+    text = file_digest(place / WEIGHTS) + json.dumps([asdict(card.options), card.label_space], sort_keys=True)
+    return model, card, hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,330 @@
+"""Training SCA-DM from the configuration to checkpoints, stopped and continued."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semfacediff import config, runs
+from semfacediff.data.toy import ToyFaces
+from semfacediff.errors import UserError
+from semfacediff.hydra_app import composed
+from semfacediff.runs import step_training, synthesis_objectives, train_synthesis
+from semfacediff.runs.cells import folder_digest
+from semfacediff.runs.synthesis_objectives import DiffusionObjective
+from semfacediff.synthesis import load_synthesis
+from semfacediff.synthesis.codebook import nearest, revive, standardise
+from semfacediff.synthesis.first_stage import FirstStage
+from semfacediff.synthesis.first_stage_files import load_first_stage
+from semfacediff.synthesis.latents import prepared_faces, to_signed, with_latents
+from semfacediff.synthesis.losses import Dropout, drawn
+from semfacediff.synthesis.model import SCADMOptions
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = (
+    "synthesis=tiny synthesis.image_size=32 synthesis.vq_codes=16 synthesis.style_features=1 synthesis.style_down=3 "
+    "synthesis.token_width=4 synthesis.unet_multipliers=[1] synthesis.attention_factors=[1] "
+    "data.count=10 data.size=32 data.split_rule.modulo=5 runtime.workers=0 runtime.device=cpu "
+    "vq.steps=4 vq.batch_size=2 vq.unquantised_steps=1 vq.validate_every_steps=2 vq.checkpoint_every_steps=2 "
+    "vq.sample_every_steps=4 vq.revive_every_steps=2 "
+    "diffusion.steps=4 diffusion.batch_size=2 diffusion.accumulate=2 diffusion.lr=1e-3 diffusion.ema_decay=0.5 "
+    "diffusion.validate_every_steps=2 diffusion.checkpoint_every_steps=2 diffusion.sample_every_steps=4 "
+    "diffusion.sample_steps=2 diffusion.sample_photos=2"
+).split()
+
+
+def settings(*overrides: str) -> config.SynthesisTraining:
+    return config.typed(composed("train_synthesis", [*SMALL, *overrides], REPOSITORY), config.SynthesisTraining)
+
+
+def weights(folder: Path, which: str = "average") -> bytes:
+    return (folder / "checkpoints" / which / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """A run of ``stage=first``."""
+    folder = tmp_path_factory.mktemp("first")
+    assert runs.start(settings("stage=first"), folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(first, tmp_path_factory) -> Path:
+    """A run of ``stage=diffusion`` in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert runs.start(settings(f"first_stage.checkpoint={first}"), folder) == 0
+    return folder
+
+
+def test_leaves_a_record_and_a_model(trained, first):
+    run = json.loads((trained / "run.json").read_text())
+    assert (run["status"], run["steps_done"], run["data"]["train"]["n"], run["data"]["val"]["n"]) == ("done", 4, 8, 2)
+    history = pd.read_csv(trained / "history.csv")
+    assert list(history) == ["step", "train_loss", "lr", "val_loss"]
+    assert list(history["step"]) == [2, 4]
+    model, card = load_synthesis(trained / "checkpoints" / "average")
+    assert (card.label_space, card.options.image_size, card.training["steps"]) == ("celebamask", 32, 4)
+    ours, theirs = model.first_stage.state_dict(), load_file(first / "checkpoints" / "average" / "model.safetensors")
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    assert (trained / "figures" / "samples_0000004.png").stat().st_size > 1000
+
+
+def test_a_first_stage_for_use_has_latents_of_mean_0_and_deviation_1(first):
+    options = train_synthesis.synthesis_options(settings(), 19)
+    stage = load_first_stage(str(first), options)
+    faces = ToyFaces(10, 32)
+    photos = np.stack([faces[i].photo for i in range(10) if i % 5])
+    with torch.no_grad():
+        z = stage.encode(to_signed(photos))
+    assert z.mean((0, 2, 3)).abs().max() < 1e-4
+    assert z.square().mean().sqrt() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("stage", "stop_at"), [("diffusion", 1), ("diffusion", 3), ("first", 3)])
+def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
+    trained, first, tmp_path, monkeypatch, stage, stop_at
+):
+    original = step_training.StepTraining._one_step
+
+    def stopping(self):
+        if self.progress.step == stop_at:
+            raise KeyboardInterrupt
+        return original(self)
+
+    asked = settings(f"stage={stage}", f"first_stage.checkpoint={first if stage == 'diffusion' else 'null'}")
+    monkeypatch.setattr(step_training.StepTraining, "_one_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(asked, tmp_path)
+    monkeypatch.undo()
+    assert runs.start(asked, tmp_path) == 0
+    whole = trained if stage == "diffusion" else first
+    assert weights(tmp_path) == weights(whole)
+    assert weights(tmp_path, "last") == weights(whole, "last")
+    assert (tmp_path / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+
+
+def test_a_killed_process_continues(trained, first, tmp_path):
+    asked = settings(f"first_stage.checkpoint={first}")
+    process = multiprocessing.get_context("fork").Process(target=runs.start, args=(asked, tmp_path))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last").is_dir() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    assert runs.start(asked, tmp_path) == 0
+    assert weights(tmp_path) == weights(trained)
+
+
+def test_another_configuration_is_refused_by_name(trained, first):
+    with pytest.raises(
+        UserError, match=r"belongs to another configuration: config.diffusion.lr was 0.001, now 0.002;"
+    ) as e:
+        runs.start(settings(f"first_stage.checkpoint={first}", "diffusion.lr=2e-3"), trained)
+    assert "\n" not in str(e.value)
+
+
+def test_what_a_stage_does_not_read_may_change(trained, first, capsys):
+    words = ("vq.lr=1", "diffusion.sample_every_steps=0", "runtime.batch_size=7")
+    assert runs.start(settings(f"first_stage.checkpoint={first}", *words), trained) == 0
+    assert "checkpoint:" in capsys.readouterr().out
+    one, other = (settings("stage=first", *w) for w in ((), ("diffusion.steps=9", "synthesis.unet_channels=64")))
+    assert folder_digest(one) == folder_digest(other)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], r"first_stage.checkpoint is not set: .* train one with train_synthesis.py stage=first"),
+        (["first_stage.checkpoint=nowhere"], r"first_stage.checkpoint: nothing is at nowhere; train one with"),
+        (["first_stage.checkpoint={here}"], r"holds no first_stage.json; train one with"),
+        (
+            ["first_stage.checkpoint={first}", "synthesis.vq_codes=8"],
+            r"is of another shape \(synthesis.vq_codes=8, there 16\); set them alike",
+        ),
+    ],
+)
+def test_a_missing_first_stage_is_one_sentence(words, said, first, tmp_path):
+    with pytest.raises(UserError, match=said) as e:
+        runs.start(settings(*(w.format(first=first, here=tmp_path) for w in words)), tmp_path / "run")
+    assert "\n" not in str(e.value)
+
+
+def test_a_loss_that_is_not_finite_names_its_samples(first, tmp_path, monkeypatch):
+    def broken(predicted, noise):
+        return (predicted - noise).square().mean((1, 2, 3)) * float("nan")
+
+    monkeypatch.setattr(synthesis_objectives, "squared_errors", broken)
+    with pytest.raises(UserError, match=r"the loss became nan in step 1, on samples \d+, \d+ \(no checkpoint yet\)"):
+        runs.start(settings(f"first_stage.checkpoint={first}"), tmp_path)
+
+
+def test_the_average_covers_the_denoiser_alone_if_asked(first, tmp_path):
+    runs.start(settings(f"first_stage.checkpoint={first}", "diffusion.ema_of=unet", "diffusion.steps=2"), tmp_path)
+    last, average = (load_file(tmp_path / "checkpoints" / w / "model.safetensors") for w in ("last", "average"))
+    same = {k.split(".")[0]: set() for k in last}
+    for k in last:
+        same[k.split(".")[0]].add(torch.equal(last[k], average[k]))
+    assert same["style_encoder"] == {True}
+    assert False in same["unet"]
+
+
+class TestObjective:
+    """What the networks are given."""
+
+    @pytest.fixture
+    def given(self, tmp_path):
+        """``given(**dropout)``: what one call of the net was given."""
+        options = SCADMOptions(**{**settings().synthesis.model_dump()})
+        faces = prepared_faces(ToyFaces(3, 32), "toy", 32, tmp_path)
+        faces = with_latents(faces, "toy", lambda x: x[:, :, ::4, ::4], "none", 1, torch.device("cpu"), tmp_path)
+
+        class Spy(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.options, self.unet = options, torch.nn.Identity()
+
+            def forward(self, *inputs):
+                self.inputs = inputs
+                return torch.zeros_like(inputs[0])
+
+        def call(**changes):
+            asked = settings().diffusion.model_copy(update={"image_dropout": 0.0, **changes})
+            spy = Spy()
+            objective = DiffusionObjective(spy, asked, faces, faces, 1, torch.device("cpu"), None)
+            losses = objective.losses(spy, [0, 2], 0, 0)
+            assert losses.shape == (2,)
+            return spy.inputs, faces
+
+        return call
+
+    def test_a_dropped_photo_is_grey_for_the_style_encoder_and_for_nothing_else(self, given):
+        (z, t, images, mask, seen, dropped), faces = given()
+        (z0, t0, grey, mask0, *_), _ = given(image_dropout=1.0)
+        assert not grey.any()
+        assert torch.equal(images, to_signed(faces.photos[[0, 2]]))
+        assert torch.equal(z, z0)
+        assert torch.equal(t, t0)
+        assert torch.equal(mask, mask0)
+        assert torch.equal(mask.argmax(1).byte(), torch.from_numpy(faces.labels[[0, 2]]))
+        assert seen is None
+        assert dropped is None
+
+    def test_the_null_condition_and_hidden_parts_are_drawn_if_asked(self, given):
+        (*_, mask, seen, dropped), _ = given(null_dropout=1.0, part_dropout=1.0)
+        assert dropped.all()
+        assert not seen.any()
+        assert mask.any()
+
+
+def test_draws_depend_on_the_sample_alone():
+    some = Dropout(0.5, 0.5, 0.5)
+    both = drawn([(1, 0, "a"), (1, 0, "b")], (3, 4, 4), 19, some)
+    alone = drawn([(1, 0, "b")], (3, 4, 4), 19, some)
+    for name in ("noise", "steps", "image_dropped", "all_dropped", "part_dropped"):
+        assert torch.equal(getattr(both, name)[1:], getattr(alone, name))
+    many = drawn([(1, 0, i) for i in range(400)], (1, 1, 1), 2, Dropout(0.5, 0.1, 0.0))
+    assert many.image_dropped.float().mean() == pytest.approx(0.5, abs=0.08)
+    assert many.all_dropped.float().mean() == pytest.approx(0.1, abs=0.05)
+    assert not many.part_dropped.any()
+
+
+class TestCache:
+    """Prepared photos and latents."""
+
+    def latents(self, cache, encode, first_stage="one"):
+        prepared = prepared_faces(ToyFaces(3, 32), "toy", 32, cache)
+        return with_latents(prepared, "toy", encode, first_stage, 1, torch.device("cpu"), cache)
+
+    def test_photos_are_encoded_once_for_a_first_stage(self, tmp_path):
+        calls = []
+
+        def encode(x):
+            calls.append(len(x))
+            return x[:, :, ::4, ::4]
+
+        made = self.latents(tmp_path, encode)
+        assert calls == [1, 1, 1, 1]  # one to learn the shape
+        again = self.latents(tmp_path, encode)
+        assert len(calls) == 5
+        assert np.array_equal(made.latents, again.latents)
+        assert np.array_equal(made.latents, to_signed(made.photos)[:, :, ::4, ::4].numpy())
+        self.latents(tmp_path, encode, "another")
+        assert len(calls) == 9
+
+    def test_a_cache_of_other_samples_is_said(self, tmp_path):
+        prepared_faces(ToyFaces(3, 32), "toy", 32, tmp_path)
+        (folder,) = tmp_path.glob("faces_*")
+        about = json.loads((folder / "about.json").read_text())
+        (folder / "about.json").write_text(json.dumps(about | {"ids": ["x", "y", "z"]}))
+        with pytest.raises(UserError, match=r"a damaged cache .*; remove this folder and repeat"):
+            prepared_faces(ToyFaces(3, 32), "toy", 32, tmp_path)
+
+
+class TestCodebook:
+    """Codes and the scale of the latent space."""
+
+    def test_the_nearest_code_is_taken(self):
+        z, codes = torch.randn(2, 3, 4, 5), torch.randn(7, 3)
+        found = nearest(z, codes)
+        apart = (z[:, None] - codes[None, :, :, None, None]).square().sum(2)
+        assert torch.equal(found, codes[apart.argmin(1)].permute(0, 3, 1, 2))
+
+    def test_dead_codes_move_onto_latents_and_others_stay(self):
+        z = torch.randn(1, 3, 4, 4)
+        codes = torch.cat([z[0, :, 0, :2].T.clone(), torch.full((5, 3), 99.0)])
+        before = codes.clone()
+        moved = revive(codes, z, torch.Generator().manual_seed(0))
+        assert moved >= 4
+        assert torch.equal(codes[:2], before[:2])
+        flat = z.permute(0, 2, 3, 1).reshape(-1, 3)
+        assert all((flat == code).all(1).any() for code in codes[3:])
+
+    def test_standardising_leaves_every_reconstruction(self):
+        torch.manual_seed(0)
+        vq = FirstStage(32, (1, 1), 1, 16).vq
+        with torch.no_grad():
+            vq.quant_conv.bias += 3
+            vq.quantize.embedding.weight += 3
+            x = torch.randn(2, 3, 16, 16)
+            before, z = vq(x).sample, vq.encode(x).latents
+            standardise(vq, z)
+            assert torch.allclose(vq(x).sample, before, atol=1e-4)
+            assert vq.encode(x).latents.std(correction=0) == pytest.approx(1, abs=0.2)
+            assert vq.encode(x).latents.mean((0, 2, 3)).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["first", "diffusion"])
+def test_two_processes_share_every_batch(trained, first, tmp_path, stage):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train_synthesis.py"]
+    words = [f"stage={stage}", f"first_stage.checkpoint={first if stage == 'diffusion' else 'null'}"]
+    subprocess.run([*launch, *SMALL, *words, f"hydra.run.dir={tmp_path}"], cwd=REPOSITORY, check=True)
+    alone, together = (pd.read_csv(f / "history.csv") for f in (trained if stage == "diffusion" else first, tmp_path))
+    assert np.allclose(alone, together, rtol=1e-4)  # sums of floats in another order
+
+
+@pytest.mark.slow
+def test_tiny_learns_drawn_faces(tmp_path):
+    """Minutes: the validation loss of the preset keeps falling."""
+
+    def tiny(*words):
+        cfg = composed("train_synthesis", ["experiment=sca_dm/tiny", "runtime.device=cpu", *words], REPOSITORY)
+        return config.typed(cfg, config.SynthesisTraining)
+
+    assert runs.start(tiny("stage=first"), tmp_path / "first") == 0
+    assert runs.start(tiny(f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["val_loss"].iloc[-1] < 0.9 * history["val_loss"].iloc[0]
