@@ -15,12 +15,15 @@ class FaceSample:
         photo: uint8 ``[H, W, 3]`` RGB.
         labels: uint8 ``[H, W]`` label map, or ``None`` where the data set has no masks.
         attributes: annotations that came with the photo (toy faces: what was drawn), for stratified reports.
+        landmarks: float32 ``[5, 2]``, (x, y) in px of the photo: left eye, right eye, tip of the nose, left and right
+            corner of the mouth (left in the photo); ``None`` where the data set has none.
     """
 
     id: str
     photo: np.ndarray
     labels: np.ndarray | None = None
     attributes: dict[str, str | float | bool] = field(default_factory=dict)
+    landmarks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from torchvision import transforms
 
 from semfacediff.config import TrainConfig
-from semfacediff.data.augment import RECIPES, flip, on_device, recipes, resized
+from semfacediff.data.augment import AT_OWN_SIZE, RECIPES, flip, on_device, recipes, resized
 from semfacediff.data.augment.colour import gamma_curve, noisy, recoloured
 from semfacediff.data.augment.geometry import similarity, warped
 from semfacediff.data.augment.jitter import JITTER, blurred
@@ -119,7 +119,7 @@ class TestWarped:
 
 class TestEveryRecipe:
     def test_the_configuration_knows_them_all(self):
-        assert set(typing.get_args(TrainConfig.model_fields["augment"].annotation)) == set(RECIPES)
+        assert set(typing.get_args(TrainConfig.model_fields["augment"].annotation)) == {*RECIPES, *AT_OWN_SIZE}
 
     @pytest.mark.parametrize("name", CHANGING)
     def test_the_generator_decides_everything(self, face, name):

@@ -14,7 +14,7 @@ from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ParserCard, build_parser, default, save_parser
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.parsing.default import default_parser
-from semfacediff.runs.edit_photos import Wish, _settings
+from semfacediff.runs.photo_editing import Wish, settings_of
 
 CPU = torch.device("cpu")
 
@@ -130,7 +130,7 @@ class TestPhotos:
             device="cpu",
             overrides=["parser.backend=onnx"],
         )
-        found = _settings(wish).parser
+        found = settings_of(wish).parser
         assert (found.checkpoint, found.backend) == (str(shipped), "onnx")
 
     def test_none_ships(self, nothing_ships, toy_samples):

@@ -160,3 +160,17 @@ class TestPrecomputed:
             PrecomputedParser(root, CELEBAMASK).before(
                 FaceSample("00000", np.zeros((64, 64, 3), np.uint8)), torch.zeros(3, 64, 64)
             )
+
+
+@pytest.mark.parametrize("size", [(101, 99), (41, 300), (80, 100)])
+def test_the_largest_class_of_enlarged_logits_is_found_without_enlarging_them_all(size):
+    g = torch.Generator().manual_seed(3)
+    coarse = torch.randn(1, 19, 5, 6, generator=g)
+    smooth = torch.nn.functional.interpolate(coarse, size=(40, 50), mode="bicubic")  # regions, as a parser's have
+    for logits in (
+        smooth,
+        torch.randn(1, 19, 40, 50, generator=g),
+        smooth.contiguous(memory_format=torch.channels_last),
+    ):
+        enlarged = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        assert torch.equal(ModelParser.label_map(logits, size), enlarged.argmax(1))

@@ -199,7 +199,7 @@ class TestParts:
             for p, m in zip(projections, maps, strict=True)
         ]
         expected = mix(torch.cat(same[::-1], dim=1)).permute(0, 2, 3, 1)
-        torch.testing.assert_close(fused(maps, projections, mix), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(fused(maps, projections, mix, torch.Size(sizes[0])), expected, rtol=0, atol=1e-6)
 
     def test_places_are_sines_and_cosines_of_random_frequencies(self):
         torch.manual_seed(0)

@@ -115,3 +115,12 @@ def test_other_than_five_points(shape):
 def test_points_that_give_no_size():
     with pytest.raises(UserError, match="five different landmarks, got a photo with all in one place"):
         TanhWarp.of(torch.zeros(1, 5, 2), (64, 64))
+
+
+def test_half_precision_moves_nothing(at_template):
+    """A ramp across the photo shows its own place: in bfloat16 to within that number's rounding."""
+    ramp = torch.arange(SIDE).float().expand(1, 1, SIDE, SIDE) / SIDE
+    warp = TanhWarp.of(at_template + 1.3, (SIDE, SIDE))
+    half = warp.into_square(ramp.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), warp.into_square(ramp), rtol=0, atol=2**-8 + 1e-6)

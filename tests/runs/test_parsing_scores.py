@@ -195,3 +195,26 @@ def test_rows_are_as_the_scorer_says(parser, faces):
     flipped = dataclasses.replace(sample, labels=np.ascontiguousarray(sample.labels[::-1]))
     a, b = PhotoScorer(parser, CELEBAMASK).row(sample), PhotoScorer(parser, CELEBAMASK).row(flipped)
     assert a["confusion"] != b["confusion"]
+
+
+def test_merged_regions_of_helen_are_unions(faces):
+    """Each beside the mask of the union, photo by photo; in no mean."""
+    helen = SPACES["helen"]
+
+    class Helen(list):
+        label_space, ids = helen, [f"{i}" for i in range(3)]
+
+    drawn = [dataclasses.replace(faces[i], id=f"{i}", labels=(faces[i].labels % helen.n)) for i in range(3)]
+    rows = score_faces(parser_of(helen, 72), Helen(drawn), "segface", quiet=True)
+    found = parsing_summary(rows, helen, "segface", 42).set_index("class")
+    scorer = PhotoScorer(parser_of(helen, 72), helen, "segface")
+    for name, classes in (("merged_brows", (2, 3)), ("merged_mouth", (7, 8, 9)), ("merged_overall", range(2, 10))):
+        tp = union = both = 0
+        for sample in drawn:
+            _, truth, predicted = scorer.parsed(sample)
+            a, b = np.isin(truth, list(classes)), np.isin(predicted, list(classes))
+            tp, union, both = tp + (a & b).sum(), union + (a | b).sum(), both + a.sum() + b.sum()
+        assert found.loc[name, "iou"] == pytest.approx(tp / union)
+        assert found.loc[name, "f1"] == found.loc[name, "f1_native"] == pytest.approx(2 * tp / both)
+    assert found.loc["miou", "iou"] == pytest.approx(found["iou"].iloc[:11].mean())
+    assert "merged_eyes" not in parsing_summary(rows, helen, "strict", 42)["class"].tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from semfacediff.data.augment import RECIPES, flip, resized
+from semfacediff.data.augment import AT_OWN_SIZE, RECIPES, flip, landmarks_of, resized
 from semfacediff.data.augment.on_device import ce7454_batch, drawn_row
 from semfacediff.data.augment.paste import accessories, fits, pasted
 from semfacediff.data.sampling import epoch_batches, repeat_factors, steps_per_epoch
@@ -35,16 +35,20 @@ class TrainingView(Dataset):
 
     Args:
         faces: a data set with labels.
-        augment: name of one of :data:`semfacediff.data.augment.RECIPES`.
+        augment: name of one of :data:`semfacediff.data.augment.RECIPES`, or of
+            :data:`semfacediff.data.augment.AT_OWN_SIZE`.
         keep_in_memory: decode and resize once, before the workers are forked; S*S*4 bytes a sample.
         paste: probability with which a sample first gets a rare accessory that it lacks (glasses, hat, earring,
             necklace; all equally often, whichever some sample has) from another sample or its mirror image. Of four
             donors drawn the first that fits is taken; if none does, the sample stays as it is.
         on_device: leave the recipe to :meth:`placed`; items then have a third part, the parameters drawn. ``ce7454``
             alone has such a form.
+        landmarks: items have a third part, the landmarks float32 ``[5, 2]`` in px at the training size (NaN: none).
+            Only ``none`` and ``lapa`` know how to move them.
 
     Raises:
-        UserError: the recipe is unknown, or accessories shall be pasted whose classes the label space lacks.
+        UserError: the recipe is unknown or loses the landmarks, or accessories shall be pasted whose classes the label
+            space lacks.
     """
 
     def __init__(
@@ -56,9 +60,16 @@ class TrainingView(Dataset):
         keep_in_memory: bool = False,
         paste: float = 0.0,
         on_device: bool = False,
+        landmarks: bool = False,
     ):
-        if augment not in RECIPES:
-            raise UserError(f"train.augment: unknown recipe '{augment}'; choose one of {', '.join(RECIPES)}")
+        if augment not in (*RECIPES, *AT_OWN_SIZE):
+            known = ", ".join((*RECIPES, *AT_OWN_SIZE))
+            raise UserError(f"train.augment: unknown recipe '{augment}'; choose one of {known}")
+        if landmarks and augment not in ("none", *AT_OWN_SIZE):
+            raise UserError(
+                f"train.augment={augment} does not move the landmarks that this parser is given; set it to none or "
+                f"{', '.join(AT_OWN_SIZE)}"
+            )
         if paste and not accessories(faces.label_space):
             raise UserError(
                 f"train.paste_accessories: label space '{faces.label_space.name}' has none of {', '.join(LONG_TAIL)}; "
@@ -67,7 +78,7 @@ class TrainingView(Dataset):
         if on_device and augment != "ce7454":
             raise ValueError(f"recipe '{augment}' has no form for whole batches on the device")
         self.faces, self.size, self.augment, self.seed, self.paste = faces, size, augment, seed, paste
-        self.on_device = on_device
+        self.on_device, self.landmarks = on_device, landmarks
         self.ids = faces.ids
         self._kept = self._decode_all() if keep_in_memory else None
         self._donors = self._find_donors() if paste else {}
@@ -78,7 +89,7 @@ class TrainingView(Dataset):
     def unaugmented(self) -> "TrainingView":
         """The same samples as they are, sharing what is kept in memory."""
         plain = copy.copy(self)
-        plain.augment, plain.paste, plain.on_device = "none", 0.0, False
+        plain.augment, plain.paste, plain.on_device, plain.landmarks = "none", 0.0, False, False
         return plain
 
     @functools.cached_property
@@ -100,43 +111,54 @@ class TrainingView(Dataset):
         having = {c: np.flatnonzero(self.presence[:, space.index(c)]) for c in accessories(space)}
         return {c: donors for c, donors in having.items() if donors.size}
 
-    def _decoded(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+    def _decoded(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sample = self.faces[i]
-        return resized(sample.photo, sample.labels, self.size)
+        height, width = sample.photo.shape[:2]
+        marks = landmarks_of(sample) * np.float32([self.size / width, self.size / height])
+        return *resized(sample.photo, sample.labels, self.size), marks
 
-    def _decode_all(self) -> tuple[np.ndarray, np.ndarray]:
+    def _decode_all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n, s = len(self), self.size
         photos, labels = np.empty((n, s, s, 3), np.uint8), np.empty((n, s, s), np.uint8)
+        marks = np.empty((n, 5, 2), np.float32)
 
         def keep(i: int) -> None:
-            photos[i], labels[i] = self._decoded(i)
+            photos[i], labels[i], marks[i] = self._decoded(i)
 
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(keep, range(n)):
                 pass
-        return photos, labels
+        return photos, labels, marks
 
-    def _plain(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Photo uint8 ``[S, S, 3]`` and labels uint8 ``[S, S]`` of sample ``i``, not to be written to."""
-        return (self._kept[0][i], self._kept[1][i]) if self._kept else self._decoded(i)
+    def _plain(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Photo uint8 ``[S, S, 3]``, labels uint8 ``[S, S]`` and landmarks of sample ``i``, not to be written to."""
+        return tuple(kept[i] for kept in self._kept) if self._kept else self._decoded(i)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, ...]:
         epoch, i, *again = key
-        photo, labels = self._plain(i)
-        if self.paste:
-            rng = np.random.default_rng(derive_seed(self.seed, "paste", epoch, self.ids[i], *again))
-            photo, labels = self._with_accessory(i, photo, labels, rng)
         rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, self.ids[i], *again))
-        if not self.on_device:
-            photo, labels = RECIPES[self.augment](photo, labels, self.faces.label_space, rng)
+        if self.augment in AT_OWN_SIZE:
+            photo, labels, marks = AT_OWN_SIZE[self.augment](self.faces[i], self.size, rng)
+        else:
+            photo, labels, marks = self._plain(i)
+            if self.paste:
+                paste_rng = np.random.default_rng(derive_seed(self.seed, "paste", epoch, self.ids[i], *again))
+                photo, labels = self._with_accessory(i, photo, labels, paste_rng)
+            if not self.on_device:
+                photo, labels = RECIPES[self.augment](photo, labels, self.faces.label_space, rng)
         item = tuple(torch.from_numpy(a.copy(order="C")) for a in (photo.transpose(2, 0, 1), labels))
+        if self.landmarks:
+            return *item, torch.from_numpy(marks.copy())
         return (*item, drawn_row(self.size, rng)) if self.on_device else item
 
     def placed(self, batches: Iterable[list[torch.Tensor]], device: torch.device) -> Iterator[list[torch.Tensor]]:
-        """Photos and labels of the loader's ``batches`` on ``device``, where ``on_device`` applies the recipe."""
-        for photos, labels, *rows in batches:
+        """What the loader's ``batches`` hold, on ``device``, where ``on_device`` applies the recipe."""
+        for photos, labels, *more in batches:
             placed = [photos.to(device, non_blocking=True), labels.to(device, non_blocking=True)]
-            yield list(ce7454_batch(*placed, *rows)) if self.on_device else placed
+            if self.on_device:
+                yield list(ce7454_batch(*placed, *more))
+            else:
+                yield placed + [marks.to(device, non_blocking=True) for marks in more]
 
     def _with_accessory(
         self, i: int, photo: np.ndarray, labels: np.ndarray, rng: np.random.Generator
@@ -148,7 +170,7 @@ class TrainingView(Dataset):
             return photo, labels
         accessory = lacking[rng.integers(len(lacking))]
         for donor in rng.choice(self._donors[accessory], _DONORS_TRIED):
-            given = self._plain(donor)
+            given = self._plain(donor)[:2]
             if rng.random() < 0.5:
                 given = flip(*given, space)
             if fits(accessory, labels, given[1], space):

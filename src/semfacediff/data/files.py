@@ -66,18 +66,18 @@ class Index:
         return self.broken | {e.id: e.defect for e in self.candidates if e.defect is not None}
 
 
-def _existing(root: Path, what: str, mend: str) -> Path:
+def existing(root: Path, what: str, mend: str) -> Path:
     if not root.is_dir():
         raise UserError(f"{what}: expected a folder at {root}, found none; {mend}")
     return root
 
 
-def _is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
+def is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a folder's entry counts: of one of these kinds, and no shadow that macOS leaves (``._x.png``)."""
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
-def _paired(
+def paired(
     photos: list[tuple[str, Blob, str | None]],
     masks: list[tuple[str, Blob]],
     labels_needed: bool,
@@ -114,24 +114,24 @@ def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> In
     Raises:
         UserError: a folder is missing, or there is no photo at all.
     """
-    _existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
-    image_dir = _existing(
+    existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
+    image_dir = existing(
         root / images, "data.images", f"'{images}' is looked for under data.root; set data.images=NAME"
     )
     photos = [
         (p.stem, Blob(p, str(p.relative_to(root))), None)
         for p in sorted(image_dir.iterdir())
-        if _is_file(p, PHOTO_SUFFIXES)
+        if is_file(p, PHOTO_SUFFIXES)
     ]
     if not photos:
         raise UserError(f"data.images: no photo ({', '.join(PHOTO_SUFFIXES)}) in {image_dir}")
     label_maps = []
     if labels_needed:
-        mask_dir = _existing(root / masks, "data.masks", "this run needs label maps; set data.masks=NAME")
+        mask_dir = existing(root / masks, "data.masks", "this run needs label maps; set data.masks=NAME")
         label_maps = [
-            (p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.iterdir()) if _is_file(p, (".png",))
+            (p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.iterdir()) if is_file(p, (".png",))
         ]
-    return _paired(photos, label_maps, labels_needed, read_attributes(root))
+    return paired(photos, label_maps, labels_needed, read_attributes(root))
 
 
 def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], str | None]:
@@ -164,7 +164,7 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
     Raises:
         UserError: there is no shard.
     """
-    _existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
+    existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
     shards = sorted(root.glob(pattern))
     if not shards:
         raise UserError(f"data.shards: no file matches '{pattern}' in {root}")
@@ -185,7 +185,7 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
                 others, pngs = pngs, []
             photos += [(id_, b, shard.stem) for b in others]
             masks += [(id_, b) for b in pngs]
-    index = _paired(photos, masks, labels_needed, read_attributes(root))
+    index = paired(photos, masks, labels_needed, read_attributes(root))
     return Index(index.candidates, bad)
 
 

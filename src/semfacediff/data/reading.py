@@ -69,7 +69,7 @@ def _naming_damage(name: str) -> Iterator[None]:
         raise UserError(f"{name}: the image is truncated or corrupt ({e})") from e
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
+def _opened(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise UserError(f"{name}: the file is empty")
     try:
@@ -77,16 +77,16 @@ def _opened(data: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as e:  # far over the limit; Pillow tells the pixels, but not the sides
         pixels = re.search(r"\((\d+) pixels\)", str(e))
-        raise _too_large(name, f"{pixels[1]} px" if pixels else "the image") from e
+        raise _too_large(name, f"{pixels[1]} px" if pixels else "the image", max_pixels) from e
     except UnidentifiedImageError as e:
         raise UserError(f"{name}: not a readable image ({type(e).__name__})") from e
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width}x{image.height} px")
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, f"{image.width}x{image.height} px", max_pixels)
     return image
 
 
-def _too_large(name: str, what: str) -> UserError:
-    return UserError(f"{name}: {what} is over the limit of {MAX_PIXELS} pixels; scale it down")
+def _too_large(name: str, what: str, max_pixels: int) -> UserError:
+    return UserError(f"{name}: {what} is over the limit of {max_pixels} pixels; scale it down")
 
 
 def rgb_over_white(image: Image.Image) -> Image.Image:
@@ -118,14 +118,17 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     return grey
 
 
-def decode_photo(data: bytes, name: str) -> np.ndarray:
+def decode_photo(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 ``[H, W, 3]`` RGB, upright according to EXIF.
+
+    Args:
+        max_pixels: more are refused by the file's header, before anything is decoded.
 
     Raises:
         UserError: empty, unreadable, truncated, too large, of a colour mode that has no RGB values, or a side under
             :data:`MIN_SIDE_PX`.
     """
-    image = _opened(data, name)
+    image = _opened(data, name, max_pixels)
     if image.mode == "LAB":
         raise UserError(f"{name}: colour mode {image.mode} cannot be turned into RGB here; save the photo as RGB")
     if min(image.size) < MIN_SIDE_PX:

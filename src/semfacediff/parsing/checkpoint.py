@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from semfacediff.errors import UserError
 from semfacediff.labels import space
 from semfacediff.parsing.registry import (
+    KINDS,
     build_parser,
     flat_state_dict,
     from_published,
@@ -55,6 +56,11 @@ class ParserCard:
     std: tuple[float, ...]
     options: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
+
+    @property
+    def uses_landmarks(self) -> bool:
+        """Whether the network is given the landmarks of a photo that has some."""
+        return self.name in KINDS and self.label_space in kind(self.name).landmarks
 
     @classmethod
     def of_kind(cls, name: str, label_space: str, input_size: int, training: dict | None = None) -> "ParserCard":

@@ -42,6 +42,15 @@ class Parser(Protocol):
         return None
 
 
+def landmarks_of(sample: FaceSample, size: tuple[int, int]) -> Tensor | None:
+    """float32 ``[1, 5, 2]`` in px of the sample's photo resized to ``size`` = (height, width); ``None`` without any."""
+    if sample.landmarks is None:
+        return None
+    height, width = sample.photo.shape[:2]
+    scale = torch.tensor([size[1] / width, size[0] / height])
+    return (torch.from_numpy(sample.landmarks) * scale)[None]
+
+
 def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """Nearest-neighbour resize of an integer ``[H, W]`` map to ``size`` = (height, width), pixel centres aligned."""
     if tuple(labels.shape) == size:
@@ -50,7 +59,10 @@ def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ModelParser(Parser):
-    """A neural parser with its preparation: resize to a square, normalise, logits, resize back, argmax."""
+    """A neural parser with its preparation: resize to a square, normalise, logits, resize back, argmax.
+
+    One whose card says ``uses_landmarks`` is given those of a photo that has some; others leave them alone.
+    """
 
     def __init__(self, model: nn.Module, card: ParserCard, device: torch.device):
         self.label_space = space(card.label_space)
@@ -61,37 +73,86 @@ class ModelParser(Parser):
         self._std = torch.tensor(card.std, device=device).view(1, 3, 1, 1)
 
     @torch.inference_mode()
-    def logits(self, photos: Tensor) -> Tensor:
-        """float32 ``[N, C, s, s]`` at the card's input size, from float32 ``[N, 3, H, W]`` in [0,1]."""
+    def logits(self, photos: Tensor, landmarks: Tensor | None = None) -> Tensor:
+        """float32 ``[N, C, s, s]`` at the card's input size, from float32 ``[N, 3, H, W]`` in [0,1].
+
+        Args:
+            landmarks: float32 ``[N, 5, 2]`` in px of the photos, see :attr:`FaceSample.landmarks`; NaN: none.
+        """
         check_image(photos, "photos")
         s = (self.card.input_size,) * 2
         x = photos.to(self.device)
         if tuple(x.shape[-2:]) != s:
             x = F.interpolate(x, size=s, mode="bilinear", align_corners=False, antialias=True)
-        return self.model(((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last))
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        if landmarks is None or not self.card.uses_landmarks:
+            return self.model(x)
+        height, width = photos.shape[-2:]
+        return self.model(x, landmarks.to(x) * x.new_tensor([s[1] / width, s[0] / height]))
 
     @torch.inference_mode()
-    def predict(self, photos: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def predict(self, photos: Tensor, size: tuple[int, int] | None = None, landmarks: Tensor | None = None) -> Tensor:
         """int64 ``[N, *size]`` on the CPU (by default at the photos' size): logits are resized, then argmax is taken.
 
         On the CPU photos go through one by one: convolutions of another batch size may round differently, and a label
         map must not depend on its neighbours; nothing is gained from batches there.
         """
         size = size or tuple(photos.shape[-2:])
-        chunks = photos.split(1) if self.device.type == "cpu" else (photos,)
-        return torch.cat([self.label_map(self.logits(chunk), size) for chunk in chunks])
+        step = 1 if self.device.type == "cpu" else len(photos)
+        marks = [None] * len(photos) if landmarks is None else landmarks.split(step)
+        return torch.cat(
+            [self.label_map(self.logits(*pair), size) for pair in zip(photos.split(step), marks, strict=False)]
+        )
 
     @staticmethod
     def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """int64 ``[N, *size]`` on the CPU: argmax of float32 ``[N, C, h, w]``, resized bilinearly before."""
+        if logits.device.type == "cpu" and all(a > b for a, b in zip(size, logits.shape[-2:], strict=True)):
+            return torch.stack([enlarged_argmax(one, size) for one in logits])
         if tuple(logits.shape[-2:]) != size:
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return logits.argmax(1).cpu()
 
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return self.predict(photo[None])[0]
+        return self.predict(photo[None], landmarks=self._landmarks(sample, photo))[0]
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
-        return self.predict(photo[None])[0]
+        return self.predict(photo[None], landmarks=self._landmarks(sample, photo))[0]
+
+    @staticmethod
+    def _landmarks(sample: FaceSample, photo: Tensor) -> Tensor | None:
+        """``[1, 5, 2]``, where ``photo`` is the sample's frame; another one may show another part of it."""
+        size = tuple(photo.shape[-2:])
+        return landmarks_of(sample, size) if size == sample.photo.shape[:2] else None
+
+
+def enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """int64 ``[H, W]`` at ``size``: argmax of float32 ``[C, h, w]`` on the CPU, enlarged bilinearly before.
+
+    Where the four neighbours of a pixel have one and the same largest class, so has every mean of them: only beside the
+    borders of classes are logits resized at all.
+    """
+    (top, bottom, v), (left, right, u) = (
+        _neighbours(n, given) for n, given in zip(size, logits.shape[-2:], strict=True)
+    )
+    coarse = logits.argmax(0).to(torch.uint8)
+    corners = [[coarse[rows][:, columns] for columns in (left, right)] for rows in (top, bottom)]
+    labels = corners[0][0]
+    differs = (labels != corners[0][1]) | (labels != corners[1][0]) | (labels != corners[1][1])
+    labels = labels.long()
+    y, x = differs.nonzero(as_tuple=True)
+    flat = logits.permute(1, 2, 0).reshape(-1, len(logits))
+    u, v, width = u[x, None], v[y, None], logits.shape[-1]
+    upper, lower = (flat[r * width + left[x]] * (1 - u) + flat[r * width + right[x]] * u for r in (top[y], bottom[y]))
+    labels[y, x] = (upper * (1 - v) + lower * v).argmax(1)
+    return labels
+
+
+def _neighbours(n: int, given: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(index before, index after, weight of the latter) of ``n`` pixels in ``given`` ones, pixel centres aligned."""
+    at = ((torch.arange(n, dtype=torch.float32) + 0.5) * (given / n) - 0.5).clamp_(min=0)
+    before = at.long()
+    return before, (before + 1).clamp_(max=given - 1), at - before
 
 
 class GroundTruthParser(Parser):

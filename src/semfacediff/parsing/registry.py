@@ -27,6 +27,7 @@ class Kind:
 
     ``options`` are fixed by the name; ``inferred`` gives those that published weights tell by their keys.
     ``class_count`` counts classes where no tensor has a row for each. ``label_space``: of published weights with 19.
+    ``landmarks``: label spaces whose models are given five landmarks of every photo beside it, where it has some.
     """
 
     module: str
@@ -38,6 +39,7 @@ class Kind:
     inferred: Callable[[Mapping[str, Tensor]], dict[str, object]] | None = None
     class_count: Callable[[Mapping[str, Tensor]], int | None] | None = None
     label_space: str = "celebamask"
+    landmarks: tuple[str, ...] = ()
 
     def classes_of(self, state: Mapping[str, Tensor]) -> int | None:
         """Class count of published weights; ``None`` if they are foreign."""
@@ -83,6 +85,7 @@ def _segface(backbone: str) -> Kind:
         std=IMAGENET_STD,
         options={"backbone": backbone},
         label_space="segface",
+        landmarks=("lapa",),
     )
 
 
@@ -148,7 +151,12 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     Raises:
         UserError: listing missing, unexpected and mis-shaped keys.
     """
-    own = model.state_dict()
+    return load_renamed(model, state, {key: key for key in model.state_dict()}, what)
+
+
+def load_renamed(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> nn.Module:
+    """:func:`load_exactly` where ``state`` has its own keys; ``names``: key of ``model`` -> key of ``state``."""
+    own = {names[key]: value for key, value in model.state_dict().items()}
     missing = [k for k in own if k not in state and k.rsplit(".", 1)[-1] not in _CONSTRUCTED]
     extra = [k for k in state if k not in own]
     shapes = [
@@ -163,7 +171,7 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     ]
     if faults:
         raise UserError(f"{what}: the weights do not fit this architecture: {'; '.join(faults)}")
-    model.load_state_dict(dict(state), strict=False)
+    model.load_state_dict({ours: state[theirs] for ours, theirs in names.items() if theirs in state}, strict=False)
     return model
 
 

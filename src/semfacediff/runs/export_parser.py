@@ -84,6 +84,11 @@ def export_parser(order: Order) -> int:
     """
     _check(order)
     source = _source(order)
+    if order.to != "half" and source.card.uses_landmarks:
+        raise UserError(
+            f"--to {order.to}: a {source.card.name} for {source.card.label_space} is given landmarks beside the photo, "
+            f"which an exported graph does not take; use --to half"
+        )
     photos = _photos(order.photos, source.card.input_size)
     new = order.out.with_name(order.out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)

@@ -16,8 +16,15 @@ from tqdm import tqdm
 
 from semfacediff.labels import LabelSpace, conversion
 from semfacediff.metrics.photo_counts import PhotoCounts, confusion_table, identities, photo_counts, sparse, summary
-from semfacediff.metrics.segmentation import ParsingProtocol, class_scores, confusion_matrix
+from semfacediff.metrics.segmentation import (
+    HELEN_REGIONS,
+    ParsingProtocol,
+    class_scores,
+    confusion_matrix,
+    region_scores,
+)
 from semfacediff.parsing import Parser
+from semfacediff.parsing.predict import landmarks_of
 from semfacediff.records.samples import OK, write_csv, write_parquet
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.types import FaceSample, to_tensor
@@ -63,6 +70,11 @@ class PhotoScorer:
         self.channels = torch.from_numpy(channels) if one_to_one else None
 
     @property
+    def uses_landmarks(self) -> bool:
+        """Whether rows say if the photo had landmarks for the parser (``landmarks``)."""
+        return hasattr(self.parser, "card") and self.parser.card.uses_landmarks
+
+    @property
     def gives_loss(self) -> bool:
         """Whether rows carry a loss."""
         return hasattr(self.parser, "logits") and self.channels is not None
@@ -73,18 +85,20 @@ class PhotoScorer:
         Under ``segface``, ``confusion_native`` holds the counts at the labels' own size beside ``confusion``.
         """
         photo, labels = self._prepared(sample)
-        logits = self._logits(photo)
+        logits = self._logits(sample, photo)
         predicted, loss = self._scored(sample, logits, labels)
         row = {"sample_id": sample.id, "status": OK, **photo_counts(labels, predicted, self.space.n), **loss}
         if self.protocol == "segface":
             native, _ = self._scored(sample, logits, sample.labels)
             row["confusion_native"] = sparse(confusion_matrix(sample.labels, native, self.space.n))
+        if self.uses_landmarks:
+            row["landmarks"] = sample.landmarks is not None
         return row | {"error": None}
 
     def parsed(self, sample: FaceSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(photo uint8 ``[h, w, 3]``, truth and prediction ``[H, W]``) as :meth:`row` compares them."""
         photo, labels = self._prepared(sample)
-        return photo, labels, self._scored(sample, self._logits(photo), labels)[0]
+        return photo, labels, self._scored(sample, self._logits(sample, photo), labels)[0]
 
     def _prepared(self, sample: FaceSample) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels as the protocol gives them to the parser and to the count."""
@@ -98,8 +112,10 @@ class PhotoScorer:
             return sample.photo, labels
         return np.asarray(Image.fromarray(sample.photo).resize((side, side), Image.Resampling.BICUBIC)), labels
 
-    def _logits(self, photo: np.ndarray) -> Tensor | None:
-        return self.parser.logits(to_tensor(photo)[None]) if hasattr(self.parser, "logits") else None
+    def _logits(self, sample: FaceSample, photo: np.ndarray) -> Tensor | None:
+        if not hasattr(self.parser, "logits"):
+            return None
+        return self.parser.logits(to_tensor(photo)[None], landmarks_of(sample, photo.shape[:2]))
 
     @torch.inference_mode()
     def _scored(self, sample: FaceSample, logits: Tensor | None, labels: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -142,11 +158,21 @@ def score_faces(
 
 
 def parsing_summary(rows: Sequence[dict], space: LabelSpace, protocol: ParsingProtocol, seed: int) -> pd.DataFrame:
-    """``summary.csv`` from rows; under ``segface`` with IoU and F1 at the labels' own size in columns of their own."""
-    table = summary(PhotoCounts.of(rows, space.n), space.classes, seed, protocol)
+    """``summary.csv`` from rows; under ``segface`` with IoU and F1 at the labels' own size in columns of their own.
+
+    There Helen has a row a merged region as well.
+    """
+    counts = PhotoCounts.of(rows, space.n)
+    table = summary(counts, space.classes, seed, protocol)
     if protocol == "segface":
         native = PhotoCounts.of(rows, space.n, "confusion_native")
-        scores = class_scores(native.confusion, space.classes, native.images, protocol).set_index("class")
+        scores = class_scores(native.confusion, space.classes, native.images, protocol)
+        if space.name == "helen":
+            table, scores = (
+                pd.concat([of, region_scores(c.confusion, space.classes, HELEN_REGIONS)], ignore_index=True)
+                for of, c in ((table, counts), (scores, native))
+            )
+        scores = scores.set_index("class")
         for column in ("iou", "f1"):
             table[f"{column}_native"] = table["class"].map(scores[column])
     return table
@@ -158,6 +184,12 @@ def write_scores(rows: Sequence[dict], space: LabelSpace, protocol: ParsingProto
     write_csv(parsing_summary(rows, space, protocol, seed), folder / "summary.csv")
     counts = PhotoCounts.of(rows, space.n)
     write_csv(confusion_table(counts.confusion, space.classes), folder / "confusion.csv")
+
+
+def landmark_facts(rows: Sequence[dict]) -> dict:
+    """How many photos were parsed without landmarks by a parser that is given some; empty of another parser."""
+    told = [row["landmarks"] for row in rows if "landmarks" in row]
+    return {"without_landmarks": told.count(False)} if told else {}
 
 
 def scores_identity(scorer: PhotoScorer, seed: int, n: int, loss: str = "cross-entropy, mean over pixels, in nats"):

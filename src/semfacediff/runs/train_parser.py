@@ -40,8 +40,10 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     device = build.device(settings.runtime)
     if device.type == "cpu":
         keep_freed_memory()
-    train = build.data(settings.data, "train", limit=settings.limit)
-    val = build.data(settings.data, "val", limit=settings.limit)
+    train, val = (
+        build.in_space(build.data(settings.data, part, limit=settings.limit), settings.train.label_space)
+        for part in ("train", "val")
+    )
     torch.manual_seed(derive_seed(settings.seed, "init"))
     model, card = build.new_parser(settings.parser, train.label_space, settings.train.size)
     start = build.start_weights(settings.parser)
@@ -58,7 +60,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
                     model, card, settings, train.faces, train.digest, val.faces, folder, device, keep
                 )
                 if record:
-                    record.update(batch_norm=trainer.batch_norm, processes=state.num_processes)
+                    _note_processes(record, state.num_processes)
+                    record.update(batch_norm=trainer.batch_norm)
                 progress = trainer.run()
                 tested = _tested(trainer, settings, state) if settings.train.test else {}
                 if record:
@@ -66,6 +69,19 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
         if record:
             print(training_report(folder))
     return 0
+
+
+def _note_processes(record: RunFolder, n: int) -> None:
+    """Keep their number. A training may go on in another one, but then it repeats neither to the bit."""
+    before = record.facts.get("processes", n)
+    if before != n:
+        record.update(earlier_processes=[*record.facts.get("earlier_processes", []), before])
+        print(
+            f"processes: this training began in {before} and goes on in {n}; dropout and rounding differ from a run in "
+            f"either alone",
+            file=sys.stderr,
+        )
+    record.update(processes=n)
 
 
 def _nothing(_progress: Progress) -> None:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from semfacediff.labels import LONG_TAIL, LabelSpace
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
-from semfacediff.parsing.predict import ModelParser
+from semfacediff.parsing.predict import ModelParser, landmarks_of
 from semfacediff.types import to_tensor
 
 
@@ -52,7 +52,7 @@ def validate(parser: ModelParser, faces, criterion, accelerator) -> Validation:
     mine = range(a.process_index, len(faces), a.num_processes)
     for i in tqdm(mine, desc="validate", unit="photo", leave=False, disable=not a.is_main_process):
         sample = faces[i]
-        logits = parser.logits(to_tensor(sample.photo)[None])
+        logits = parser.logits(to_tensor(sample.photo)[None], landmarks_of(sample, sample.photo.shape[:2]))
         losses[i] = criterion(logits.float(), _labels_like(sample.labels, logits))
         predicted = parser.label_map(logits, sample.labels.shape)[0].numpy()
         counts[:n] += confusion_matrix(sample.labels, predicted, n)

@@ -3,6 +3,8 @@
 The two-way transformer is that of SAM (Kirillov et al. 2023). Images are [N, places, 256] throughout, row by row.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,11 +36,18 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, WIDTH)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        heads = (
-            p(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-            for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
-        )
+        heads = (_heads(p(x)) for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
         return self.out_proj(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """float32 [N,q,k]: how much each query takes of each key, mean of the heads; sums to 1 over keys."""
+        q, k = _heads(self.q_proj(q)), _heads(self.k_proj(k))
+        return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).float().softmax(-1).mean(1)
+
+
+def _heads(x: Tensor) -> Tensor:
+    """[N,n,width] -> [N,8,n,width/8]"""
+    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -17,19 +17,20 @@ class Projection(nn.Module):
         self.proj = nn.Linear(a, WIDTH)
 
 
-def fused(maps: list[Tensor], projections: nn.ModuleList, mix: nn.Conv2d) -> Tensor:
-    """One map float32 [N,h,w,256] from maps [N,h_i,w_i,C_i], the first of which has the size [h,w].
+def fused(maps: list[Tensor], projections: nn.ModuleList, mix: nn.Conv2d, size: torch.Size) -> Tensor:
+    """One map float32 [N,h,w,256] of ``size`` [h,w] from maps [N,h_i,w_i,C_i], largest first.
 
     SegFace projects each map to 256 channels, enlarges it, concatenates the four, deepest first, and mixes the 1,024
     channels by a 1x1 convolution without bias. All of this is linear, and enlarging commutes with what acts on
     channels: here a map's two matrices are multiplied first, and the product is applied at the map's own size.
     """
     shares = mix.weight.flatten(1).split(WIDTH, dim=1)[::-1]
-    size, total = maps[0].shape[1:3], None
+    total = None
     bias = sum(share @ p.proj.bias for share, p in zip(shares, projections, strict=True))
     for share, p, m in zip(shares, projections, maps, strict=True):
         mixed = F.linear(m, share @ p.proj.weight, bias if total is None else None)
-        total = mixed if total is None else total + _enlarged(mixed, size)
+        mixed = mixed if m.shape[1:3] == size else _enlarged(mixed, size)
+        total = mixed if total is None else total + mixed
     return total
 
 

@@ -123,4 +123,6 @@ def _moved(points: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _sampled(x: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    # In half precision a place in a large photo would be off by pixels.
+    sampled = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled.to(x.dtype)

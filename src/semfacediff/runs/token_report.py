@@ -1,0 +1,41 @@
+"""``semfacediff report --tokens``: what the class tokens of a SegFace look at on a photo."""
+
+from pathlib import Path
+
+import torch
+
+from semfacediff import build, config
+from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.data.square import to_square
+from semfacediff.parsing import ModelParser
+from semfacediff.parsing.segface.attention import watched
+from semfacediff.tables.drawing import save_figure
+from semfacediff.tables.token_figures import token_figure
+from semfacediff.types import to_tensor
+
+FIGURE = "tokens"
+
+
+def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
+    """Write ``tokens.png`` and ``tokens.pdf``; returns the first.
+
+    The photo is parsed as ``semfacediff parse`` does, without landmarks.
+
+    Args:
+        checkpoint: training run or checkpoint folder. out: by default ``outputs/report/<checkpoint>-tokens-<photo>``.
+
+    Raises:
+        UserError: no SegFace there, no readable photo, or the figure cannot be written.
+    """
+    model, card, _ = build.trained_parser(config.ParserConfig.trained(str(checkpoint)))
+    parser = ModelParser(model, card, torch.device("cpu"))
+    with watched(model) as watch:
+        square, _ = to_square(decode_photo(Blob(photo, photo.name).read(), photo.name), card.input_size)
+        parser.logits(to_tensor(square)[None])
+        attention = watch.attention(square.shape[:2])
+    title = f"{card.name}, {checkpoint.resolve().name}: what each class token looks at, and what looks at it"
+    maps = (m[0].numpy() for m in (attention.tokens, attention.image))
+    figure = token_figure(square, parser.label_space.classes, *maps, title)
+    folder = out or Path("outputs") / "report" / f"{checkpoint.resolve().name}-{FIGURE}-{photo.stem}"
+    save_figure(figure, folder / FIGURE)
+    return folder / f"{FIGURE}.png"
