@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test setup lint pictures browser
+.PHONY: demo test setup lint pictures browser bench
 
 setup: $(READY)
 
@@ -27,9 +27,9 @@ demo: $(READY)
 	$(PYTHON) evaluate.py experiment=demo/editing parser.checkpoint=outputs/demo/parser hydra.run.dir=outputs/demo/editing
 	@$(PYTHON) -m semfacediff.cli report outputs/demo/editing outputs/demo/parser --with-photos --out outputs/demo/report
 
-# What tests/browser needs: Playwright, and a Chromium from the system's packages. Without them those tests are skipped.
+# What tests/browser needs: Gradio, Playwright, and a Chromium from the system's packages. Without them those are skipped.
 browser: $(READY)
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt playwright
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt playwright --editable '.[web]'
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
@@ -38,10 +38,14 @@ test: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2
 
+# Ours beside the plain way of doing the same, ratios printed; results/benchmarks.json. About ten minutes on two idle cores.
+bench: $(READY)
+	$(PYTHON) benchmarks/all.py
+
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-# The README's picture, from the demo's drawn faces.
+# The README's pictures, from the demo's drawn faces and a photo in the public domain; needs what `make browser` installs.
 pictures: demo
-	cp outputs/demo/editing/figures/overview.png docs/pictures/overview.png
+	$(PYTHON) docs/pictures/draw.py

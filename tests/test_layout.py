@@ -12,7 +12,7 @@ SRC = ROOT / "src" / "semfacediff"
 COMMON = {"labels", "types", "errors", "seeding", "weight_files"}
 STAGES = ("data", "parsing", "training", "regions", "editing", "metrics", "records", "tables", "report")
 MODEL_CODE = {"data", "parsing", "regions", "editing", "synthesis"}
-JOINING = {"runs", "build", "cli", "hydra_app"}
+JOINING = {"runs", "build", "cli", "hydra_app", "web"}
 SCRIPTS = sorted(p for p in ROOT.glob("*.py"))
 FILES = sorted(SRC.rglob("*.py"))
 
@@ -58,6 +58,11 @@ def test_a_stage_imports_earlier_stages_only(file):
     assert ours(file) <= allowed
 
 
+@pytest.mark.parametrize("file", [f for f in FILES if place(f) == "synthesis"], ids=shown)
+def test_synthesis_stands_beside_editing(file):
+    assert ours(file) <= COMMON | {"synthesis", "data", "parsing", "metrics"}
+
+
 MEASURING = [f for f in FILES if place(f) in ("metrics", "records", "tables", "report")]
 
 
@@ -75,6 +80,14 @@ def test_common_ground_stands_on_itself(file):
 @pytest.mark.parametrize("file", [f for f in FILES if place(f) not in JOINING], ids=shown)
 def test_only_runs_join_stages(file):
     assert not ours(file) & JOINING
+
+
+def test_the_page_stands_at_the_edge():
+    """Nothing but the command imports the page, and a visitor's session knows no page."""
+    importers = {place(f) for f in FILES if "web" in ours(f) and place(f) != "web"}
+    assert importers == {"cli"}
+    gradio = {f.stem for f in FILES if "gradio" in {m.split(".")[0] for m in modules_of(f)}}
+    assert gradio == {"page"}
 
 
 def test_the_configuration_knows_names_and_no_stage():

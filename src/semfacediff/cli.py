@@ -111,7 +111,8 @@ def _add_export(commands) -> None:
 
 
 def _edit(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.edit_photos import Wish, edit_photos
+    from semfacediff.runs.edit_photos import edit_photos
+    from semfacediff.runs.photo_editing import Wish
 
     a = arguments
     if len(a.edits) % 2:
@@ -257,6 +258,14 @@ def _report(arguments: argparse.Namespace) -> int:
     from semfacediff.runs.report import Wish, report
 
     a = arguments
+    if bool(a.runs) == bool(a.tokens):
+        raise UserError("report: name the folders of runs, or --tokens RUN PHOTO for a figure of a SegFace's tokens")
+    if a.tokens:
+        from semfacediff.runs.token_report import token_report
+
+        checkpoint, photo = (Path(word).expanduser() for word in a.tokens)
+        print(token_report(checkpoint, photo, a.out and a.out.expanduser()))
+        return 0
     wish = Wish(a.with_photos, a.rank, a.data and a.data.expanduser(), a.parser and a.parser.expanduser())
     print(report([run.expanduser() for run in a.runs], a.out and a.out.expanduser(), wish))
     return 0
@@ -264,7 +273,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _add_report(commands) -> None:
     report = commands.add_parser("report", help="records as one HTML page that needs no server and no network")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
+    report.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs, finished or not")
+    report.add_argument(
+        "--tokens", nargs=2, metavar=("RUN", "PHOTO"), help="instead: what a SegFace's class tokens look at, as figure"
+    )
     report.add_argument("--out", type=Path, metavar="DIR", help="default: outputs/report/<names of the runs>")
     report.add_argument("--with-photos", action="store_true", help="thumbnails of the worst and best edits too")
     report.add_argument("--rank", metavar="SCORE", help="what worst and best mean (default: the first that differs)")
@@ -295,6 +307,24 @@ def _add_track(commands) -> None:
     sync.set_defaults(run=_track_sync)
 
 
+def _web(arguments: argparse.Namespace) -> int:
+    from semfacediff.web.server import Place, serve
+
+    a = arguments
+    return serve(Place(a.host, a.port, a.editor, a.parser, a.weights, a.device))
+
+
+def _add_web(commands) -> None:
+    web = commands.add_parser("web", help="a page on this computer: parse and edit a photo, browse runs")
+    web.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this computer alone")
+    web.add_argument("--port", type=_positive, default=7860, help="default: 7860")
+    web.add_argument("--editor", default="recolor", help="chosen at first (default: recolor)")
+    web.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
+    web.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
+    web.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    web.set_defaults(run=_web)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
@@ -303,7 +333,8 @@ def _positive(text: str) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Parse the command line and run the subcommand; returns its exit code."""
-    parser = argparse.ArgumentParser("semfacediff", description="Records to tables. Runs: train_parser.py, evaluate.py")
+    runs = "train_parser.py, train_synthesis.py, evaluate.py"
+    parser = argparse.ArgumentParser("semfacediff", description=f"Records to tables. Runs: {runs}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     tables = commands.add_parser("tables", help="render tables from records into results/tables")
     tables.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
@@ -321,6 +352,7 @@ def main(words: list[str] | None = None) -> int:
     _add_track(commands)
     _add_analyses(commands)
     _add_report(commands)
+    _add_web(commands)
     arguments = parser.parse_args(words)
     try:
         code = arguments.run(arguments)

@@ -3,7 +3,6 @@
 Screenshots are kept in ``outputs/browser``. Skipped where Playwright or Chromium is not installed (`make browser`).
 """
 
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +12,7 @@ from semfacediff import config, runs
 from semfacediff.hydra_app import composed
 from semfacediff.runs.report import Wish, report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: make browser")
 REPOSITORY = Path(__file__).resolve().parents[2]
-SHOTS = REPOSITORY / "outputs" / "browser"
 EVIL = "</script><img src=x onerror=alert(1)> purple hair"
 PATIENCE_MS = 180_000
 """A loaded machine is slow, not wrong."""
@@ -37,14 +32,6 @@ def file(tmp_path_factory):
         == 0
     )
     return report([root / "toy"], root / "out", Wish(with_photos=True))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -160,10 +147,9 @@ def test_a_hostile_prompt_is_shown_and_does_nothing(opened):
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overlaps_or_leaves_the_page(opened, width, scheme):
+def test_nothing_overlaps_or_leaves_the_page(opened, shots, width, scheme):
     page = opened(width, scheme)
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"report_{width}_{scheme}.png", full_page=True)
+    page.screenshot(path=shots / f"report_{width}_{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     sections = page.locator("main > section").evaluate_all(
         "(all) => all.map((s) => s.getBoundingClientRect().toJSON())"

@@ -1,28 +1,63 @@
 """What the report shows of photos: only what the run itself used."""
 
+import base64
 import json
 import shutil
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from torch import nn
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.report.reading import read_records
 from semfacediff.report.sample_rows import ranking
+from semfacediff.runs.report import Wish, report
 from semfacediff.runs.report_pictures import pictures
 
 PANELS = {"photo", "parse", "semantic", "generation", "blend", "edit", "difference"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "toy"
-    words = "data=toy data.split=all data.count=4 data.size=48 parser=ground_truth editor=recolor attributes=[hair]"
-    words += " metrics=no_weights weights.download=false strips=0 runtime.device=cpu runtime.workers=0"
-    settings = composed("evaluate", [*words.split(), "prompts.hair='purple hair'"], config.repository())
+STAGES = (
+    "{attribute: hair, prompt: purple hair}, {attribute: skin, prompt: green skin}, {attribute: hair, prompt: red hair}"
+)
+
+
+def made(folder, count, *more):
+    words = f"data=toy data.split=all data.count={count} data.size=48 editor=recolor metrics=no_weights"
+    words += " weights.download=false strips=0 runtime.device=cpu runtime.workers=0"
+    settings = composed("evaluate", [*words.split(), *more], config.repository())
     assert runs.start(config.typed(settings, config.EditingEvaluation), folder) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    words = "parser=ground_truth", "attributes=[hair]", "prompts.hair='purple hair'"
+    return made(tmp_path_factory.mktemp("runs") / "toy", 4, *words)
+
+
+class ByBrightness(nn.Module):
+    """Sees another class in every shade of grey, and so another face after every edit."""
+
+    def forward(self, x):
+        return -(19 * x.mean(1, keepdim=True) - 0.5 - torch.arange(19.0)[None, :, None, None]).abs()
+
+
+@pytest.fixture(scope="module", params=["true", "false"])
+def cascade(request, tmp_path_factory, tiny_checkpoint):
+    """Three stages, with masks from a parse of each photo, or all from the first."""
+    card = ParserCard("by_brightness", "celebamask", 48, [0.0] * 3, [1.0] * 3, {}, {})
+    stages = f"cascade={{stages: [{STAGES}], reparse: {request.param}}}"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(build, "trained_parser", lambda settings: (ByBrightness(), card, "d" * 64))
+        folder = tmp_path_factory.mktemp("runs") / "cascade"
+        yield made(folder, 2, f"parser.checkpoint={tiny_checkpoint}", "region.feather_sigma_px=32", stages)
 
 
 def shown(folder):
@@ -65,3 +100,46 @@ def test_masks_that_are_not_the_records_are_not_shown(run, tmp_path):
     found = shown(copy)
     assert not any({"semantic", "blend"} & set(panels) for panels in found.of.values())
     assert "the masks made here are not those of the record, so they are not shown" in found.notes.values()
+
+
+def read(uri):
+    return cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR).astype(int)
+
+
+def test_a_stage_of_a_cascade_is_shown_with_the_photo_it_was_given(cascade):
+    """And with the masks that it had, whether they are of its own parse or of the first."""
+    found = shown(cascade)
+    rows = pd.read_parquet(cascade / "samples.parquet").set_index(["sample_id", "stage"])
+    edited = {key for key, panels in found.of.items() if "edit" in panels}
+    assert {name for _, _, name in edited} >= {"1_hair", "2_skin"}
+    for _, id_, name in edited:
+        stage = int(name.split("_")[0])
+        panels = {kind: found.files[file] for kind, file in found.of[0, id_, name].items()}
+        assert set(panels) == PANELS
+        earlier = [k for k in range(1, stage) if rows.at[(id_, k), "status"] == "ok"]
+        if earlier:
+            before = f"{earlier[-1]}_{rows.at[(id_, earlier[-1]), 'attribute']}"
+            assert np.abs(read(panels["photo"]) - read(found.files[found.of[0, id_, before]["edit"]])).max() == 0
+    assert set(found.notes.values()) <= {"", "there is no edit"}
+
+
+def test_every_stage_that_was_measured_has_a_card_of_its_own(cascade):
+    rows = pd.read_parquet(cascade / "samples.parquet")
+    rows = rows[rows["status"] == "ok"]
+    names = rows["stage"].astype(str) + "_" + rows["attribute"]
+    assert {(0, *key) for key in zip(rows["sample_id"], names, strict=True)} == set(shown(cascade).of)
+
+
+def test_a_stage_whose_edit_is_gone_is_said_to_have_none(cascade, tmp_path):
+    copy = shutil.copytree(cascade, tmp_path / "cascade")
+    shutil.rmtree(copy / "edits" / "1_hair")
+    found = shown(copy)
+    gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "there is no edit"]
+    assert gone
+    assert all(note.startswith("edits/1_hair/") and note.endswith(".png is not there") for note in gone)
+
+
+def test_the_page_holds_a_cascade(cascade, tmp_path):
+    text = report([cascade], tmp_path / "out", Wish(with_photos=True)).read_text()
+    assert "3_hair" in text
+    assert text.count("data:image/webp;base64,") == len(shown(cascade).files)

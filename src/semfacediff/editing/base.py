@@ -1,10 +1,12 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from semfacediff.labels import LabelSpace
 from semfacediff.types import RegionMasks
 
 
@@ -22,6 +24,8 @@ class EditRequest:
         seed: of this request alone, in [0, 2**63); an editor draws from nothing else.
         strength: how far the edit may go, in (0, 1], instead of the editor's own; ``None`` = the editor's own. Editors
             without a strength take no notice of it.
+        labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
+        on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
 
     sample_id: str
@@ -32,6 +36,9 @@ class EditRequest:
     negative_prompt: str
     seed: int
     strength: float | None = None
+    labels: Tensor | None = None
+    label_space: LabelSpace | None = None
+    on_step: Callable[[int, int], None] | None = None
 
 
 class Editor(Protocol):
@@ -69,6 +76,10 @@ class Editor(Protocol):
         """The transformers tokenizers through which prompts go, each with its ``model_max_length``; none for an editor
         that reads words as they are."""
         return []
+
+    def understood(self, prompt: str, attribute: str) -> list[str] | None:
+        """The words of a prompt that have a say in the edit; ``None`` for an editor whose tokenizers read them all."""
+        return None
 
     def reads_negatives(self) -> bool:
         """Whether negative prompts have a say in its edits."""

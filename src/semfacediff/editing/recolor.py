@@ -131,6 +131,10 @@ class Recolor(Editor):
                     f"'auburn', 'dusty rose', 'light blue' or 'dark', or set editor.no_colour=keep to leave it as it is"
                 )
 
+    def understood(self, prompt: str, attribute: str) -> list[str]:
+        """The colours that will be painted, as the prompt spells them."""
+        return [colour.name for colour in _palette(prompt, attribute)]
+
     def note(self, request: EditRequest) -> str | None:
         """Why the photo is returned as it was, or ``None``."""
         return None if _palette(request.prompt, request.attribute) else NOTE_NO_COLOUR

@@ -29,11 +29,11 @@ from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.metrics.weights import CLIP_MODEL, INCEPTION, LPIPS_ALEXNET, find, find_clip
 from semfacediff.parsing import ModelParser
-from semfacediff.parsing.any_photo import parse_any
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.regions import RegionRule, attribute_region, region_masks
-from semfacediff.runs.editing_bench import checked_edit
+from semfacediff.regions.portraits import parse_faces
+from semfacediff.runs.edit_rows import checked_edit
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_tensor, to_uint8
 
@@ -65,7 +65,7 @@ def parse(
     folder = resolve(checkpoint)
     file = folder / (ONNX if backend == "onnx" else WEIGHTS)
     parser = _parser(str(folder), file.stat().st_mtime_ns if file.exists() else 0, device, backend)
-    return conversion(parser.label_space, space(label_space))[parse_any(parser, photo).labels].astype(np.uint8)
+    return conversion(parser.label_space, space(label_space))[parse_faces(parser, photo).labels].astype(np.uint8)
 
 
 def region_mask(
@@ -116,7 +116,8 @@ def edit(
         raise UserError(f"edit: options ({', '.join(options)}) are for an editor given by name; set them on the object")
     editor.check({attribute: prompt})
     seed = derive_seed(seed, "array", attribute) if _preset("protocol", protocol)["seeds"] == "sample" else seed
-    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, "", seed)
+    parse = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
+    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, "", seed, **parse)
     if note := editor.note(request):
         warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
     edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))

@@ -16,8 +16,9 @@ from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, palette, space
 from semfacediff.parsing import ModelParser
-from semfacediff.parsing.any_photo import ParsedPhoto, parse_any
+from semfacediff.parsing.any_photo import ParsedPhoto
 from semfacediff.records.writing import failing_loudly, write_bytes, write_text
+from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".gif")
@@ -130,7 +131,7 @@ def _task(
 
 
 def _parse_one(file: Path, photo: np.ndarray, task: _Task) -> None:
-    parsed = parse_any(task.parser, photo)
+    parsed = parse_faces(task.parser, photo)
     labels = task.to_space[parsed.labels].astype(np.uint8)
     write_bytes(task.out / f"{file.stem}.png", palette_png(labels, task.space))
     if task.overlay:

@@ -27,7 +27,7 @@ from semfacediff.report.overview import data_rights
 from semfacediff.report.reading import Record
 from semfacediff.report.sample_rows import Key, Pictures, extremes
 from semfacediff.report.wording import Score
-from semfacediff.runs.editing_bench import MASKS, digest_of_mask, edit_file
+from semfacediff.runs.edit_rows import MASKS, digest_of_mask, edit_file
 from semfacediff.tables.figures import overlay
 from semfacediff.types import FaceSample, to_tensor
 
@@ -44,6 +44,8 @@ _DATA = {
     "folder": config.FolderData,
     "shards": config.ShardsData,
     "celebamask_hq": config.CelebAMaskHQData,
+    "lapa": config.LapaData,
+    "helen": config.HelenData,
 }
 
 
@@ -136,6 +138,7 @@ class _Source:
         self.record, self.faces, self.parser, self.doubts = record, data.faces, parser, doubts
         self.place = {id_: i for i, id_ in enumerate(data.faces.ids)}
         self.rule = RegionRule(**record.config["region"])
+        self.reparses = (record.config.get("cascade") or {}).get("reparse", True)
         rows = record.samples.assign(sample_id=record.samples["sample_id"].astype(str))
         self.rows = rows.set_index(["sample_id", "attribute"]).sort_index()
 
@@ -168,7 +171,7 @@ class _Source:
         row = self.rows.loc[(sample.id, name)]
         given, notes = self._given(sample.id, name, photo), []
         panels = {"photo": given}
-        labels = self._parsed(sample, given, parses)
+        labels = self._parsed(sample, given if self.reparses else photo, parses)
         if labels is not None:
             panels |= self._masks(row, name, labels, notes)
             panels["parse"] = overlay(given, labels.numpy(), self.parser.label_space)

@@ -1,6 +1,7 @@
 """Does every prompt fit into every tokenizer? A prompt that is cut in silence loses its last words, often the style."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from semfacediff.errors import UserError
 
@@ -17,6 +18,27 @@ def token_count(text: str, tokenizer) -> int:
 def fits(text: str, tokenizers: Sequence) -> bool:
     """Whether every tokenizer reads all of ``text``."""
     return all(token_count(text, t) <= t.model_max_length for t in tokenizers)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one tokenizer makes of a text: its ``tokens``, how many it reads (``limit``), and the words it loses."""
+
+    tokenizer: str
+    tokens: int
+    limit: int | None
+    lost: str
+
+
+def readings(text: str, tokenizers: Sequence) -> list[Reading]:
+    """What every tokenizer of an editor makes of ``text``; refuses nothing."""
+    found = []
+    for tokenizer in tokenizers:
+        tokens, limit = token_count(text, tokenizer), tokenizer.model_max_length
+        limit = None if limit >= _NO_LIMIT else limit
+        lost = lost_words(text, tokenizer) if limit is not None and tokens > limit else ""
+        found.append(Reading(type(tokenizer).__name__, tokens, limit, lost))
+    return found
 
 
 def refuse_long(what: str, text: str, tokenizers: Sequence) -> None:

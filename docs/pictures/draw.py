@@ -1,0 +1,116 @@
+"""The README's pictures, of drawn faces and of one photo in the public domain (NASA's portrait of Eileen Collins).
+
+    make pictures        # trains and edits the demo first; needs what `make browser` installs
+
+`overview.png` is the demo's own figure, `astronaut.png` a parse and two edits, `report.png` the demo's report and
+`web.png` the page of `semfacediff web`, both as a browser shows them.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+import semfacediff
+from semfacediff.labels import CELEBAMASK
+from semfacediff.tables.figures import overlay, panel_figure
+
+HERE = Path(__file__).parent
+DEMO = HERE.parents[1] / "outputs" / "demo"
+FACE = (slice(5, 215), slice(125, 335))
+"""Rows and columns of the portrait."""
+
+
+def main() -> None:
+    _small(Image.open(DEMO / "editing" / "figures" / "overview.png"), HERE / "overview.png")
+    portrait = np.ascontiguousarray(skimage.data.astronaut()[FACE])
+    _parse_and_edits(portrait)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(300_000)
+        _report(page)
+        with _served() as address:
+            _web(page, address, portrait)
+        browser.close()
+
+
+def _parse_and_edits(photo: np.ndarray) -> None:
+    labels = semfacediff.parse(photo)
+    row = [("photo", photo), ("parse", overlay(photo, labels, CELEBAMASK)), ("mask", _mask(labels, "hair"))]
+    for attribute, prompt in (("hair", "copper red hair"), ("hair", "platinum blonde"), ("clothing", "navy blue")):
+        edit = semfacediff.edit(photo, attribute, prompt, labels=labels)
+        row.append((prompt, edit))
+    panel_figure([row], "", HERE / "astronaut.png")
+    _small(Image.open(HERE / "astronaut.png"), HERE / "astronaut.png")
+
+
+def _mask(labels: np.ndarray, attribute: str) -> np.ndarray:
+    return semfacediff.region_mask(labels, attribute).astype(np.float32) / 255
+
+
+def _report(page: Page) -> None:
+    page.goto((DEMO / "report" / "index.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    page.locator("#gallery").scroll_into_view_if_needed()
+    page.locator("#gallery img").evaluate_all("(all) => Promise.all(all.map((image) => image.decode()))")
+    page.locator("#samples").evaluate("(section) => section.scrollIntoView()")
+    _shot(page, HERE / "report.png")
+
+
+def _web(page: Page, address: str, photo: np.ndarray) -> None:
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "png")
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    page.set_input_files("#upload input", {"name": "astronaut.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    page.locator("#message", has_text="one face").wait_for()
+    page.fill("#prompt input, #prompt textarea", "copper red hair")
+    page.locator("#words dd", has_text="copper red").wait_for()
+    page.locator("#go:not([disabled])").click()
+    page.locator("#history li").wait_for()
+    page.locator("#compare img").evaluate_all("(all) => Promise.all(all.map((image) => image.decode()))")
+    _shot(page, HERE / "web.png")
+
+
+@contextlib.contextmanager
+def _served() -> Iterator[str]:
+    """Address of `semfacediff web` with the parser of the package."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    words = [sys.executable, "-m", "semfacediff.cli", "web", "--port", port]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        yield process.stdout.readline().split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def _shot(page: Page, file: Path) -> None:
+    _small(Image.open(io.BytesIO(page.screenshot())), file)
+
+
+def _small(picture: Image.Image, file: Path) -> None:
+    picture.convert("RGB").quantize(256, kmeans=2).save(file, optimize=True)
+
+
+def _chromium() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or sys.exit("no Chromium: make browser")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What all visitors share: the parser, and editors opened when one is first asked for."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from semfacediff import config
+from semfacediff.editing.base import Editor
+from semfacediff.errors import UserError
+from semfacediff.runs.photo_editing import (
+    WITHOUT_WEIGHTS,
+    Tools,
+    Wish,
+    base_settings,
+    editors,
+    open_editor,
+    open_parser,
+    settings_of,
+)
+
+_OF_A_REFERENCE = ("sca_dm",)
+"""Editors that take their style from a second photo, for which this page has no place."""
+_DRAWN = "recolor"
+"""Whose settings say how masks are made before an editor is chosen; the region does not depend on the editor."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One edit as a visitor asks for it.
+
+    Attributes:
+        strength: (0, 1]; editors without one take no notice. negative: ``None`` or empty = made from the prompt.
+    """
+
+    attribute: str
+    prompt: str
+    editor: str
+    strength: float
+    seed: int = 42
+    negative: str | None = None
+
+
+def offered() -> list[str]:
+    """Names of the editors that a visitor may choose."""
+    return [name for name in editors() if name not in _OF_A_REFERENCE]
+
+
+class Desk:
+    """Opened editors and the parser. Safe to be used by several threads; nothing in it belongs to a visitor.
+
+    Args:
+        parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
+        weights: folder of weights. device: as ``runtime.device``.
+
+    Raises:
+        UserError: the parser cannot be opened.
+    """
+
+    def __init__(self, parser: str | None = None, weights: str | None = None, device: str = "auto"):
+        self._place = {"parser": parser, "weights": weights, "device": device}
+        self._lock = threading.Lock()
+        self._plain: dict[str, dict[str, Any]] = {}
+        self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
+        settings = self.settings(Ask("hair", "brown", _DRAWN, 1.0))
+        self.parser, self.parser_digest = open_parser(settings)
+        self.space, self.region = self.parser.label_space, settings.region
+
+    def strength(self, editor: str) -> float | None:
+        """The editor's own; ``None`` = it has none."""
+        return self._base(editor)["editor"].get("strength")
+
+    def settings(self, ask: Ask) -> config.EditingEvaluation:
+        """Those of ``semfacediff edit``; a :class:`UserError` says what cannot be asked for."""
+        base = self._base(ask.editor)
+        wish = Wish(
+            edits=[(ask.attribute, ask.prompt)],
+            editor=ask.editor,
+            seed=ask.seed,
+            strengths=[] if "strength" not in base["editor"] else [ask.strength],
+            negative=ask.negative or None,
+            face="largest",
+            reparse=True,
+            order="given",
+            overrides=[],
+            **self._place,
+        )
+        return settings_of(wish, base)
+
+    def tools(self, ask: Ask) -> Tools:
+        """What an edit is made with; a :class:`UserError` if the editor's weights are not there."""
+        settings = self.settings(ask)
+        editor, facts = self._editor(settings)
+        return Tools(settings, self.parser, self.parser_digest, editor, facts)
+
+    def _base(self, editor: str) -> dict[str, Any]:
+        if editor not in offered():
+            raise UserError(f"editor: expected one of {', '.join(offered())}, got '{editor}'")
+        with self._lock:  # Hydra composes one configuration at a time
+            if editor not in self._plain:
+                self._plain[editor] = base_settings(editor, [])
+            return self._plain[editor]
+
+    def _editor(self, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
+        """Opened once; of those with a model only the last is kept, the memory is not there for two."""
+        name = settings.editor.name
+        with self._lock:
+            if name not in self._opened:
+                found = open_editor(settings)
+                self._opened = {k: v for k, v in self._opened.items() if k in WITHOUT_WEIGHTS} | {name: found}
+            return self._opened[name]

@@ -1,0 +1,16 @@
+() => {
+  const mend = () => {
+    // Gradio's comparing slider gives its two pictures no words,
+    document.querySelectorAll("#compare img").forEach((image, i) => {
+      const words = i ? "The edit" : "The photo as it was loaded";
+      if (image.alt !== words) image.alt = words;
+    });
+    // and its radio buttons are no group, in which arrow keys would move.
+    document.querySelectorAll("#attribute input").forEach((input) => {
+      if (input.name !== "attribute") input.name = "attribute";
+    });
+  };
+  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
+  mend();
+  document.documentElement.dataset.ready = "";
+}

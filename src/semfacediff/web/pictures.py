@@ -1,0 +1,45 @@
+"""What is shown of a portrait, at most :data:`SHOWN_PX` wide or high; downloads alone have the photo's own size."""
+
+import cv2
+import numpy as np
+
+from semfacediff.labels import LabelSpace
+from semfacediff.tables.figures import overlay
+from semfacediff.types import RegionMasks
+
+SHOWN_PX = 1024
+_DIMMED = 0.25
+"""Brightness of what an edit leaves alone."""
+
+
+def shown(picture: np.ndarray) -> np.ndarray:
+    """uint8 ``[h, w, 3]`` of a uint8 ``[H, W, 3]`` picture."""
+    size = _size(picture)
+    return picture if size is None else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def parse_picture(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """uint8 ``[h, w, 3]``: the classes' colours over the photo."""
+    size = _size(photo)
+    small = labels if size is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return overlay(shown(photo), small, space)
+
+
+def mask_picture(photo: np.ndarray, masks: RegionMasks) -> np.ndarray:
+    """uint8 ``[h, w, 3]``: the photo, dark where the edit leaves it alone."""
+    size, blend = _size(photo), masks.blend[0].numpy()
+    weight = blend if size is None else cv2.resize(blend, size, interpolation=cv2.INTER_AREA)
+    light = _DIMMED + (1 - _DIMMED) * weight[..., None]
+    return np.rint(shown(photo) * light).astype(np.uint8)
+
+
+def encoded(picture: np.ndarray) -> bytes:
+    """JPEG; what must not lose a bit is downloaded as PNG."""
+    return cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+def _size(picture: np.ndarray) -> tuple[int, int] | None:
+    """(width, height) to be shown at; ``None`` = as it is."""
+    height, width = picture.shape[:2]
+    scale = SHOWN_PX / max(height, width)
+    return None if scale >= 1 else (max(1, round(width * scale)), max(1, round(height * scale)))

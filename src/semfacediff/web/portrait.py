@@ -1,0 +1,273 @@
+"""A visitor's photo and the edits made of it. Every function gives a new portrait; none is ever changed."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shlex
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semfacediff import config
+from semfacediff.editing.prompts.audit import Reading, readings
+from semfacediff.errors import UserError
+from semfacediff.labels import ATTRIBUTES
+from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.fidelity import PSNR
+from semfacediff.records.environment import code_version, package_versions
+from semfacediff.records.samples import EMPTY_REGION
+from semfacediff.regions.faces import Faces, find_faces
+from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.regions.portraits import parse_faces
+from semfacediff.runs.cascade import staged
+from semfacediff.runs.photo_editing import Tools, edited, masks_of
+from semfacediff.runs.prompting import PromptRules
+from semfacediff.types import RegionMasks
+from semfacediff.web.desk import Ask, Desk
+from semfacediff.web.uploads import decode_upload
+
+SCHEMA_VERSION = 1
+MAX_EDITS = 8
+"""Of one photo; each can be undone and is kept in memory."""
+
+
+class StoppedError(UserError):
+    """The visitor has ended the edit."""
+
+
+class Stop:
+    """Ends an edit from another thread."""
+
+    def __init__(self):
+        self._event = threading.Event()
+
+    def now(self) -> None:
+        """Ask for the end; the edit ends at its next step."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises :class:`StoppedError` if the end was asked for."""
+        if self._event.is_set():
+            raise StoppedError("The edit was stopped; the photo is as it was before")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One edit.
+
+    Attributes:
+        photo: uint8 ``[H, W, 3]`` after it. labels: uint8 ``[H, W]``, its parse.
+        touched: bool ``[H, W]``: what this edit and those before it may have changed.
+        ask: as the visitor asked for it. facts: for the record.
+    """
+
+    photo: np.ndarray
+    labels: np.ndarray
+    touched: np.ndarray
+    ask: Ask
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """A photo and what became of it.
+
+    Attributes:
+        name: of the file. sha256: of its bytes.
+        photo: uint8 ``[H, W, 3]``. labels: uint8 ``[H, W]``, its parse.
+        faces: in the first parse; ``None`` where it shows no face, and whatever is parsed is edited.
+    """
+
+    name: str
+    sha256: str
+    photo: np.ndarray
+    labels: np.ndarray
+    faces: Faces | None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def now(self) -> np.ndarray:
+        """The photo after all edits."""
+        return self.steps[-1].photo if self.steps else self.photo
+
+    @property
+    def labels_now(self) -> np.ndarray:
+        return self.steps[-1].labels if self.steps else self.labels
+
+    @property
+    def touched(self) -> np.ndarray:
+        """bool ``[H, W]``: what some edit may have changed."""
+        return self.steps[-1].touched if self.steps else np.zeros(self.photo.shape[:2], bool)
+
+
+def opened(data: bytes, name: str, desk: Desk) -> Portrait:
+    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large."""
+    photo = decode_upload(data, name)
+    labels = parse_faces(desk.parser, photo).labels
+    faces = find_faces(labels, desk.space)
+    return Portrait(name, hashlib.sha256(data).hexdigest(), photo, labels, faces if faces.shares else None)
+
+
+def class_at(portrait: Portrait, x: float, y: float, desk: Desk) -> tuple[str, str | None]:
+    """(class, its attribute or ``None``) at a place in the photo, ``x`` and ``y`` in 0..1 from the top left."""
+    height, width = portrait.labels_now.shape
+    row, column = (min(max(int(share * n), 0), n - 1) for share, n in ((y, height), (x, width)))
+    name = desk.space.classes[portrait.labels_now[row, column]]
+    return name, attribute_of(name)
+
+
+def attribute_of(class_name: str) -> str | None:
+    """The attribute that edits a class; ``None`` = none does."""
+    return next((a for a, classes in ATTRIBUTES.items() if class_name in classes), None)
+
+
+def masks(portrait: Portrait, attribute: str, desk: Desk) -> RegionMasks:
+    """What the next edit of ``attribute`` would change."""
+    return masks_of(portrait.labels_now, portrait.faces, attribute, desk.space, desk.region)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an editor makes of the words.
+
+    Attributes:
+        understood: the words that have a say; ``None`` = all that the tokenizers read.
+        unused: words that have none. readings: of every tokenizer.
+        expanded, negative: what the editor is told beside or instead of the prompt; empty = nothing.
+        problem: why the edit would be refused, or ``None``.
+    """
+
+    understood: list[str] | None = None
+    unused: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    expanded: str = ""
+    negative: str = ""
+    problem: str | None = None
+
+
+def audit(ask: Ask, desk: Desk) -> Audit:
+    """What would be understood of the words, and what lost; computes nothing and refuses nothing."""
+    try:
+        tools = desk.tools(ask)
+    except UserError as e:
+        return Audit(problem=str(e))
+    understood = tools.editor.understood(ask.prompt, ask.attribute)
+    unused = () if understood is None else _without(ask.prompt, understood)
+    found = Audit(understood, unused, tuple(readings(ask.prompt, tools.editor.tokenizers())))
+    try:
+        cells, _ = _told(ask, tools)
+    except UserError as e:
+        return dataclasses.replace(found, problem=str(e))
+    words = cells[0].words
+    return dataclasses.replace(found, expanded=words.expanded_prompt or "", negative=words.negative_prompt)
+
+
+def _without(prompt: str, understood: list[str]) -> tuple[str, ...]:
+    """Words of the prompt, in order, that none of ``understood`` holds."""
+    used = {word for name in understood for word in name.lower().split()}
+    words = [word.strip(".,;:!?()\"'") for word in prompt.split()]
+    return tuple(dict.fromkeys(word for word in words if word and word.lower() not in used))
+
+
+def _told(ask: Ask, tools: Tools):
+    negatives = {ask.attribute: ask.negative} if ask.negative else {}
+    return staged(tools.settings.cascade.ordered(), negatives, PromptRules.of(tools.settings), tools.editor)
+
+
+def edit(
+    portrait: Portrait,
+    ask: Ask,
+    desk: Desk,
+    stop: Stop | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Portrait:
+    """The portrait with one more edit, made of what the edits before it left; as ``semfacediff edit`` makes it.
+
+    Args:
+        on_step: called with (steps taken, of how many) by editors that work in steps.
+
+    Raises:
+        StoppedError: ``stop`` asked for it.
+        UserError: an empty region, words or weights that cannot be used, or :data:`MAX_EDITS` edits.
+    """
+    stop = stop or Stop()
+
+    def after_step(step: int, of: int) -> None:
+        stop.check()
+        if on_step:
+            on_step(step, of)
+
+    stop.check()
+    if len(portrait.steps) == MAX_EDITS:
+        raise UserError(f"A photo takes {MAX_EDITS} edits here; undo one, or download the edit and go on with that")
+    tools = desk.tools(ask)
+    (cell,), (words,) = _told(ask, tools)
+    before = sum(step.ask.attribute == ask.attribute for step in portrait.steps)
+    cell = dataclasses.replace(cell, stage=len(portrait.steps) + 1, nth=before)
+    region = masks(portrait, ask.attribute, desk)
+    made = edited(Path(portrait.name).stem, portrait.now, portrait.labels_now, region, cell, tools, after_step)
+    if made.facts["status"] == EMPTY_REGION:
+        raise UserError(
+            f"The parse shows no {ask.attribute} ({100 * region.coverage:.2f} % of the photo, at least "
+            f"{100 * MIN_COVERAGE:g} % are needed); choose another region or photo"
+        )
+    stop.check()
+    labels = parse_faces(desk.parser, made.photo).labels
+    touched = portrait.touched | (region.blend[0].numpy() > 0)
+    facts = made.facts | words.facts() | tools.identity()
+    step = Step(made.photo, labels, touched, ask, json.loads(json.dumps(facts)))
+    return dataclasses.replace(portrait, steps=(*portrait.steps, step))
+
+
+def undone(portrait: Portrait) -> Portrait:
+    """The portrait without its last edit; a :class:`UserError` if there is none."""
+    if not portrait.steps:
+        raise UserError("Nothing to undo: the photo is as it was loaded")
+    return dataclasses.replace(portrait, steps=portrait.steps[:-1])
+
+
+def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:
+    """What all edits together did to pixels that none of them should touch: ``psnr_outside``, ``max_abs_outside``."""
+    touched = portrait.touched.astype(np.uint8) * 255
+    pair = EditPair(photo=portrait.photo, edit=portrait.now, blend=touched, before=portrait.touched, after=None)
+    scores = PSNR("strict").score(pair)
+    return {k: "inf" if v is not None and math.isinf(v) else v for k, v in scores.items()}
+
+
+def record(portrait: Portrait, desk: Desk) -> dict[str, Any]:
+    """Everything that is needed to make the edit again, and what it did outside its regions."""
+    height, width = portrait.photo.shape[:2]
+    card = desk.parser.card
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "photo": portrait.name,
+        "photo_sha256": portrait.sha256,
+        "height": height,
+        "width": width,
+        "faces": list(portrait.faces.shares) if portrait.faces else [],
+        "parser": {"name": card.name, "digest": desk.parser_digest, "label_space": card.label_space},
+        "edits": [step.facts for step in portrait.steps],
+        "outside_all_edits": kept_outside(portrait),
+        "edit_sha256": hashlib.sha256(portrait.now.tobytes()).hexdigest(),
+        "command": command(portrait),
+        "code": code_version(config.repository()),
+        "packages": package_versions(),
+    }
+
+
+def command(portrait: Portrait) -> str | None:
+    """``semfacediff edit`` with the same result; ``None`` where edits differ in what one command has once."""
+    asks = [step.ask for step in portrait.steps]
+    if len({(a.editor, a.seed, a.negative or None) for a in asks}) != 1:
+        return None
+    first = asks[0]
+    words = ["semfacediff", "edit", portrait.name, *(w for a in asks for w in (a.attribute, a.prompt))]
+    words += ["--editor", first.editor, "--seed", str(first.seed), "--face", "largest" if portrait.faces else "all"]
+    if all(step.facts["strength"] is not None for step in portrait.steps):
+        words += ["--strength", ",".join(f"{a.strength:g}" for a in asks)]
+    return shlex.join(words + (["--negative", first.negative] if first.negative else []))

@@ -1,0 +1,45 @@
+"""What the page says: nothing that a visitor or a record wrote becomes markup."""
+
+import re
+
+import pytest
+
+from semfacediff.web import portrait as session
+from semfacediff.web import wording
+from semfacediff.web.desk import Ask
+
+EVIL = "<img src=x onerror=alert(1)> green"
+
+
+def tags(html: str) -> set[str]:
+    return set(re.findall(r"<\s*/?\s*(\w+)", html))
+
+
+def test_hostile_words_stay_words(face, desk):
+    portrait = session.edit(session.opened(face(), "a.png", desk), Ask("hair", EVIL, "recolor", 0.9), desk)
+    for html in (
+        wording.history(portrait),
+        wording.refused(EVIL),
+        wording.said(EVIL),
+        wording.words(session.audit(Ask("hair", EVIL, "recolor", 0.9), desk)),
+        wording.words(session.Audit(problem=EVIL, expanded=EVIL, negative=EVIL)),
+    ):
+        assert "img" not in tags(html)
+        assert "&lt;img" in html or "img" not in html
+
+
+def test_the_legend_names_every_class_that_is_seen(face, desk):
+    html = wording.legend(session.opened(face(), "a.png", desk), desk.space)
+    names = re.findall(r"</span>(\w+) <small>", html)
+    assert names[0] == "background"
+    assert set(names) == {"background", "hair", "skin", "l_eye", "r_eye", "nose", "u_lip"}
+    assert "→ lips" in html
+
+
+def test_a_refusal_is_a_sentence_that_is_read_out():
+    assert wording.refused("Load a photo first") == '<p role="alert" class="said refused">Load a photo first.</p>'
+
+
+@pytest.mark.parametrize(("prompt", "says"), [("red", "Understood"), ("curly", "nothing: the region is kept as it is")])
+def test_what_is_understood(desk, prompt, says):
+    assert says in wording.words(session.audit(Ask("hair", prompt, "recolor", 0.9), desk))
