@@ -14,13 +14,15 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import functools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from comparing import Comparison, in_turns
 from PIL import Image
 
 from semfacediff.data.celebamask_layout import OfficialEntry, index_official
@@ -71,6 +73,29 @@ def row(what: str, plain: float, fast: float, n: int) -> str:
     return f"{what:16} {1000 * plain / n:8.2f} {1000 * fast / n:8.2f} {plain / fast:8.2f}"
 
 
+def comparisons(photos: int = 12) -> Iterator[Comparison]:
+    """Read and paint, and the whole, on drawn faces; RGB part masks as the official ones."""
+    cv2.setNumThreads(1)
+    command, note = f"python benchmarks/prepare.py --photos {photos}", f"{photos} photos, one core; label maps equal"
+    with tempfile.TemporaryDirectory() as temporary:
+        root, out = Path(temporary) / "official", Path(temporary) / "out"
+        write_official(root, range(photos), photo_px=1024, mask_px=512, mode="RGB")
+        entries = list(index_official(root).entries)
+        out.mkdir()
+        check_equal(entries)
+        taken = in_turns(lambda: [with_pillow(e) for e in entries], lambda: [ours(e) for e in entries], REPEATS)
+        yield taken.compared("part masks: read and paint", photos, "ms/photo", 4.0, command, note)
+        plain = functools.partial(with_pillow_to_folder, entries, out)
+        taken = in_turns(plain, lambda: list(make(entries, Settings(), out, workers=1)), REPEATS)
+        yield taken.compared("part masks: whole", photos, "ms/photo", None, command, note)
+
+
+def check_equal(entries: list[OfficialEntry]) -> None:
+    for entry in entries:
+        if not np.array_equal(with_pillow(entry), ours(entry)):
+            raise SystemExit(f"photo {entry.id}: the label maps differ")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--photos", type=int, default=24)
@@ -84,9 +109,7 @@ def main() -> None:
             write_official(root, range(a.photos), photo_px=1024, mask_px=512, mode=a.mode)
         entries = list(index_official(root).entries[: a.photos])
         out.mkdir()
-        for entry in entries:
-            if not np.array_equal(with_pillow(entry), ours(entry)):
-                raise SystemExit(f"photo {entry.id}: the label maps differ")
+        check_equal(entries)
         n, parts = len(entries), sum(len(e.parts) for e in entries)
         print(f"{n} photos, {parts / n:.1f} part masks each; label maps equal; inflate by {fast_zlib.__name__}")
         print(f"{'ms a photo':16} {'Pillow':>8} {'ours':>8} {'ratio':>8}")

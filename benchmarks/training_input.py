@@ -23,6 +23,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import functools
 import io
 import tempfile
 import time
@@ -32,6 +33,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from comparing import Comparison, in_turns
 from PIL import Image, ImageOps
 from torchvision.transforms import ColorJitter, InterpolationMode
 from torchvision.transforms import functional as F
@@ -146,6 +148,24 @@ def check_equal(faces: FileFaces) -> None:
     plain = [torch.cat(x) for x in zip(*with_pillow(faces, side, "none", order), strict=True)]
     if not torch.equal(mine[1], plain[1]) or (mine[0] - plain[0]).abs().max() > 1e-5:
         raise SystemExit("the two ways give different tensors")
+
+
+def comparisons(photos: int = 96, size: int = 256, workers: int = 2) -> Iterator[Comparison]:
+    """`standard` augmentation, photos decoded in each epoch."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    command = f"python benchmarks/training_input.py --photos {photos} --size {size} --workers {workers}"
+    with tempfile.TemporaryDirectory() as temporary:
+        write_faces(Path(temporary), 24)
+        entries = index_folder(Path(temporary), "images", "masks", labels_needed=True).entries
+        faces = FileFaces((entries * (1 + photos // len(entries)))[:photos], CELEBAMASK)
+        check_equal(faces)
+        view = TrainingView(faces, size, "standard", seed=0)
+        plain = functools.partial(with_pillow, faces, size, "standard", list(range(photos)))
+        mine = functools.partial(ours, view, workers, torch.device("cpu"))
+        taken = in_turns(lambda: list(plain()), lambda: list(mine()), TURNS + 1)
+        note = f"{workers} workers, whose processor time is not in cpu; unaugmented tensors equal"
+        yield taken.compared(f"training input {size} px standard", photos, "photos/s", 1.5, command, note)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The only place that turns configuration into objects."""
 
 import dataclasses
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,16 @@ from semfacediff import config
 from semfacediff.data.celebamask_hq import OfficialFaces
 from semfacediff.data.celebamask_layout import index_official
 from semfacediff.data.files import FileFaces, index_folder, index_shards, select
+from semfacediff.data.helen import HelenFaces, held_out, index_helen
+from semfacediff.data.landmarks import LandmarkedFaces
+from semfacediff.data.lapa import LapaFaces, index_lapa
+from semfacediff.data.relabelled import Relabelled
 from semfacediff.data.splits import DrawnSubset, Split, SplitRule, read_split_list
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
+from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
@@ -58,8 +64,8 @@ from semfacediff.parsing.checkpoint import (
     resolve,
 )
 from semfacediff.parsing.default import SHIPPED, default_parser
+from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
-from semfacediff.parsing.segface import pretrained as imagenet
 from semfacediff.parsing.segformer_folder import start_digest, start_from
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
@@ -85,12 +91,13 @@ class _Kept:
             return make()
         if key != self._key:
             self._key = self._made = None  # before the new one, so that a device need not hold both
+            gc.collect()  # a pipeline holds itself through its hooks
             self._made = make()
             self._key = key
         return self._made
 
 
-_inspected, _parser, _metrics = _Kept(), _Kept(), _Kept()
+_inspected, _parser, _metrics, _pipeline = _Kept(), _Kept(), _Kept(), _Kept()
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Data:
         n_expected: samples that were selected, the skipped ones included.
     """
 
-    faces: Subset | FileFaces
+    faces: Subset | FileFaces | Relabelled
     digest: str
     skipped: dict[str, str]
     n_expected: int
@@ -143,9 +150,23 @@ def data(settings: config.DataConfig, split: str | None = None, labels_needed: b
     return made
 
 
+def in_space(made: Data, name: str | None) -> Data:
+    """``made`` with labels in the space called ``name``, converted by class name; ``None``: as they are.
+
+    Raises:
+        UserError: that space lacks a class of the data.
+    """
+    return made if name is None else dataclasses.replace(made, faces=Relabelled(made.faces, space(name)))
+
+
 def _data(settings: config.DataConfig, split: str, labels_needed: bool, limit: int | None) -> Data:
     if settings.name == "celebamask_hq":
         return _official(settings, split, labels_needed, limit)
+    if settings.name == "lapa":
+        faces = LapaFaces(index_lapa(Path(settings.root).expanduser(), labels_needed), settings.allow_mask_resize)
+        return _landmarked(settings, split, faces, {e.id: e.part for e in faces.entries}, limit)
+    if settings.name == "helen":
+        return _helen(settings, split, labels_needed, limit)
     if settings.name == "toy":
         return _toy(settings, split, limit)
     return _files(settings, split, labels_needed, limit)
@@ -204,6 +225,32 @@ def _official(settings: config.CelebAMaskHQData, split: str, labels_needed: bool
         raise UserError(f"data.split={split}: {reason}; copy the official lists into data.root, or set data.split=all")
     chosen = [e for e in index.entries if split in ("all", e.split)][: _first(settings.n, limit)]
     return _checked(_official_faces(settings, chosen, labels_needed), unsplit, settings, split)
+
+
+def _helen(settings: config.HelenData, split: str, labels_needed: bool, limit: int | None) -> Data:
+    entries = index_helen(Path(settings.root).expanduser(), labels_needed)
+    parts = {e.id: e.part for e in entries}
+    if settings.val == "held_out":
+        parts |= dict.fromkeys(held_out(entries), "val")
+    elif split == "val":
+        split = "test"
+    return _landmarked(settings, split, HelenFaces(entries, settings.crop, settings.allow_mask_resize), parts, limit)
+
+
+def _landmarked(
+    settings: config.LapaData | config.HelenData,
+    split: str,
+    faces: LandmarkedFaces,
+    parts: Mapping[str, str],
+    limit: int | None,
+) -> Data:
+    """``parts``: id -> part that it belongs to."""
+    if settings.subset is not None:
+        drawn = _subset(settings.subset, faces.ids)
+        chosen = [e for e in faces.entries if drawn.has(split, e.id, 0)]
+    else:
+        chosen = [e for e in faces.entries if split in ("all", parts[e.id])]
+    return _checked(faces.keep(chosen[: _first(settings.n, limit)]), {}, settings, split)
 
 
 def _official_faces(settings: config.CelebAMaskHQData, chosen: list, labels_needed: bool) -> OfficialFaces:
@@ -269,16 +316,23 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     card = dataclasses.replace(card, options=dict(settings.options))
     model = build_parser(settings.name, classes=label_space.n, **card.options)
     if settings.pretrained is not None:
-        start = imagenet.start_from if settings.name.startswith("segface_") else start_from
+        start = _imagenet().start_from if settings.name.startswith("segface_") else start_from
         start(model, settings.name, settings.pretrained)
     return model, card
+
+
+def _imagenet():
+    """Imported late: torchvision and what it brings take a third of the start-up, and few commands need them."""
+    from semfacediff.parsing.segface import pretrained
+
+    return pretrained
 
 
 def start_weights(settings: config.ParserConfig) -> str | None:
     """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
     if settings.pretrained is not None:
         if settings.name.startswith("segface_"):
-            return imagenet.start_digest(settings.name, settings.pretrained)
+            return _imagenet().start_digest(settings.name, settings.pretrained)
         return start_digest(settings.pretrained)
     return trained_parser(settings)[2] if settings.checkpoint is not None else None
 
@@ -350,6 +404,7 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
 
     def trained() -> tuple[ModelParser, dict]:
         model, card, digest = trained_parser(settings)
+        fold_batch_norms(model.eval())
         facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
         return ModelParser(model, card, on), facts | {"backend": settings.backend}
 
@@ -371,6 +426,10 @@ def editor(
     Raises:
         UserError: its weights or files are not there.
     """
+    if isinstance(settings, config.SCADMEditor):
+        from semfacediff.runs.reference_editor import reference_editor  # an editor that joins two stages
+
+        return reference_editor(settings, on)
     if isinstance(settings, config.InpaintEditor):
         return _inpaint_editor(settings, on, weights, runtime)
     if settings.name == "identity":
@@ -393,7 +452,11 @@ def _inpaint_editor(
     memory.check()
     files = find_pipeline(settings.name, explicit, root, download)
     options = InpaintOptions(**settings.model_dump(exclude={"name"}))
-    made = InpaintEditor(settings.name, files, options, on, memory)
+    dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
+    opened_as = (files, dtype, on, memory, watch)
+    unchanged = (opened_as, files.state(dtype != torch.float32))
+    shared = _pipeline.get(unchanged, lambda: SharedPipeline(*opened_as))
+    made = InpaintEditor(settings.name, files, options, on, memory, shared)
     return made, {"name": settings.name, **made.facts()}
 
 

@@ -70,7 +70,7 @@ def test_a_photo_that_matches_the_prompt_scores_higher(metric, edit, monkeypatch
     """An untrained network knows no words; give the prompt the direction of one photo."""
     with torch.no_grad():
         wanted = metric.net.encode_image(metric.preprocess(Image.fromarray(edit.photo))[None], normalize=True)[0]
-    monkeypatch.setitem(metric._texts, "that photo", wanted)
+    monkeypatch.setattr(metric, "_text", lambda prompt: wanted)
     values = [
         metric.score(dataclasses.replace(edit, edit=e, prompt="that photo")) for e in (edit.photo, 255 - edit.edit)
     ]

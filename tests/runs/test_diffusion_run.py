@@ -207,6 +207,6 @@ def test_a_full_device_is_noted_and_the_run_goes_on(finished, places, tmp_path, 
     assert runs.start(settings(*places), tmp_path) == 0
     rows, plain = samples(tmp_path), samples(finished)
     assert rows["edit_sha256"].equals(plain["edit_sha256"])
-    assert set(rows["note"]) == {"out of memory with 3 at once, made with up to 1"}
+    assert set(rows["note"]) == {"out of memory with 4 at once, made with up to 2"}
     said = record(tmp_path)["editor_notes"]
-    assert said["hair"] == {"out of memory with 3 at once, made with up to 1": 3}
+    assert said["hair"] == {"out of memory with 4 at once, made with up to 2": 3}

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import EditPair, Metric, declared
+from semfacediff.metrics.keeping import Kept
 
 _NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives keep beside the parameters."""
+_KEPT_TEXTS = 512
 
 
 class CLIP(Metric):
@@ -51,7 +53,7 @@ class CLIP(Metric):
         if state is not None:
             _load(net, state, model)
         self.net = net.eval().to(device)
-        self._texts: dict[str, Tensor] = {}
+        self._texts: Kept[Tensor] = Kept(_KEPT_TEXTS)
 
     @torch.inference_mode()
     def score(self, pair: EditPair) -> dict[str, float | None]:
@@ -63,10 +65,10 @@ class CLIP(Metric):
 
     def _text(self, prompt: str) -> Tensor:
         """float32 ``[D]``: the prompt's embedding at length 1."""
-        if prompt not in self._texts:
-            tokens = self.tokenizer([prompt]).to(self.device)
-            self._texts[prompt] = self.net.encode_text(tokens, normalize=True)[0]
-        return self._texts[prompt]
+        return self._texts.get(prompt, lambda: self._embedded(prompt))
+
+    def _embedded(self, prompt: str) -> Tensor:
+        return self.net.encode_text(self.tokenizer([prompt]).to(self.device), normalize=True)[0]
 
     def note(self, prompt: str) -> str | None:
         seen, given = self.tokenizer.context_length, self._tokens(prompt)

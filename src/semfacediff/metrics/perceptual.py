@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,12 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import NO_RESIZE, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.deep_features import Box, Features, Trunk, is_part
+from semfacediff.metrics.keeping import Kept, content
 from semfacediff.metrics.outside import outside
+
+_KEPT_PHOTOS = 2
+"""Photos whose features wait for their next edit; about 60 MB each at 1024 px."""
 
 
 def _in_lpips_range(photo: np.ndarray, device: torch.device) -> Tensor:
@@ -25,6 +30,9 @@ class LPIPS(Metric):
 
     ``thesis``: both photos are multiplied by the outside, so that the region is mid-grey in both, and the value is the
     mean over the frame. ``strict``: the spatial map of the untouched photos is averaged over the outside.
+
+    The photo's features are computed once for all of its edits, those of an edit only where it can differ from what it
+    was made of (:mod:`semfacediff.metrics.deep_features`).
 
     Args:
         protocol: ``thesis`` or ``strict``.
@@ -50,17 +58,55 @@ class LPIPS(Metric):
         if trunk is not None:
             _load_trunk(net.net, trunk)
         self.net = net.eval().to(device)
+        self._slices = [list(getattr(self.net.net, f"slice{k}")) for k in range(1, 6)]
+        self._trunk = Trunk([layer for part in self._slices for layer in part])
+        self._photos: Kept[Features] = Kept(_KEPT_PHOTOS)
 
     @torch.inference_mode()
     def score(self, pair: EditPair) -> dict[str, float | None]:
         kept = outside(pair.blend, self.protocol)
         if self.protocol == "strict" and not kept.any():
             return {"lpips": None}
-        photo, edit = (_in_lpips_range(p, self.device) for p in (pair.photo, pair.edit))
         mask = torch.from_numpy(kept).to(self.device)
-        if self.protocol == "thesis":
-            return {"lpips": float(self.net(photo * mask, edit * mask))}
-        return {"lpips": float(self.net(photo, edit)[0, 0][mask].double().mean())}
+        if self.protocol == "strict":
+            photo = self._of_photo(pair.photo)
+            map_ = self._map(photo, self._features(pair.edit, like=photo), kept.shape)
+            return {"lpips": float(map_[mask].double().mean())}
+        photo = self._features(pair.photo, mask, self._of_photo(pair.photo) if is_part(~mask) else None)
+        return {"lpips": float(self._mean(photo, self._features(pair.edit, mask, photo)))}
+
+    def _of_photo(self, photo: np.ndarray) -> Features:
+        """The whole photo's, computed once for all of its edits."""
+        return self._photos.get(content(photo), lambda: self._features(photo))
+
+    def _features(self, photo: np.ndarray, mask: Tensor | None = None, like: Features | None = None) -> Features:
+        """Of a uint8 ``[H, W, 3]`` photo, mid-grey where ``mask`` is False."""
+        x = _in_lpips_range(photo, self.device)
+        return self._trunk.features(self.net.scaling_layer(x if mask is None else x * mask), like)
+
+    def _mean(self, photo: Features, edit: Features) -> Tensor:
+        """The distance, averaged over the frame."""
+        return sum(part.sum() / (size[0] * size[1]) for part, _, size in self._distances(photo, edit))
+
+    def _map(self, photo: Features, edit: Features, shape: tuple[int, int]) -> Tensor:
+        """float32 ``[H, W]``: the distance at every pixel."""
+        total = torch.zeros(shape, device=self.device)
+        for part, box, size in self._distances(photo, edit):
+            whole = part.new_zeros(1, 1, *size)
+            whole[(..., *box)] = part
+            total += torch.nn.functional.interpolate(whole, size=shape, mode="bilinear", align_corners=False)[0, 0]
+        return total
+
+    def _distances(self, photo: Features, edit: Features) -> Iterator[tuple[Tensor, Box, torch.Size]]:
+        """(float32 ``[1, 1, h, w]``, where that lies, size of the whole) of each compared layer; 0 elsewhere."""
+        of_part, at = edit.other is photo, -1
+        for part, weigh in zip(self._slices, self.net.lins, strict=True):
+            at += sum(not isinstance(layer, torch.nn.ReLU) for layer in part)
+            a, b = photo.outputs[at], edit.outputs[at]
+            box = edit.changed[at] if of_part else (slice(None), slice(None))
+            a_part, b_part = a[(..., *box)], b[(..., *box)]
+            if a_part.numel():
+                yield weigh((_unit(a_part) - _unit(b_part)) ** 2), box, a.shape[2:]
 
     def identity(self) -> dict[str, object]:
         return declared(
@@ -76,6 +122,11 @@ class LPIPS(Metric):
             input="RGB in [-1,1]",
             network="AlexNet",
         )
+
+
+def _unit(x: Tensor) -> Tensor:
+    """``[N, C, h, w]`` features at length 1 along C."""
+    return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
 def _load_trunk(net: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

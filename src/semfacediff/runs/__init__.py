@@ -9,6 +9,10 @@ def start(settings: config.Closed, folder: Path) -> int:
     """Run the task that ``settings`` describe in ``folder``; returns the exit code (0 done, 1 incomplete)."""
     if settings.task == "train_parser":
         from semfacediff.runs.train_parser import train_parser as run
+    elif settings.task == "train_synthesis":
+        from semfacediff.runs.train_synthesis import train_synthesis as run
+    elif settings.task == "synthesis":
+        from semfacediff.runs.evaluate_synthesis import evaluate_synthesis as run
     elif settings.task == "parsing":
         from semfacediff.runs.evaluate_parsing import evaluate_parsing as run
     else:

@@ -1,19 +1,23 @@
 """Edits applied one after another: every stage edits what the one before it made (see docs/cascades.md)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.editing.base import Editor
 from semfacediff.errors import UserError
 from semfacediff.records.samples import ERROR
 from semfacediff.regions import region_masks
-from semfacediff.runs.editing_bench import COLUMNS, Cell, EditingBench, Made, Parsed, edit_file, failure
+from semfacediff.runs.edit_rows import COLUMNS, Cell, edit_file, failure
+from semfacediff.runs.edit_scoring import Made, Parsed
+from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.runs.prefetch import in_order
 from semfacediff.runs.prompting import PromptRules, Told, told
 from semfacediff.types import FaceSample, to_tensor
 
@@ -76,42 +80,56 @@ class CascadeBench(EditingBench):
     def key_of(self, sample_id: str, cell: Cell) -> tuple:
         return sample_id, cell.stage
 
-    def _batch(self, samples: list[FaceSample], bar: tqdm) -> None:
-        ways = {w.start.sample.id: w for s in samples if (w := self._begun_or_failed(s, bar)) is not None}
+    def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
+        photos = iter(photos)
+        while batch := list(itertools.islice(photos, self.settings.runtime.batch_size)):
+            yield from self._through_all_stages(batch, pool, ahead)
+
+    def _through_all_stages(
+        self, photos: list[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int
+    ) -> Iterator[dict]:
+        """Rows of some photos, stage by stage; the photos of a stage are edited and scored side by side."""
+        ways, failed = self._begun(photos)
+        yield from failed
         for cell in self.cells:
-            waiting = [w.now for id_, w in ways.items() if self.key_of(id_, cell) not in self.log.done]
-            for row, made in self._edited(waiting, cell):
+            waiting = [w.now for id_, w in ways.items() if cell in self.open(id_)]
+            tasks = (self._task(p.sample, p, cell) for p in waiting)
+            for row, made in in_order(pool, self.scorer.finished, self._edited(tasks), ahead):
                 way = ways[row["sample_id"]]
                 if made is not None:
                     row = self._with_totals(row, way, cell, made)
-                self._keep(row, bar)
+                yield row
                 if row["status"] == ERROR:
-                    self._abandon(ways.pop(row["sample_id"]), cell, bar)
+                    yield from self._abandoned(ways.pop(row["sample_id"]), cell)
                 elif made is not None:
                     self._advance(way, cell, made)
 
-    def _begun_or_failed(self, sample: FaceSample, bar: tqdm) -> _Way | None:
-        """The photo with the stages that are in the log behind it; ``None`` (and its errors kept) if that fails."""
-        parsed = self._parsed_or_failed(sample, bar)
-        if parsed is None:
-            return None
+    def _begun(self, photos: list[tuple[FaceSample, Parsed | Exception]]) -> tuple[dict[str, _Way], list[dict]]:
+        """(id -> the photo with the stages of an earlier sitting behind it, rows of the photos where that failed)."""
+        ways, failed = {}, []
+        for sample, parsed in photos:
+            error = parsed if isinstance(parsed, Exception) else None
+            try:
+                if error is None:
+                    ways[sample.id] = self._continued(parsed)
+            except UserError:
+                raise
+            except Exception as e:  # one bad sample must not cost the others
+                error = e
+            if error is not None:
+                failed += [self.failed(sample.id, cell, error).row for cell in self.open(sample.id)]
+        return ways, failed
+
+    def _continued(self, parsed: Parsed) -> _Way:
         way = _Way(parsed, parsed, np.zeros(parsed.photo.shape[:2], np.uint8), [])
-        try:
-            for cell in self.cells:
-                if self.key_of(sample.id, cell) in self.log.done:
-                    self._replay(way, cell)
-        except UserError:
-            raise
-        except Exception as e:  # one bad sample must not cost the others
-            for cell in self.open(sample.id):
-                self._keep(self._facts(sample.id, cell) | failure(e), bar)
-            return None
+        for cell in self.cells:
+            if row := self.earlier.get(self.key_of(parsed.sample.id, cell)):
+                self._replay(way, cell, row)
         return way
 
-    def _replay(self, way: _Way, cell: Cell) -> None:
-        """Bring ``way`` to where it was after a stage of an earlier sitting, from the edit on the disk."""
+    def _replay(self, way: _Way, cell: Cell, row: dict) -> None:
+        """Bring ``way`` to where it was after a stage of an earlier sitting, from its row and the edit on the disk."""
         sample = way.start.sample
-        row = next(row for row in self.log.rows if self.log.key_of(row) == self.key_of(sample.id, cell))
         if row["latency_s"] is None:
             return  # an empty region: the stage left the photo as it was
         file = edit_file(self.folder, cell.name, sample.id)
@@ -140,15 +158,13 @@ class CascadeBench(EditingBench):
             return row | {name: row.get(name.removesuffix("_total")) for name in TOTALS}
         prompt, blend = ", ".join([*way.prompts, cell.words.prompt]), np.maximum(way.blend, made.blend)
         try:
-            scores = self.measured(way.start, cell.attribute, prompt, made.photo, blend, made.labels)
+            scores = self.scorer.measured(way.start, cell.attribute, prompt, made.photo, blend, made.labels)
         except Exception as e:  # one bad sample must not cost the others
             return row | failure(e)
         return row | {f"{name}_total": value for name, value in scores.items()}
 
-    def _abandon(self, way: _Way, failed: Cell, bar: tqdm) -> None:
-        """Say of every later stage that there is nothing to edit."""
+    def _abandoned(self, way: _Way, failed: Cell) -> Iterator[dict]:
+        """Rows that say of every later stage that there is nothing to edit."""
         id_ = way.start.sample.id
-        for cell in self.open(id_):
-            if cell.stage > failed.stage:
-                reason = RuntimeError(f"stage {failed.stage} ({failed.attribute}) failed")
-                self._keep(self._facts(id_, cell) | failure(reason), bar)
+        reason = RuntimeError(f"stage {failed.stage} ({failed.attribute}) failed")
+        yield from (self.failed(id_, cell, reason).row for cell in self.open(id_) if cell.stage > failed.stage)

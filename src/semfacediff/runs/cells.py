@@ -16,6 +16,8 @@ def folder_digest(settings: config.Closed) -> str:
     Where the data lie has no part in it. A checkpoint counts by what it holds; a folder of edits or label maps, and
     weights that were named, by the last part of their path.
     """
+    if settings.task == "train_synthesis":
+        return config.digest([config.scientific(settings), _last(settings.first_stage.checkpoint)])[:8]
     parser, weights = settings.parser, getattr(settings, "weights", None)
     named = {key: _last(value) for key, value in _plain(weights).items() if key not in _PLACES_OF_WEIGHTS}
     inputs = {
@@ -23,6 +25,10 @@ def folder_digest(settings: config.Closed) -> str:
         "roots": [_last(parser.pretrained), _last(parser.root), _last(getattr(_editor(settings), "root", None))],
         "weights": {key: value for key, value in named.items() if value is not None},
     }
+    if getattr(_editor(settings), "name", None) == "sca_dm":
+        inputs["style"] = [_last(getattr(settings.editor, key)) for key in ("checkpoint", "reference")]
+    if settings.task == "synthesis":
+        inputs["generation"] = _last(settings.generation.checkpoint)
     return config.digest([config.scientific(settings), inputs])[:8]
 
 

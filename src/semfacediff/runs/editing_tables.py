@@ -10,7 +10,7 @@ from semfacediff.metrics.leakage import leakage_table
 from semfacediff.records.pairing import by_stage
 from semfacediff.records.samples import ERROR, write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits, summarise_stages
-from semfacediff.runs.editing_bench import Cell
+from semfacediff.runs.edit_rows import Cell
 
 
 def write_editing_tables(

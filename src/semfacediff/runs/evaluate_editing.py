@@ -9,10 +9,12 @@ from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.cascade import CascadeBench, staged
-from semfacediff.runs.editing_bench import Cell, EditingBench, still_valid
+from semfacediff.runs.edit_rows import Cell, still_valid
+from semfacediff.runs.editing_bench import EditingBench
 from semfacediff.runs.editing_tables import write_editing_tables
 from semfacediff.runs.groups import check_strata, of_run
 from semfacediff.runs.measure_sets import measure_sets
+from semfacediff.runs.processes import agreed, processes, shared_record
 from semfacediff.runs.prompting import PromptRules, Told, show, told
 from semfacediff.runs.provenance import config_text, header, identity, protocol_deviations
 from semfacediff.runs.shards import taken
@@ -21,8 +23,12 @@ from semfacediff.tables.text import editing_report
 
 
 def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
-    """Edit every sample's attributes and score the edits; returns 1 if one failed."""
+    """Edit every sample's attributes and score the edits; returns 1 if one failed.
+
+    Under ``torchrun`` or ``accelerate launch`` every process edits and scores its share; the first keeps the record.
+    """
     device = build.device(settings.runtime)
+    state = processes(device)
     editor, editor_facts = build.editor(settings.editor, device, settings.weights, settings.runtime)
     cells, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
@@ -41,6 +47,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
         "n_expected": data.n_expected * len(cells),
+        "overlap": settings.runtime.overlap,
         **part,
     }
     head = header(settings, facts)
@@ -54,20 +61,29 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     if "digest" in editor_facts:
         inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
-    folder = beside_other_data(folder, identity(settings, inputs))
-    with (
-        RunFolder(folder, identity(settings, inputs), head, config_text(settings)) as record,
-        tracked(record, settings.tracking.model_dump(), settings.name),
-    ):
-        if record.finished:
-            refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
-        else:
-            show(words)
-            bench = of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells)
-            bench.run()
-            _finish(record, bench, data, metrics.sets)
-        by_group = [of_run(folder, by) for by in settings.stratify]
-        print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
+    folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
+
+    def opened() -> RunFolder:
+        return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
+
+    def bench() -> EditingBench:
+        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells, state)
+
+    with shared_record(state, folder, opened) as (record, finished):
+        if record is None:
+            if not finished:
+                bench().run()
+            return 0
+        with tracked(record, settings.tracking.model_dump(), settings.name):
+            if finished:
+                refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
+            else:
+                show(words)
+                whole = bench()
+                whole.run()
+                _finish(record, whole, data, metrics.sets)
+            by_group = [of_run(folder, by) for by in settings.stratify]
+            print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 

@@ -12,8 +12,8 @@ from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
 from semfacediff.records.tracking import tracked
-from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_scores
-from semfacediff.runs.prefetch import read_ahead
+from semfacediff.runs.parsing_scores import PhotoScorer, landmark_facts, scores_identity, write_scores
+from semfacediff.runs.prefetch import in_order, one_core_each, read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.shards import taken
@@ -28,6 +28,7 @@ KEY = ("sample_id",)
 def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     """Score a parser as ``protocol`` says; returns 1 if a sample failed."""
     device = build.device(settings.runtime)
+    state = processes(device)
     parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
@@ -41,7 +42,6 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
         **part,
     }
     inputs = {"data": data.digest, "parser": parser_facts.get("digest")}
-    state = processes(device)
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
 
     def opened() -> RunFolder:
@@ -50,7 +50,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     with shared_record(state, folder, opened) as (record, finished):
         if record is None:
             if not finished:
-                _score_all(data, scorer, None, settings.runtime.workers, state)
+                _score_all(data, scorer, None, settings.runtime, state)
             return 0
         with tracked(record, settings.tracking.model_dump(), settings.name):
             still_valid = _still_valid(parser)
@@ -59,7 +59,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
             else:
                 # Rows of a version that did not count boundaries cannot be continued with rows of one that does.
                 log = SampleLog(folder / "samples.jsonl", KEY, lambda row: "boundary" in row and still_valid(row))
-                _score_all(data, scorer, log, settings.runtime.workers, state)
+                _score_all(data, scorer, log, settings.runtime, state)
                 _finish(record, log, data, scorer, settings.seed)
             print(parsing_report(folder), f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
@@ -69,13 +69,17 @@ def _still_valid(parser: Parser) -> Callable[[dict], bool]:
     return lambda row: row["inputs_sha256"] == parser.fingerprint(row["sample_id"], None)
 
 
-def _score_all(data: build.Data, scorer: PhotoScorer, log: SampleLog | None, workers: int, state: PartialState) -> None:
+def _score_all(
+    data: build.Data, scorer: PhotoScorer, log: SampleLog | None, runtime: config.RuntimeConfig, state: PartialState
+) -> None:
     """Rows of all photos that the log lacks; made by all processes, logged by the one that has the log."""
     missing = [i for i, id_ in enumerate(data.faces.ids) if (id_,) not in log.done] if log else None
     todo = agreed(state, missing)
 
     def rows(indices: Sequence[int]) -> Iterator[dict]:
-        return (_row(scorer, sample) for sample in read_ahead(data.faces, indices, workers))
+        samples = read_ahead(data.faces, indices, runtime.workers)
+        with one_core_each(runtime.overlap) as (pool, ahead):
+            yield from in_order(pool, lambda sample: _row(scorer, sample), samples, ahead)
 
     done, total = len(data.faces) - len(todo), len(data.faces)
     for row in tqdm(in_turn(state, todo, rows), "parse", total, initial=done, unit="photo", disable=log is None):
@@ -98,7 +102,8 @@ def _finish(record: RunFolder, log: SampleLog, data: build.Data, scorer: PhotoSc
     ours = f"{record.facts['parser']['name']}, {len(log.rows) - failed} photos"
     draw_scores(record.path, record.path / "figures", config.repository(), ours, scorer.protocol)
     _draw_strips(log.rows, data, scorer, record.path / "figures")
-    record.close(INCOMPLETE if failed else DONE, n=len(log.rows) - failed, n_failed=failed)
+    facts = {"n": len(log.rows) - failed, "n_failed": failed, **landmark_facts(log.rows)}
+    record.close(INCOMPLETE if failed else DONE, **facts)
 
 
 def best_median_worst(rows: list[dict]) -> dict[str, dict]:

@@ -11,7 +11,8 @@ from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.records.features import write_features
 from semfacediff.records.samples import ERROR
-from semfacediff.runs.editing_bench import EditingBench, edit_file
+from semfacediff.runs.edit_rows import edit_file
+from semfacediff.runs.editing_bench import EditingBench
 from semfacediff.runs.prefetch import read_ahead
 
 

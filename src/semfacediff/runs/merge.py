@@ -24,11 +24,11 @@ from semfacediff.records.folder import DONE, RunFolder, differences, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import SampleLog, read_rows
 from semfacediff.runs.cascade import STAGE_KEY
-from semfacediff.runs.editing_bench import KEY, Cell
+from semfacediff.runs.edit_rows import KEY, Cell
 from semfacediff.runs.editing_tables import write_editing_tables
 from semfacediff.runs.evaluate_parsing import KEY as PARSING_KEY
 from semfacediff.runs.measure_sets import scored_sets
-from semfacediff.runs.parsing_scores import write_scores
+from semfacediff.runs.parsing_scores import landmark_facts, write_scores
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report
 
@@ -204,7 +204,7 @@ def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
     write_scores(rows, of_data, plain["protocol"], run["seed"], record.path)
     ours = f"{run['parser']['name']}, {len(rows)} photos"
     draw_scores(record.path, record.path / "figures", config.repository(), ours, plain["protocol"])
-    return {"n": len(rows), "n_failed": 0}
+    return {"n": len(rows), "n_failed": 0, **landmark_facts(rows)}
 
 
 def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:

@@ -38,14 +38,21 @@ def agreed(state: PartialState, value):
 
 
 Rows = Callable[[Sequence[int]], Iterator[dict]]
-"""Makes the rows of some indices, one by one, in their order."""
+"""Makes the rows of some indices, one by one."""
 
 
-def in_turn(state: PartialState, todo: Sequence[int], rows: Rows) -> Iterator[dict]:
-    """Rows of every index in ``todo``, in its order; each process makes every n-th of them, all get all."""
+def in_turn(
+    state: PartialState, todo: Sequence[int], rows: Rows, rows_of: Callable[[int], int] = lambda i: 1
+) -> Iterator[dict]:
+    """Rows of every index in ``todo``; each process makes those of every n-th index, all get all, by turns.
+
+    Args:
+        rows_of: how many rows an index has; with one each they come in the order of ``todo``.
+    """
     if state.num_processes == 1:
         yield from rows(todo)
         return
-    mine = rows(todo[state.process_index :: state.num_processes])
-    for _ in range(-(-len(todo) // state.num_processes)):
+    shares = [todo[k :: state.num_processes] for k in range(state.num_processes)]
+    mine = rows(shares[state.process_index])
+    for _ in range(max(sum(map(rows_of, share)) for share in shares)):
         yield from (row for row in gather_object([next(mine, None)]) if row is not None)

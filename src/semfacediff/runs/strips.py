@@ -5,7 +5,9 @@ import numpy as np
 
 from semfacediff.records.samples import ERROR
 from semfacediff.regions import region_masks
-from semfacediff.runs.editing_bench import EditingBench, Parsed, edit_file
+from semfacediff.runs.edit_rows import edit_file
+from semfacediff.runs.edit_scoring import Parsed
+from semfacediff.runs.editing_bench import EditingBench
 from semfacediff.tables.figures import overlay, panel_figure
 
 
