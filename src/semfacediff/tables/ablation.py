@@ -23,8 +23,8 @@ ALL = "all"
 ORDER, REPARSE = "order of edits", "re-parse"
 """What settings of a cascade are called."""
 _UNTESTED = ("latency_s", "peak_memory_mib")
-_ON_THE_RING = ("seam", "seam_raw")
-"""Measured on the rim of the region: the same photo has another value under another region."""
+_OF_THE_MASK = ("seam", "ssim", "psnr_outside", "max_abs_outside", "lpips")
+"""Measured on the rim of the region or outside it: the same edit has another value under another region."""
 _KEYS = ("sample_id", "attribute", "status", "latency_s", "stage")
 
 
@@ -201,9 +201,9 @@ def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     means = {label: interval_values(rows, each) for label, rows in samples.items()}
     known = directions(settings[0].run)
     known |= {n: known.get(n.removesuffix("_total")) for n in each if n.endswith("_total")}
-    other_ring = any(key.startswith("region.") for key in settings[0].values)
-    untested = (*_UNTESTED, *(_ON_THE_RING if other_ring else ()))
-    tested = {n: up for n in each if n not in untested and (up := known.get(n)) is not None}
+    other_masks = any(key.startswith("region.") for key in settings[0].values)
+    untested = (*_UNTESTED, *(_OF_THE_MASK if other_masks else ()))
+    tested = {n: up for n in each if n.removesuffix("_raw") not in untested and (up := known.get(n)) is not None}
     best = significantly_best(samples, tested) if tested and len(settings) > 1 else {}
     of_sets = {s.label: _of_sets(s.folder) for s in settings}
     groups = _ordered({g for rows in samples.values() for g in rows["attribute"].unique()}, settings[0].run)
