@@ -91,10 +91,14 @@ class FaceLite(nn.Module):
         return nn.Sequential(InvertedResidual(a, b, 3, 5, stride=2), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
+        return _resize(self.coarse(x), x)
+
+    def coarse(self, x: Tensor) -> Tensor:
+        """Logits [N,classes,H/4,W/4], before they are enlarged bilinearly (``align_corners=False``)."""
         at4 = self.stride4(self.stem(x))
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
         y = self.lateral[0](self.context(self.stride32(at16)))
         for finer, lateral, smooth in zip((at16, at8, at4), self.lateral[1:], self.smooth, strict=True):
             y = smooth(F.relu(_resize(y, finer) + lateral(finer)))
-        return _resize(self.head(y), x)
+        return self.head(y)

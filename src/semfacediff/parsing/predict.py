@@ -79,16 +79,19 @@ class ModelParser(Parser):
         Args:
             landmarks: float32 ``[N, 5, 2]`` in px of the photos, see :attr:`FaceSample.landmarks`; NaN: none.
         """
+        x = self._prepared(photos)
+        if landmarks is None or not self.card.uses_landmarks:
+            return self.model(x)
+        (height, width), s = photos.shape[-2:], self.card.input_size
+        return self.model(x, landmarks.to(x) * x.new_tensor([s / width, s / height]))
+
+    def _prepared(self, photos: Tensor) -> Tensor:
         check_image(photos, "photos")
         s = (self.card.input_size,) * 2
         x = photos.to(self.device)
         if tuple(x.shape[-2:]) != s:
             x = F.interpolate(x, size=s, mode="bilinear", align_corners=False, antialias=True)
-        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        if landmarks is None or not self.card.uses_landmarks:
-            return self.model(x)
-        height, width = photos.shape[-2:]
-        return self.model(x, landmarks.to(x) * x.new_tensor([s[1] / width, s[0] / height]))
+        return ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def predict(self, photos: Tensor, size: tuple[int, int] | None = None, landmarks: Tensor | None = None) -> Tensor:
@@ -98,11 +101,22 @@ class ModelParser(Parser):
         map must not depend on its neighbours; nothing is gained from batches there.
         """
         size = size or tuple(photos.shape[-2:])
+        if self._from_coarse and size == (self.card.input_size,) * 2:
+            return torch.cat([self.label_map(self._coarse(photo), size) for photo in photos.split(1)])
         step = 1 if self.device.type == "cpu" else len(photos)
         marks = [None] * len(photos) if landmarks is None else landmarks.split(step)
         return torch.cat(
             [self.label_map(self.logits(*pair), size) for pair in zip(photos.split(step), marks, strict=False)]
         )
+
+    @property
+    def _from_coarse(self) -> bool:
+        """Whether the network leaves enlarging its logits, its last step, to :func:`enlarged_argmax`."""
+        return self.device.type == "cpu" and hasattr(self.model, "coarse")
+
+    @torch.inference_mode()
+    def _coarse(self, photo: Tensor) -> Tensor:
+        return self.model.coarse(self._prepared(photo))
 
     @staticmethod
     def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
