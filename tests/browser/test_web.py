@@ -230,7 +230,7 @@ def test_runs_can_be_browsed(visit):
     page.locator("#run input").click()
     page.get_by_role("option", name="runs/recolor_strict").click()
     page.locator("#facts dd", has_text="strict").first.wait_for()
-    page.locator("#summary td:visible", has_text="eyebrows").first.wait_for()
+    page.locator("#summary").get_by_text("eyebrows").last.wait_for()
     assert page.locator("#facts img, #summary img").count() == 0
 
 
