@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _twice(same: Sequence[LandmarkedEntry]) -> str:
     return f"id '{same[0].id}' occurs {len(same)} times: {where}; rename all but one"
 
 
-class LandmarkedFaces(FileFaces):
+class LandmarkedFaces(FileFaces, ABC):
     """Map-style data set over :class:`LandmarkedEntry`; a subclass says what the landmarks do to a sample."""
 
     def __getitem__(self, i: int) -> FaceSample:
@@ -90,8 +91,9 @@ class LandmarkedFaces(FileFaces):
         sample = self._marked(sample, decoded_text(text, entry.landmarks.name), entry.landmarks.name)
         return sample, digest + hashlib.sha256(text).hexdigest()
 
+    @abstractmethod
     def _marked(self, sample: FaceSample, text: str, name: str) -> FaceSample:
-        raise NotImplementedError
+        """``sample`` with ``landmarks`` (float32 ``[5, 2]``, px of its photo) read from ``text``, file ``name``."""
 
     def _unmarked(self, sample: FaceSample, entry: LandmarkedEntry) -> FaceSample:
         return sample
