@@ -40,6 +40,7 @@ class SynthesisConfig(Closed):
     mask_attention: bool
     interleave_skips: bool
     absent_token: bool
+    prediction: Literal["epsilon", "v"]
 
 
 class StepsConfig(Closed):

@@ -19,8 +19,9 @@ from semfacediff.synthesis.codebook import QuantisedAutoencoder, revive, standar
 from semfacediff.synthesis.first_stage_files import CARD, FirstStageCard
 from semfacediff.synthesis.latents import PreparedFaces, from_signed, to_signed
 from semfacediff.synthesis.layouts import one_hot
-from semfacediff.synthesis.losses import Dropout, drawn, noised, squared_errors
+from semfacediff.synthesis.losses import Dropout, drawn, squared_errors
 from semfacediff.synthesis.model import SCADM, SCADMOptions
+from semfacediff.synthesis.prediction import noised, target
 from semfacediff.synthesis.sampling import training_schedule
 
 Draw = Callable[[int], None]
@@ -31,7 +32,7 @@ _CHUNK = 16
 
 
 class DiffusionObjective(Objective):
-    """Predicted noise of latents, given photo and label map.
+    """The noise in latents, given photo and label map.
 
     Args:
         train, val: with latents.
@@ -83,8 +84,9 @@ class DiffusionObjective(Objective):
         seen = mask * ~draws.part_dropped[:, :, None, None] if self.dropout.part else None
         latents = torch.from_numpy(faces.latents[chosen]).to(self.device)
         dropped = draws.all_dropped if self.dropout.everything else None
-        predicted = net(noised(latents, draws, self.alphas), draws.steps, images, mask, seen, dropped)
-        return squared_errors(predicted, draws.noise)
+        kept = self.alphas[draws.steps]
+        predicted = net(noised(latents, draws.noise, kept), draws.steps, images, mask, seen, dropped)
+        return squared_errors(predicted, target(latents, draws.noise, kept, options.prediction))
 
     def sampled(self, step: int) -> None:
         self._draw(step)

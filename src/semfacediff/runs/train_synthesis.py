@@ -16,6 +16,7 @@ from semfacediff.data.subset import Subset
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
 from semfacediff.records.tracking import tracked
+from semfacediff.runs.allocator import keep_freed_memory
 from semfacediff.runs.processes import processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.step_training import Objective, StepProgress, StepTraining
@@ -39,6 +40,8 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     Under ``torchrun`` or ``accelerate launch`` every process takes its share; the first one keeps the record.
     """
     device = build.device(settings.runtime)
+    if device.type == "cpu":
+        keep_freed_memory()
     in_first_stage = settings.stage == "diffusion"
     # What can be refused cheaply comes before the photos are read.
     start = first_stage_digest(settings.first_stage.checkpoint) if in_first_stage else None

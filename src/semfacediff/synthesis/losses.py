@@ -57,12 +57,6 @@ def _of_one(key: tuple[int | str, ...], shape: tuple[int, ...], classes: int) ->
     return noise, torch.randint(TRAIN_STEPS, (), generator=g), torch.rand(2 + classes, generator=g)
 
 
-def noised(latents: Tensor, draws: Draws, alphas_cumprod: Tensor) -> Tensor:
-    """z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) noise (Ho et al., NeurIPS 2020, equation 4); float32 like ``latents``."""
-    a = alphas_cumprod.to(latents)[draws.steps].view(-1, 1, 1, 1)
-    return a.sqrt() * latents + (1 - a).sqrt() * draws.noise
-
-
-def squared_errors(predicted: Tensor, noise: Tensor) -> Tensor:
-    """float32 ``[N]``: mean squared error of each sample's predicted noise."""
-    return (predicted.float() - noise).square().mean((1, 2, 3))
+def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
+    """float32 ``[N]``: mean squared error of each sample's prediction."""
+    return (predicted.float() - target).square().mean((1, 2, 3))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from semfacediff.errors import UserError
 from semfacediff.synthesis.first_stage import FirstStage
+from semfacediff.synthesis.prediction import checked
 from semfacediff.synthesis.style_encoder import StyleEncoder
 from semfacediff.synthesis.unet import UNet
 
@@ -30,6 +31,7 @@ class SCADMOptions:
         interleave_skips: corrected variant: the style encoder keeps every class to its own channels.
         absent_token: corrected variant: a learned token for parts that the reference does not show.
         trained_null: corrected variant: the null condition of guidance occurs in training, see :meth:`SCADM.dropped`.
+        prediction: of the denoiser, ``epsilon`` as published or ``v``, see :mod:`semfacediff.synthesis.prediction`.
     """
 
     classes: int = 19
@@ -50,8 +52,10 @@ class SCADMOptions:
     interleave_skips: bool = False
     absent_token: bool = False
     trained_null: bool = False
+    prediction: str = "epsilon"
 
     def __post_init__(self):
+        checked(self.prediction)
         for name in ("vq_multipliers", "unet_multipliers", "attention_factors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON and YAML have them
         step = max(2**self.style_down, self.latent_factor * 2 ** (len(self.unet_multipliers) - 1))
@@ -170,7 +174,7 @@ class SCADM(nn.Module):
         style_mask: Tensor | None = None,
         dropped: Tensor | None = None,
     ) -> Tensor:
-        """Predicted noise, float ``[N,3,h,w]``: one call for the two trained parts, as distributed training needs it.
+        """What ``prediction`` says, float ``[N,3,h,w]``: one call for the two trained parts, as distributed training needs it.
 
         Args:
             latents: float ``[N,3,h,w]``, noisy.

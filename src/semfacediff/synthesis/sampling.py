@@ -1,6 +1,6 @@
 """From noise to latents and back: time steps, guidance in both published forms, seeds, DDIM inversion.
 
-The schedule is the published one: 1000 steps, betas the squares of evenly spaced roots, prediction of the noise.
+The schedule is the published one: 1000 steps, betas the squares of evenly spaced roots.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.seeding import derive_seed
+from semfacediff.synthesis.prediction import predicted_noise
 from semfacediff.synthesis.unet import Condition, UNet
 
 TRAIN_STEPS = 1000
@@ -128,7 +129,13 @@ def start_noise(shape: tuple[int, int, int], generators: Sequence[torch.Generato
     return torch.stack([torch.randn(shape, generator=g) for g in generators])
 
 
-def denoiser(unet: UNet, condition: Condition, null: Condition | None = None, scale: float = 1.0) -> Denoiser:
+def denoiser(
+    unet: UNet,
+    condition: Condition,
+    null: Condition | None = None,
+    scale: float = 1.0,
+    prediction: str = "epsilon",
+) -> Denoiser:
     """Guided noise prediction: null + ``scale`` (cond - null).
 
     Args:
@@ -136,14 +143,19 @@ def denoiser(unet: UNet, condition: Condition, null: Condition | None = None, sc
         condition: what its layers read, see :meth:`UNet.condition`; computed once for all steps.
         null: the same of the null condition; unused where ``scale`` is 1.
         scale: in the form of the released code.
+        prediction: of the model's options.
     """
     dtype = unet.out[0].weight.dtype
+    kept = training_schedule().alphas_cumprod
+
+    def noise_in(x: Tensor, t: Tensor, given: Condition) -> Tensor:
+        return predicted_noise(unet.denoise(x.to(dtype), t, given).float(), x, kept.to(t.device)[t], prediction)
 
     def predicted(x: Tensor, t: Tensor) -> Tensor:
-        conditional = unet.denoise(x.to(dtype), t, condition).float()
+        conditional = noise_in(x, t, condition)
         if scale == 1:
             return conditional
-        unconditional = unet.denoise(x.to(dtype), t, null).float()
+        unconditional = noise_in(x, t, null)
         return unconditional + scale * (conditional - unconditional)
 
     return predicted

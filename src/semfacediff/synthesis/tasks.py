@@ -196,7 +196,8 @@ class Synthesizer:
         first_stage = self.model.first_stage
         with torch.no_grad():
             latents = first_stage.encode(self._intake.images(faces).to(mask.device, first_stage.dtype)).float()
-        eps = denoiser(self.model.unet, self._condition(self._tokens(faces, mask), mask))
+        own = self._condition(self._tokens(faces, mask), mask)
+        eps = denoiser(self.model.unet, own, prediction=self.model.options.prediction)
         return invert(eps, latents, self.options, refinements)
 
     def _render(
@@ -207,7 +208,7 @@ class Synthesizer:
         if noise is None:
             noise = start_noise(self.model.options.latent_shape, drawing).to(mask.device)
         null = self._condition(*self.model.null_condition()) if o.scale != 1 else None
-        eps = denoiser(self.model.unet, self._condition(tokens, mask), null, o.scale)
+        eps = denoiser(self.model.unet, self._condition(tokens, mask), null, o.scale, self.model.options.prediction)
         latents = sample(eps, noise, o, drawing)
         _check_finite(latents, ids, "denoiser", mask.dtype)
         with torch.no_grad():
