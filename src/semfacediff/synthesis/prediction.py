@@ -1,6 +1,5 @@
 """What the denoiser's output stands for: the noise, as published, or the velocity."""
 
-import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
