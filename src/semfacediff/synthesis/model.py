@@ -174,7 +174,7 @@ class SCADM(nn.Module):
         style_mask: Tensor | None = None,
         dropped: Tensor | None = None,
     ) -> Tensor:
-        """What ``prediction`` says, float ``[N,3,h,w]``; one call for both trained parts, as distributed training needs.
+        """What ``prediction`` says, float ``[N,3,h,w]``; one call for both parts, as distributed training needs.
 
         Args:
             latents: float ``[N,3,h,w]``, noisy.
