@@ -85,6 +85,9 @@ def test_photos_without_annotation_are_unknown_and_kept():
 
 def test_a_grouping_that_the_record_lacks_is_refused():
     samples = table(2, traits=json.dumps({"Male": True}), ita_deg=30.0)
+    with pytest.raises(UserError, match="expected --by one of skin_tone, pose, Male, got 'region_size'"):
+        strata_of(samples, "region_size")
+    samples["coverage"] = 0.2
     with pytest.raises(UserError, match="expected --by one of skin_tone, pose, region_size, Male, got 'Old'"):
         strata_of(samples, "Old")
     with pytest.raises(UserError, match="has no column 'ita_deg', for an older version made it"):

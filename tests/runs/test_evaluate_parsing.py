@@ -15,15 +15,18 @@ import torch
 from PIL import Image
 
 from semfacediff import config, runs
+from semfacediff.cli import main
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
+from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.predict import ModelParser, PrecomputedParser
 from semfacediff.runs import evaluate_parsing
 from semfacediff.tables.drawing import save_figure
 from semfacediff.tables.parsing_figures import draw_scores
+from semfacediff.types import FaceSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = "task=parsing data=folder weights.download=false runtime.device=cpu runtime.workers=0".split()
@@ -160,6 +163,35 @@ def test_sample_rows_carry_their_own_scores_and_counts(finished, files):
     truth, predicted = read(files / "masks/b.png"), read(files / "parses/before/b.png")
     assert rows.loc["b", "pixel_accuracy"] == pytest.approx((truth == predicted).mean(), abs=1e-12)
     assert sum(n for _, _, n in rows.loc["b", "confusion"]) == truth.size
+
+
+def test_photos_are_told_apart_by_the_skin_and_pose_of_their_labels(finished, files):
+    rows = pd.read_parquet(finished / "samples.parquet").set_index("sample_id")
+    photo, truth = np.asarray(Image.open(files / "images/b.png").convert("RGB")), read(files / "masks/b.png")
+    facts = face_facts(FaceSample("b", photo, truth), photo, truth, CELEBAMASK)
+    for name in ("ita_deg", "pose_proxy"):
+        assert rows.loc["b", name] == pytest.approx(facts[name], abs=1e-9)
+
+
+def test_strata_of_a_parsing_run(finished, capsys):
+    samples = pd.read_parquet(finished / "samples.parquet")
+    angles = samples["ita_deg"]
+    assert main(["strata", str(finished), "--by", "skin_tone"]) == 0
+    printed = capsys.readouterr().out
+    assert "strata: ITA of the skin" in printed
+    assert "| all classes |" in printed
+    for name, there in (("very light", (angles > 55).any()), ("dark", (angles <= -30).any())):
+        line = next(line for line in printed.splitlines() if f" ({name}) " in line)
+        assert (" (0) " not in line) == there
+    assert main(["strata", str(finished), "--by", "region_size"]) == 2
+    assert "expected --by one of skin_tone, pose" in capsys.readouterr().err
+
+
+def test_asked_for_strata_are_printed_at_the_end(files, tmp_path, capsys):
+    assert runs.start(from_files(files, "stratify=[pose]"), tmp_path / "run") == 0
+    assert "by pose:\n| attribute " in capsys.readouterr().out
+    with pytest.raises(UserError, match="stratify: expected of skin_tone, pose, got region_size"):
+        runs.start(from_files(files, "stratify=[region_size]"), tmp_path / "other")
 
 
 def test_workers_and_batch_size_change_nothing(finished, files, tmp_path):
@@ -358,12 +390,12 @@ def test_the_figures_are_there(files, tmp_path, monkeypatch):
     assert np.array_equal(median.predicted, read(files / f"parses/before/{id_}.png"))
 
 
-def test_rows_without_boundary_counts_are_made_again(finished, files, tmp_path):
-    """A run begun by a version that did not count them, and continued by this one."""
+def test_rows_that_say_less_are_made_again(finished, files, tmp_path):
+    """A run begun by a version that did not look at the pose, and continued by this one."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     rows = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
-    rows[1].pop("boundary")
+    rows[1].pop("pose_proxy")
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "run.json").write_text(json.dumps(record(folder) | {"status": "running"}))
     assert runs.start(from_files(files), folder) == 0

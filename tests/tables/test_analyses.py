@@ -100,7 +100,7 @@ def test_the_report_explains_itself():
     text = strata_report(strata, rows, gaps(samples, strata, {"ssim": True}), ["clip"])
     assert "no two strata of 20 samples" in text
     assert "in parentheses: fewer than 20 photos" in text
-    assert "strata: ITA of the parsed skin" in text
+    assert "strata: ITA of the skin" in text
     assert "no gap of clip" in text
 
 

@@ -13,6 +13,7 @@ class ParsingEvaluation(Evaluation):
 
     task: Literal["parsing"]
     protocol: Literal["ce7454", "segface", "strict"]
+    stratify: list[str]
 
     @model_validator(mode="before")
     @classmethod

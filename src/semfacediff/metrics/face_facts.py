@@ -1,11 +1,14 @@
 """What a photo and its parse say of a face, for reports by group: skin tone and pose. No score, no direction."""
 
+import json
+
 import numpy as np
 
 from semfacediff.labels import LabelSpace
 from semfacediff.metrics.cielab import cielab
 from semfacediff.metrics.geometry import centroids
 from semfacediff.metrics.outside import eroded
+from semfacediff.types import FaceSample
 
 MIN_SKIN = 0.005
 """Share of the photo under which the skin is too small to name a tone."""
@@ -15,6 +18,16 @@ _EYES_PER_FACE = 0.5
 """From an offset in face widths to one in distances of the eyes. Less than the ratio of the two lengths, because the
 face's edges move against the nose as the head turns; robust slope over 486 label maps of CelebAMask-HQ."""
 _FACE = tuple("skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip eye_g".split())
+
+
+def face_facts(sample: FaceSample, photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> dict:
+    """By what reports are stratified: ``ita_deg``, ``pose_proxy``, and ``traits``, the data set's annotation as JSON.
+
+    Args:
+        photo: uint8 ``[H, W, 3]`` RGB. labels: integer ``[H, W]`` in ``space``, a parse of it or the truth.
+    """
+    traits = json.dumps(sample.attributes, sort_keys=True, ensure_ascii=False) if sample.attributes else None
+    return {"ita_deg": ita_deg(photo, labels, space), "pose_proxy": pose_proxy(labels, space), "traits": traits}
 
 
 def ita_deg(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> float | None:

@@ -197,5 +197,6 @@ def identities(seed: int, n: int, loss: str | None) -> list[dict[str, object]]:
         photos=n,
         **same,
     )
+    each = declared("miou, pixel_accuracy", bounds=[0, 1], higher_is_better=True, of="each photo on its own", **same)
     losses = [declared("loss", bounds=[0, None], higher_is_better=False, criterion=loss, **same)] if loss else []
-    return [boundary.identity(), resampling, *losses]
+    return [each, boundary.identity(), resampling, *losses]

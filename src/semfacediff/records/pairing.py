@@ -1,5 +1,6 @@
 """Two runs of the same photos under different settings: what may be compared, and what differs between them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from semfacediff.records.folder import DONE, differences, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import ERROR
 
+STRATIFIED = ("editing", "parsing")
+"""Tasks whose rows say what is needed to tell groups of faces apart."""
+ALL_CLASSES = "all classes"
 MEASURE = {
     "working_size": "both are measured at their own size",
     "region": "what counts as outside differs, and so does the ring on which seams are measured",
@@ -37,15 +41,16 @@ class PairedRuns:
     notes: list[str]
 
 
-def scored_samples(folder: Path) -> tuple[dict, pd.DataFrame]:
-    """(``run.json``, rows that were edited and scored) of an editing run.
+def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[dict, pd.DataFrame]:
+    """(``run.json``, rows that were scored) of a run of one of ``tasks``.
 
     Raises:
-        UserError: it is no editing run, unfinished, or not comparable.
+        UserError: it is a run of another task, unfinished, or not comparable.
     """
     run = read_run(folder)
-    if run.get("task") != "editing":
-        raise UserError(f"{folder}: expected a run of task=editing, got task={run.get('task')}; name another run")
+    if run.get("task") not in tasks:
+        wanted = " or ".join(f"task={task}" for task in tasks)
+        raise UserError(f"{folder}: expected a run of {wanted}, got task={run.get('task')}; name another run")
     if run["status"] != DONE:
         raise UserError(f"{folder}: status {run['status']}; repeat its command until it is done")
     if run["not_comparable"]:
@@ -59,8 +64,14 @@ def scored_samples(folder: Path) -> tuple[dict, pd.DataFrame]:
 
 
 def scored(samples: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were edited and scored, in :func:`by_stage`; those of empty regions and failed ones were not."""
-    return by_stage(samples[(samples["status"] != ERROR) & samples["latency_s"].notna()])
+    """The rows that were scored, in :func:`by_stage`; edits of empty regions and failed samples were not.
+
+    Of a parser's run a row is a photo; its ``attribute`` is :data:`ALL_CLASSES`.
+    """
+    good = samples[samples["status"] != ERROR]
+    if "attribute" not in good:
+        return good.assign(attribute=ALL_CLASSES)
+    return by_stage(good[good["latency_s"].notna()])
 
 
 def by_stage(samples: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,9 @@ PROXY_EDGES = (0.05, 0.12)
 """Of :func:`semfacediff.metrics.face_facts.pose_proxy`, on either side; 65 % and 90 % of 600 photos of CelebAMask-HQ
 lie below them."""
 UNKNOWN = "unknown"
-BY = ("skin_tone", "pose", "region_size")
+OF_FACES = ("skin_tone", "pose")
+BY = (*OF_FACES, "region_size")
+"""Computed groupings; runs of parsers have no regions, and so those of faces alone."""
 _THIRDS = ("lower third", "middle third", "upper third")
 
 
@@ -51,8 +53,8 @@ def strata_of(samples: pd.DataFrame, by: str) -> Strata:
     """
     if by == "skin_tone":
         angle = _number(samples, "ita_deg")
-        return _binned(by, -angle, SKIN_TONES, [-e for e in SKIN_TONE_EDGES_DEG], "ITA of the parsed skin", on_edge=1)
-    if by == "region_size":
+        return _binned(by, -angle, SKIN_TONES, [-e for e in SKIN_TONE_EDGES_DEG], "ITA of the skin", on_edge=1)
+    if by == "region_size" and "coverage" in samples:
         return _in_thirds(by, samples, _number(samples, "coverage"), "coverage of the region, thirds of each attribute")
     traits = _traits(samples)
     if by == "pose" and "yaw" in traits:
@@ -63,7 +65,8 @@ def strata_of(samples: pd.DataFrame, by: str) -> Strata:
         return _binned(by, turn, POSES, PROXY_EDGES, "place of the nose between the eyes, edges at 0.05 and 0.12")
     if by in traits:
         return _by_trait(by, samples, traits[by])
-    known = ", ".join([*BY, *sorted(set(traits.columns) - set(BY))])
+    computed = BY if "coverage" in samples else OF_FACES
+    known = ", ".join([*computed, *sorted(set(traits.columns) - set(BY))])
     raise UserError(f"strata: expected --by one of {known}, got '{by}'")
 
 

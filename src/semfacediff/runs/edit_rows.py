@@ -1,7 +1,6 @@
 """What every photo of an editing benchmark is edited to, and what the row of one edit says."""
 
 import hashlib
-import json
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +12,9 @@ import torch
 
 from semfacediff.editing.base import Editor
 from semfacediff.editing.prompts.words import Words
-from semfacediff.labels import LabelSpace
-from semfacediff.metrics.face_facts import ita_deg, pose_proxy
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import EMPTY_REGION, ERROR, OK
-from semfacediff.types import FaceSample, RegionMasks
+from semfacediff.types import RegionMasks
 
 COLUMNS = (
     "sample_id attribute prompt negative_prompt seed status coverage lpips ssim iou clip psnr_outside max_abs_outside "
@@ -98,13 +95,6 @@ def mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:
     hashes = {f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS}
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"status": EMPTY_REGION if empty else OK, "coverage": masks.coverage, **size, **hashes}
-
-
-def face_facts(sample: FaceSample, photo: np.ndarray, labels: torch.Tensor, space: LabelSpace) -> dict:
-    """By what reports are stratified; ``traits`` is the data set's annotation as JSON, ``None`` where there is none."""
-    traits = json.dumps(sample.attributes, sort_keys=True, ensure_ascii=False) if sample.attributes else None
-    shown = labels.numpy()
-    return {"ita_deg": ita_deg(photo, shown, space), "pose_proxy": pose_proxy(shown, space), "traits": traits}
 
 
 def digest_of_mask(mask: torch.Tensor) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from semfacediff import config
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.metrics.base import Metric
+from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import SampleLog
 from semfacediff.regions import RegionRule, region_masks
@@ -24,7 +25,6 @@ from semfacediff.runs.edit_rows import (
     COLUMNS,
     KEY,
     Cell,
-    face_facts,
     failure,
     inputs_fingerprint,
     mask_facts,
@@ -112,7 +112,8 @@ class EditingBench:
         start = time.perf_counter()
         labels = self.parser.before(sample, image)
         seconds = time.perf_counter() - start
-        return Parsed(sample, photo, labels, seconds, face_facts(sample, photo, labels, self.parser.label_space))
+        facts = face_facts(sample, photo, labels.numpy(), self.parser.label_space)
+        return Parsed(sample, photo, labels, seconds, facts)
 
     def _parsed_or_error(self, sample: FaceSample) -> tuple[FaceSample, Parsed | Exception]:
         try:

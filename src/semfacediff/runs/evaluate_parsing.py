@@ -8,10 +8,13 @@ from tqdm import tqdm
 
 from semfacediff import build, config
 from semfacediff.errors import UserError
+from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
+from semfacediff.records.strata import OF_FACES
 from semfacediff.records.tracking import tracked
+from semfacediff.runs.groups import check_strata, of_run
 from semfacediff.runs.parsing_scores import PhotoScorer, landmark_facts, scores_identity, write_scores
 from semfacediff.runs.prefetch import in_order, one_core_each, read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
@@ -33,6 +36,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
     data, part = taken(build.data(settings.data, limit=settings.limit), settings.shard)
+    check_strata(settings.stratify, data.faces[0].attributes, OF_FACES)
     scorer = PhotoScorer(parser, data.label_space, settings.protocol)
     facts = {
         "parser": parser_facts,
@@ -57,11 +61,12 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
             if finished:
                 refuse_changed_inputs(folder / "samples.jsonl", KEY, still_valid)
             else:
-                # Rows of a version that did not count boundaries cannot be continued with rows of one that does.
-                log = SampleLog(folder / "samples.jsonl", KEY, lambda row: "boundary" in row and still_valid(row))
+                # Rows of a version that looked at less cannot be continued with those of this one.
+                log = SampleLog(folder / "samples.jsonl", KEY, lambda row: "pose_proxy" in row and still_valid(row))
                 _score_all(data, scorer, log, settings.runtime, state)
                 _finish(record, log, data, scorer, settings.seed)
-            print(parsing_report(folder), f"record: {folder}", sep="\n")
+            by_group = [of_run(folder, by) for by in settings.stratify]
+            print(parsing_report(folder), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 
@@ -89,7 +94,7 @@ def _score_all(
 
 def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
     try:
-        row = scorer.row(sample)
+        row = scorer.row(sample) | face_facts(sample, sample.photo, sample.labels, scorer.space)
     except Exception as e:  # one bad sample must not cost the others
         row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}
     return row | {"inputs_sha256": scorer.parser.fingerprint(sample.id, None)}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.folder import read_run
-from semfacediff.records.pairing import directions, numeric_scores, scored, scored_samples
+from semfacediff.records.pairing import STRATIFIED, directions, numeric_scores, scored, scored_samples
 from semfacediff.records.strata import BY, by_stratum, gaps, strata_of
 from semfacediff.tables.leakage import leakage_figure, leakage_markdown, read_leakage
 from semfacediff.tables.strata import strata_figure, strata_report
@@ -27,19 +27,19 @@ def strata(folder: Path, by: str, scores: list[str], figure: Path | None = None)
         UserError: the run cannot be used, or holds no such score or grouping.
     """
     _check_figure(figure)
-    return _stratified(*scored_samples(folder), by, scores, figure)
+    return _stratified(*scored_samples(folder, STRATIFIED), by, scores, figure)
 
 
-def check_strata(asked: Sequence[str], annotations: Mapping[str, object]) -> None:
+def check_strata(asked: Sequence[str], annotations: Mapping[str, object], computed: Sequence[str] = BY) -> None:
     """Refuse a grouping that a record of these photos will not hold.
 
     Args:
-        annotations: those that come with the photos.
+        annotations: those that come with the photos. computed: groupings that such a run's rows are computed for.
 
     Raises:
         UserError: neither one of the computed groupings nor an annotation.
     """
-    known = [*BY, *sorted(annotations.keys() - set(BY))]
+    known = [*computed, *sorted(annotations.keys() - set(BY))]
     if unknown := [by for by in asked if by not in known]:
         raise UserError(f"stratify: expected of {', '.join(known)}, got {', '.join(unknown)}; choose among the former")
 
@@ -48,7 +48,7 @@ def of_run(folder: Path, by: str) -> str:
     """The report by stratum for the end of a run, whatever its status; it starts with a heading."""
     samples = scored(pd.read_parquet(folder / "samples.parquet"))
     if samples.empty:
-        return f"\nby {by}: no edit was scored"
+        return f"\nby {by}: nothing was scored"
     return f"\nby {by}:\n{_stratified(read_run(folder), samples, by, [])}"
 
 

@@ -11,7 +11,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
-from semfacediff.records.pairing import directions, numeric_scores, scored_samples
+from semfacediff.records.pairing import STRATIFIED, directions, numeric_scores, scored_samples
 from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.records.writing import write_text
 from semfacediff.tables.ablation import ablation_grid
@@ -262,8 +262,8 @@ def _to_fill(empty: Sequence[str], runs: str) -> str:
 
 
 def _strata(definition: TableDefinition, repository: Path) -> Grid:
-    run, folder = _record(definition, definition.run, repository, ("editing",))
-    _, samples = scored_samples(folder)
+    run, folder = _record(definition, definition.run, repository, STRATIFIED)
+    _, samples = scored_samples(folder, STRATIFIED)
     found, known = strata_of(samples, definition.by), numeric_scores(samples, directions(run))
     refuse_unknown(definition.columns, list(known), f"table '{definition.name}'")
     rows = by_stratum(samples, found, definition.columns)

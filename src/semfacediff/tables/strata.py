@@ -65,7 +65,8 @@ def strata_grid(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, run: 
     notes += ["worst and best were chosen by their means: an interval of a gap that reaches 0 shows nothing"]
     notes += [f"few: fewer than {MIN_STRATUM} photos, not part of any gap"] * bool(rows["few"].any())
     config = run["identity"]["config"]
-    notes.append(f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {config['protocol']}")
+    editor = [f"editor {run['editor']['name']}"] if "editor" in run else []
+    notes.append(", ".join([*editor, f"parser {run['parser']['name']}", f"protocol {config['protocol']}"]))
     return Grid(("attribute", strata.by), (Column("n", "n"), *columns.values()), made, notes=notes)
 
 
