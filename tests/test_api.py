@@ -167,6 +167,29 @@ class TestEdit:
         with pytest.raises(UserError, match=r"options \(strength\) are for an editor given by name"):
             semfacediff.edit(face.photo, "hair", "black", labels=face.labels, editor=black, strength=1.0)
 
+    def test_negative_prompts_are_the_protocols_or_ones_own(self, face):
+        class Reading(Editor):
+            name, native_size, batchable = "reading", None, False
+
+            def reads_negatives(self):
+                return True
+
+            def edit(self, requests):
+                self.told = requests[0].negative_prompt
+                return [requests[0].photo]
+
+        def told(**options):
+            editor = Reading()
+            semfacediff.edit(face.photo, "hair", "copper red hair", labels=face.labels, editor=editor, **options)
+            return editor.told
+
+        assert "brown hair" in told()
+        assert "red hair" not in told()
+        assert told(protocol="thesis") == ""
+        assert told(negative="hats") == "hats"
+        with pytest.raises(UserError, match="editor 'recolor' reads none"):
+            semfacediff.edit(face.photo, "hair", "red hair", labels=face.labels, negative="hats")
+
     def test_a_prompt_without_a_colour_warns(self, face):
         with pytest.warns(UserWarning, match="edit of 'hair': prompt names no colour"):
             semfacediff.edit(face.photo, "hair", "smooth hair", labels=face.labels)

@@ -34,6 +34,7 @@ from semfacediff.parsing.default import default_parser
 from semfacediff.regions import RegionRule, attribute_region, region_masks
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.runs.edit_rows import checked_edit
+from semfacediff.runs.prompting import PromptRules, told
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_tensor, to_uint8
 
@@ -90,6 +91,7 @@ def edit(
     editor: str | Editor = "recolor",
     protocol: str = "strict",
     label_space: str = "celebamask",
+    negative: str | None = None,
     seed: int = 42,
     device: str = "auto",
     **options: object,
@@ -101,7 +103,8 @@ def edit(
         attribute: region, e.g. ``hair``. prompt: what it shall look like.
         labels: integers ``[H, W]`` in ``label_space``, e.g. from :func:`parse`.
         editor: a name (``recolor``, ``identity``), or an object that follows :class:`semfacediff.editing.base.Editor`.
-        protocol: whose region and composite are taken.
+        protocol: whose region, negative prompt and composite are taken.
+        negative: instead of the protocol's negative prompt; for editors with text encoders.
         options: of the editor, e.g. ``strength=0.5``; the others are those in ``conf/editor``.
 
     Raises:
@@ -114,10 +117,12 @@ def edit(
         editor = _named_editor(editor, options, device)
     elif options:
         raise UserError(f"edit: options ({', '.join(options)}) are for an editor given by name; set them on the object")
+    rules = PromptRules(_preset("protocol", protocol)["negatives"], "", prompt_expansion=False)
+    words = told(attribute, prompt, negative, rules, editor, f"for '{attribute}'").words
     editor.check({attribute: prompt})
     seed = derive_seed(seed, "array", attribute) if _preset("protocol", protocol)["seeds"] == "sample" else seed
     parse = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
-    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, "", seed, **parse)
+    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, words.negative_prompt, seed, **parse)
     if note := editor.note(request):
         warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
     edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))
