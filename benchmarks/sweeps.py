@@ -1,13 +1,13 @@
-"""What a job of a sweep adds to its own work: python benchmarks/sweeps.py [photos] [TINY]
+"""What a job of a sweep adds to its own work: python benchmarks/sweeps.py [--photos 20] [--tiny FOLDER]
 
 Two sweeps of five cells in one process, over toy faces in files: fresh ones (the bench's own time taken off), then the
-same again, all of them finished. A parser's checkpoint and AlexNet of random weights take part. With TINY, a folder
+same again, all of them finished. A parser's checkpoint and AlexNet of random weights take part. With --tiny, a folder
 made by ``semfacediff doctor --make-tiny``, a pipeline of diffusers edits; opening it is what a job adds.
 """
 
+import argparse
 import io
 import os
-import sys
 import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -51,8 +51,11 @@ def written(folder: Path, n: int) -> None:
 
 
 def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    tiny = sys.argv[2] if len(sys.argv) > 2 else None
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--photos", type=int, default=20)
+    arguments.add_argument("--tiny", help="folder of a pipeline of diffusers with random weights")
+    asked = arguments.parse_args()
+    n, tiny = asked.photos, asked.tiny
     InpaintEditor.prepare = timed(InpaintEditor.prepare, -1)
     evaluate_editing._finish, EditingBench.run = timed(evaluate_editing._finish), timed(EditingBench.run)
     os.environ["SEMFACEDIFF_SWEEP"] = "benchmark"
