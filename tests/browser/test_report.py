@@ -34,12 +34,26 @@ def file(tmp_path_factory):
     return report([root / "toy"], root / "out", Wish(with_photos=True))
 
 
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory, tiny_synthesis, tiny_checkpoint):
+    """Two label maps of drawn faces, and what a model with random weights makes of them, with their pictures."""
+    root = tmp_path_factory.mktemp("faces")
+    words = "task=synthesis data=toy data.count=2 data.size=32 runtime.device=cpu runtime.workers=0"
+    words += " weights.download=false generation.steps=1 generation.diversity_samples=0"
+    words += " generation.latency_steps=[1,2] generation.showcase=2"
+    words += f" metrics.columns=[ssim,iou] generation.checkpoint={tiny_synthesis} parser.checkpoint={tiny_checkpoint}"
+    overrides = words.split()
+    settings = config.typed(composed("evaluate", overrides, REPOSITORY), config.SynthesisEvaluation)
+    assert runs.start(settings, root / "toy") == 0
+    return report([root / "toy"], root / "out", Wish(with_photos=True))
+
+
 @pytest.fixture
 def opened(browser, file):
     """``opened(width, scheme)`` is the page; the test fails if its console says anything, or it asks the network."""
     pages, said = [], []
 
-    def open_page(width=1280, scheme="light"):
+    def open_page(width=1280, scheme="light", file=file):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: said.append(message.text))
@@ -143,6 +157,28 @@ def test_a_hostile_prompt_is_shown_and_does_nothing(opened):
     page.select_option("#f-attribute", "hair")
     assert EVIL in page.locator(".card p").first.inner_text()
     assert page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_generated_faces_are_seen_by_eye_keyboard_and_ear(opened, faces, shots, width, scheme):
+    page = opened(width, scheme, faces)
+    page.screenshot(path=shots / f"report_faces_{width}_{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    pictures = page.locator("#generated img")
+    assert pictures.evaluate_all("(all) => all.every((i) => i.alt)")
+    pictures.evaluate_all("(all) => Promise.all(all.map((i) => i.decode()))")
+    assert pictures.evaluate_all("(all) => all.length > 20 && all.every((i) => i.naturalWidth === 32)")
+    strip = page.locator("#generated .strip.wide")
+    strip.focus()
+    hidden = "(node) => node.scrollWidth - node.clientWidth"
+    assert strip.evaluate(hidden) <= 0 if width == 1280 else strip.evaluate(hidden) > 0
+    page.keyboard.press("ArrowRight")
+    if width == 390:
+        page.wait_for_function("document.querySelector('#generated .strip.wide').scrollLeft > 0")
+    card = page.locator(".card").first
+    assert card.locator(".ends span").all_inner_texts() == ["photo", "generated photo"]
+    assert card.locator("figcaption").all_inner_texts() == ["label map"]
+    assert page.locator("#f-raw").is_hidden()  # there is no composite
 
 
 @pytest.mark.parametrize("width", [1280, 390])

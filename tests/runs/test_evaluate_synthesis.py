@@ -36,7 +36,7 @@ OPTIONS |= {"style_features": 1, "style_down": 3, "token_width": 4, "unet_channe
 OPTIONS |= {"unet_layers": 1, "attention_factors": (1,)}
 SMALL = (
     "task=synthesis data=toy data.count=3 data.size=32 runtime.device=cpu runtime.workers=0 generation.steps=2 "
-    "generation.diversity_samples=2 generation.diversity_photos=2 generation.latency_steps=[1,2] "
+    "generation.diversity_samples=2 generation.diversity_photos=2 generation.latency_steps=[1,2] generation.showcase=0 "
     "metrics.columns=[ssim,lpips,iou] weights.lpips_alexnet=random weights.download=false"
 ).split()
 

@@ -25,6 +25,7 @@ WITHOUT_EFFECT = (
     ("strips", None),
     ("stratify", None),
     ("metrics", "on_missing"),
+    ("generation", "showcase"),
     ("train", "keep_in_memory"),
     ("train", "checkpoint_every_steps"),
     *((group, key) for group in ("diffusion", "vq") for key in ("checkpoint_every_steps", "sample_every_steps")),

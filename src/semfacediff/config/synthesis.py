@@ -126,6 +126,7 @@ class GenerationConfig(Closed):
     diversity_samples: Annotated[int, Field(ge=0, le=64)]
     diversity_photos: Positive
     latency_steps: list[Positive]
+    showcase: Annotated[int, Field(ge=0, le=16)]
 
 
 class SynthesisEvaluation(Evaluation):

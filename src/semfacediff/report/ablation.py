@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from semfacediff.errors import UserError
 from semfacediff.records.pairing import refuse_other_measurement, scored
 from semfacediff.report.charts import LineChart, line_chart
-from semfacediff.report.reading import EDITING, TRAINING, Record
+from semfacediff.report.generation import synthesis_values
+from semfacediff.report.reading import EDITING, SYNTHESIS, TRAINING, Record
 from semfacediff.report.wording import RAW, Score, score, scores_of
 from semfacediff.tables.ablation import Setting, interval_values, parser_values
 from semfacediff.tables.grid import Value
@@ -99,6 +100,8 @@ Values = dict[tuple[str, str], tuple[Score, Value]]
 
 
 def _values(record: Record) -> Values:
+    if record.task == SYNTHESIS:
+        return synthesis_values(record)
     if record.task != EDITING:
         found = parser_values(Setting({}, record.run, record.folder), list(OF_PARSERS))
         return {("all photos", n): (score(n, record.run), v) for n, v in found.items() if v and not v.missing}

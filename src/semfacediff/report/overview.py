@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from semfacediff.report.reading import EDITING, Record
-from semfacediff.tables.text import run_notes
+from semfacediff.report.reading import EDITING, SYNTHESIS, Record
+from semfacediff.tables.text import run_notes, synthesis_notes
 
 _SHORT = 12
 _DATA_RIGHTS = {
@@ -71,6 +71,8 @@ def _notes(record: Record) -> list[str]:
     """Those of the tables, less what the alerts say already."""
     try:
         said = run_notes({"not_comparable": [], "data": {}} | record.run)
+        # What scores mean is said once there are some.
+        said += synthesis_notes(record.run) if record.task == SYNTHESIS and "n" in record.run else []
     except (KeyError, TypeError, AttributeError) as e:
         return [f"the notes in run.json cannot be read ({type(e).__name__})"]
     said = [note for note in said if not note.startswith(("not comparable: ", "status "))]
@@ -100,6 +102,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Parser", _named(parser) + (f", weights {str(weights)[:_SHORT]}" if weights else "")),
         ("Editor", _json({k: v for k, v in _mapping(config.get("editor")).items()}) if record.task == EDITING else ""),
         ("Editor's weights", str(editor.get("digest") or "")[:_SHORT]),
+        *(_generation(run, config) if record.task == SYNTHESIS else []),
         ("Region", _json(config["region"]) if isinstance(config.get("region"), dict) else ""),
         ("Composite", str(config.get("composite") or "")),
         ("Working size", f"{config['working_size']} px" if config.get("working_size") else ""),
@@ -110,6 +113,17 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Begun", str(run.get("started") or "")),
         ("Ended", str(run.get("finished") or "")),
         ("Wall time", f"{seconds:.1f} s" if isinstance(seconds, int | float) else ""),
+    ]
+
+
+def _generation(run: dict, config: dict) -> list[tuple[str, str]]:
+    made, asked = _mapping(run.get("generation")), _mapping(config.get("generation"))
+    names = ("steps", "sampler", "eta", "spacing", "guidance", "guidance_form")
+    size = _mapping(run.get("measured")).get("resolution_px")
+    return [
+        ("Generator", f"{_named(made)}, weights {str(made.get('digest'))[:_SHORT]}" if made else ""),
+        ("Sampling", _json({name: asked[name] for name in names if asked.get(name) is not None})),
+        ("Size", f"{size} px" if size else ""),
     ]
 
 

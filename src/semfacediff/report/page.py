@@ -11,11 +11,12 @@ import pandas as pd
 
 from semfacediff import __version__
 from semfacediff.labels import palette, space
-from semfacediff.report import ablation, analyses, charts, headline, overview, sample_rows
-from semfacediff.report.reading import EDITING, PARSING, TRAINING, Record
+from semfacediff.report import ablation, analyses, charts, generation, headline, overview, sample_rows, showcase
+from semfacediff.report.reading import EDITING, PARSING, SYNTHESIS, TRAINING, Record
 
 _TEMPLATES = "templates"
-_HEADLINES = (headline.editing_headline, headline.parsing_headline)
+_WITH_MAPS = (EDITING, SYNTHESIS)
+_HEADLINES = (headline.editing_headline, headline.parsing_headline, generation.synthesis_headline)
 
 
 def render(
@@ -45,6 +46,9 @@ def render(
         runs=[overview.overview(r) for r in records],
         headlines=[made for of in _HEADLINES if (made := of(records, repository)) is not None],
         means=[(r.id, _means(r)) for r in records if r.task == EDITING],
+        speeds=generation.speed_table(records),
+        speed_chart=generation.speed_chart(records),
+        galleries=[made for i, r in enumerate(records) if (made := _gallery(i, r, pictures)) is not None],
         distributions=analyses.distributions([r for r in records if r.task != TRAINING]),
         bins=charts.BINS,
         ablations=curves,
@@ -54,6 +58,7 @@ def render(
         confusions=[(r.id, analyses.confusion_map(r.confusion)) for r in parsing if r.confusion is not None],
         strata=[(r.id, *analyses.strata(r)) for r in records if r.task == EDITING],
         leakages=[(r.id, analyses.leakage_map(r)) for r in records if r.task == EDITING],
+        group=sample_rows.group_name(records),
         samples=sample_rows.payload(records, rank, pictures),
         n_rows=sum(len(r.samples) for r in records),
         pictures=pictures,
@@ -62,6 +67,11 @@ def render(
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
+
+
+def _gallery(i: int, record: Record, pictures: sample_rows.Pictures | None) -> showcase.Gallery | None:
+    shown = None if pictures is None else {file: uri for (run, file), uri in pictures.showcases.items() if run == i}
+    return showcase.gallery(record, shown)
 
 
 def _environment() -> jinja2.Environment:
@@ -119,8 +129,9 @@ def training_curves(record: Record) -> list[charts.LineChart]:
 
 
 def _legend(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """(class, colour) of the parses shown."""
-    names = {str((r.run.get("parser") or {}).get("label_space") or "celebamask") for r in records if r.task == EDITING}
+    """(class, colour) of the label maps shown."""
+    facts = [r.run.get("parser" if r.task == EDITING else "measured") for r in records if r.task in _WITH_MAPS]
+    names = {str((of or {}).get("label_space") or "celebamask") for of in facts}
     found = {
         c: "#" + bytes(rgb).hex()
         for n in sorted(names)

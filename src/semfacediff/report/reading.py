@@ -11,11 +11,12 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.pairing import by_stage
+from semfacediff.records.showcase import LIST, Showcase, read_showcase
 from semfacediff.records.summary import summarise_edits
 from semfacediff.tables.leakage import read_leakage
 from semfacediff.tables.parsing_figures import of_classes, recorded_confusion
 
-EDITING, PARSING, TRAINING = "editing", "parsing", "train_parser"
+EDITING, PARSING, TRAINING, SYNTHESIS = "editing", "parsing", "train_parser", "synthesis"
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Record:
     Attributes:
         id: the run's name, different from that of every other run on the page.
         folder: where it lies. run: its ``run.json``.
-        samples: rows of the samples, attributes of a cascade named by stage; empty if there are none.
+        samples: rows of the samples, attributes of a cascade named by stage, tasks of a synthesis run as attributes;
+            empty if there are none.
         summary: ``summary.csv``, or for an unfinished editing run what its rows give so far.
-        config_text: ``config.yaml``.
+        config_text: ``config.yaml``. showcase: pictures that the run keeps.
         missing: a sentence for everything that should be there and is not.
     """
 
@@ -40,6 +42,7 @@ class Record:
     leakage: pd.DataFrame | None
     confusion: pd.DataFrame | None
     config_text: str | None
+    showcase: Showcase | None
     missing: list[str]
 
     @property
@@ -113,6 +116,8 @@ def read_record(folder: Path) -> Record:
         samples = pd.DataFrame()
     if task == EDITING and len(samples) and "attribute" in samples:
         samples = by_stage(samples)
+    if task == SYNTHESIS and "task" in samples:
+        samples = samples.assign(attribute=samples["task"])
     summary = optional("summary.csv", lambda: _with_columns(folder / "summary.csv", task), True)
     if summary is None and task == EDITING and {"attribute", "latency_s"} <= set(samples.columns):
         attributes = list(dict.fromkeys(samples["attribute"]))
@@ -133,6 +138,7 @@ def read_record(folder: Path) -> Record:
         leakage=optional("leakage.csv", lambda: read_leakage(folder), False),
         confusion=confusion,
         config_text=optional("config.yaml", lambda: (folder / "config.yaml").read_text(), True),
+        showcase=optional(LIST, lambda: read_showcase(folder), False),
         missing=missing,
     )
 
@@ -140,7 +146,7 @@ def read_record(folder: Path) -> Record:
 def _with_columns(file: Path, task: str) -> pd.DataFrame:
     """``summary.csv``; a :class:`KeyError` if it is not one."""
     table = pd.read_csv(file)
-    wanted = ["attribute", "n"] if task == EDITING else ["class", "iou"]
+    wanted = {EDITING: ["attribute", "n"], SYNTHESIS: ["task", "n"]}.get(task, ["class", "iou"])
     return table if set(wanted) <= set(table.columns) else table[wanted]
 
 

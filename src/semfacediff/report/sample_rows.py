@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.records.samples import ERROR
-from semfacediff.report.reading import EDITING, Record
+from semfacediff.report.reading import EDITING, SYNTHESIS, Record
 from semfacediff.report.wording import RAW, Score, numbers, scores_of
 
 _SIGNIFICANT = 6
 _RANKED = ("lpips", "iou", "seam", "geometry_shift_pct", "clip", "ssim", "miou")
 """By which samples are ranked if nothing else is asked for: the first that was measured and differs."""
+_RANKED_FACES = ("miou", "ssim")
+"""The same where all runs make faces from label maps: every task has a mIoU."""
 _SAME = 1e-6
+_ITSELF = "photo"
+"""Task of rows that judge the photo itself."""
 
 Key = tuple[int, str, str]
 """(number of the run, sample id, attribute)."""
@@ -26,6 +30,7 @@ class Pictures:
 
     Attributes:
         files: name -> data URI. of: sample -> panel -> name of its picture. notes: sample -> what is missing and why.
+        showcases: (number of the run, file of its showcase) -> data URI.
         licence: whose photos these are, and what may be done with them.
         left_out: what was left out of all.
     """
@@ -33,6 +38,7 @@ class Pictures:
     files: dict[str, str]
     of: Mapping[Key, dict[str, str]]
     notes: Mapping[Key, str]
+    showcases: Mapping[tuple[int, str], str]
     licence: str
     left_out: list[str]
 
@@ -46,7 +52,8 @@ def columns(records: Sequence[Record]) -> list[Score]:
 def ranking(records: Sequence[Record]) -> Score | None:
     """The score by which worst and best are told apart at first."""
     known = {s.name: s for s in columns(records)}
-    for name in [*(n for n in _RANKED if n in known), *known]:
+    first = _RANKED_FACES if all(r.task == SYNTHESIS for r in records) else _RANKED
+    for name in [*(n for n in first if n in known), *known]:
         if known[name].up is not None:
             values = pd.concat([numbers(r.samples, name) for r in records if name in r.samples])
             values = values[np.isfinite(values)]
@@ -56,14 +63,15 @@ def ranking(records: Sequence[Record]) -> Score | None:
 
 
 def extremes(records: Sequence[Record], rank: Score | None, count: int) -> list[Key]:
-    """The ``count`` worst and best edits of every attribute, over all editing runs; the most extreme ones first.
+    """The ``count`` worst and best of every attribute and task, over all runs; the most extreme ones first.
 
-    Without a ``rank`` nothing tells edits apart, and they are the first and last by name.
+    Edits and faces made from label maps have pictures. Without a ``rank`` nothing tells them apart, and they are the
+    first and last by name.
     """
     tables = [
-        r.samples.assign(run=i, value=numbers(r.samples, rank.name) if rank else 0.0)
+        _made(r).assign(run=i, value=numbers(_made(r), rank.name) if rank else 0.0)
         for i, r in enumerate(records)
-        if r.task == EDITING and {"attribute", *([rank.name] if rank else [])} <= set(r.samples.columns)
+        if r.task in (EDITING, SYNTHESIS) and {"attribute", *([rank.name] if rank else [])} <= set(r.samples.columns)
     ]
     if not tables:
         return []
@@ -79,6 +87,16 @@ def extremes(records: Sequence[Record], rank: Score | None, count: int) -> list[
     return [key for _, key in sorted(placed)]
 
 
+def _made(record: Record) -> pd.DataFrame:
+    """Rows of what a run made."""
+    return record.samples[(record.task != SYNTHESIS) | (record.samples["attribute"] != _ITSELF)]
+
+
+def group_name(records: Sequence[Record]) -> str:
+    """What tells a photo's rows apart: attributes of edits, or tasks of synthesis."""
+    return "task" if all(r.task == SYNTHESIS for r in records) else "attribute"
+
+
 def payload(records: Sequence[Record], rank: Score | None, pictures: Pictures | None) -> dict:
     """What the script reads; plain JSON types, infinite values as the text "inf"."""
     shown, texts = columns(records), _Texts()
@@ -87,6 +105,8 @@ def payload(records: Sequence[Record], rank: Score | None, pictures: Pictures | 
         rows += _rows(i, record, shown, texts, pictures)
     return {
         "runs": [r.id for r in records],
+        "made": ["generated photo" if r.task == SYNTHESIS else "edit" for r in records],
+        "group": group_name(records),
         "doubtful": [bool(r.doubts) for r in records],
         "columns": [
             {

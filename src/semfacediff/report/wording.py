@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from semfacediff.records.pairing import directions, numeric_scores
-from semfacediff.report.reading import EDITING, Record
+from semfacediff.report.reading import PARSING, TRAINING, Record
 from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, column
 
 RAW = "_raw"
@@ -51,13 +51,14 @@ def score(name: str, run: dict | None = None) -> Score:
         c = column(name, run)
         return Score(name, c.heading, c.up, c.factor, c.digits)
     own = {"coverage": Score(name, "region %", None, 100, 2), "loss": Score(name, "loss", False)}
+    own |= {"lpips_diversity": Score(name, "diversity", True)}
     return own.get(name) or Score(name, name.replace("_", " "), directions(run or {}).get(name))
 
 
 def scores_of(record: Record, facts: bool = False) -> list[Score]:
     """Scores of which the record's samples hold a number; with ``facts`` also coverage and latency."""
     names = list(numeric_scores(record.samples, directions(record.run)))
-    if record.task != EDITING:
+    if record.task in (PARSING, TRAINING):
         names = [name for name in _PER_PHOTO if name in record.samples]
     if facts:
         names += [name for name in _FACTS if name in record.samples]

@@ -30,6 +30,7 @@ from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.synthesis_grids import encoded_png
+from semfacediff.runs.synthesis_showcase import make_showcase
 from semfacediff.synthesis.checkpoint import SynthesisCard
 from semfacediff.synthesis.latents import at_size
 from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
@@ -295,10 +296,21 @@ def _finish(record: RunFolder, bench: SynthesisBench, log: SampleLog) -> None:
     summary = pd.DataFrame([_summary(task, log.rows, bench) | sets.get(task, {}) for task in bench.tasks])
     write_parquet(samples, record.path / "samples.parquet")
     write_csv(summary, record.path / "summary.csv")
+    _show(bench, log)
     latency = bench.latencies() if bench.settings.generation.latency_steps else []
     n = len(bench.faces)
     status = INCOMPLETE if failed else DONE
     record.close(status, n=n, n_failed=failed, set_notes=notes, latency=latency)
+
+
+def _show(bench: SynthesisBench, log: SampleLog) -> None:
+    """Pictures of the first label maps, less those that failed."""
+    failed = {row["sample_id"] for row in log.rows if row["status"] == ERROR}
+    first = enumerate(bench.faces.ids[: bench.settings.generation.showcase])
+    shown = [bench.faces[i] for i, id_ in first if id_ not in failed]
+    faces = [FaceSample(face.id, *bench.prepared(face)) for face in shown]
+    of_model = Synthesizer(bench.synthesizer.model, bench.synthesizer.options, bench.synthesizer.space)
+    make_showcase(bench.folder, of_model, faces, bench.file)
 
 
 def _summary(task: str, rows: Sequence[dict], bench: SynthesisBench) -> dict:

@@ -4,14 +4,10 @@ What is made again is shown only if it is what the run used: the photos' digest,
 must be the record's.
 """
 
-import base64
-import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -24,72 +20,59 @@ from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.report.overview import data_rights
-from semfacediff.report.reading import Record
-from semfacediff.report.sample_rows import Key, Pictures, extremes
+from semfacediff.report.reading import SYNTHESIS, Record
+from semfacediff.report.sample_rows import Key, Pictures, extremes, group_name
 from semfacediff.report.wording import Score
 from semfacediff.runs.edit_rows import MASKS, digest_of_mask, edit_file
+from semfacediff.runs.report_data import Shown, recorded_data, saved_picture, thumbnail
+from semfacediff.runs.report_generated import GeneratedSource, showcase_thumbnails
 from semfacediff.tables.figures import overlay
 from semfacediff.types import FaceSample, to_tensor
 
 PER_END = 40
-"""Worst and best edits shown of every attribute."""
+"""Worst and best shown of every attribute or task."""
 MAX_CHARACTERS = 36_000_000
 """Of all pictures together; the rest of the page stays under 4 MB."""
 _SIZES_PX = ((450, 256), (800, 192), (10**9, 144))
-"""(at most so many edits, long side of a thumbnail)."""
-_QUALITY = 80
+"""(at most so many samples, long side of a thumbnail)."""
 _AMPLIFIED = 4
-_DATA = {
-    "toy": config.ToyData,
-    "folder": config.FolderData,
-    "shards": config.ShardsData,
-    "celebamask_hq": config.CelebAMaskHQData,
-    "lapa": config.LapaData,
-    "helen": config.HelenData,
-}
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """Panels of one edit (uint8 ``[h, w, 3]`` or ``[h, w]``) and what is missing."""
-
-    panels: dict[str, np.ndarray]
-    notes: list[str]
 
 
 def pictures(records: Sequence[Record], rank: Score | None, root: Path | None, parser: Path | None) -> Pictures:
-    """Thumbnails of the worst and best edits of every attribute.
+    """Thumbnails of the worst and best edits and generated faces, and of the runs' showcases.
 
     Args:
         root: where the photos lie; ``None`` = ``SEMFACEDIFF_DATA``. parser: as ``parser.checkpoint``, or
             ``parser.root`` for precomputed label maps; ``None`` = where the record says.
 
     Raises:
-        UserError: there are no photos there, or they are not those that a run saw.
+        UserError: there are no photos there, or they are not those that a run edited.
     """
     chosen, left_out = extremes(records, rank, PER_END), []
     px = next(size for most, size in _SIZES_PX if len(chosen) <= most)
     by_run: dict[int, list[Key]] = defaultdict(list)
     for key in chosen:
         by_run[key[0]].append(key)
+    showcases = {(i, file): uri for i, r in enumerate(records) for file, uri in showcase_thumbnails(r).items()}
     panels: dict[Key, dict[str, str]] = {}
     notes: dict[Key, str] = {}
-    with tqdm(total=len(chosen), desc="photos", unit="edit") as bar:
+    with tqdm(total=len(chosen), desc="photos", unit="sample") as bar:
         for i, keys in by_run.items():
-            source = _Source.of(records[i], root, parser)
+            record = records[i]
+            source = GeneratedSource(record, root) if record.task == SYNTHESIS else _Source.of(record, root, parser)
             left_out += [f"{records[i].id}: {why}" for why in source.doubts]
             for sample_id, attributes in _by_sample(keys).items():
                 for attribute, shown in source.shown(sample_id, attributes).items():
                     key = (i, sample_id, attribute)
-                    panels[key] = {name: _encoded(picture, px) for name, picture in shown.panels.items()}
+                    panels[key] = {name: thumbnail(picture, px) for name, picture in shown.panels.items()}
                     notes[key] = "; ".join(shown.notes)
                     bar.update()
-    files, of, dropped = _within_budget(chosen, panels)
-    said = f"Shown are the {PER_END} worst and the {PER_END} best edits of every attribute"
+    files, of, dropped = _within_budget(chosen, panels, MAX_CHARACTERS - sum(map(len, showcases.values())))
+    said = f"Shown are the {PER_END} worst and the {PER_END} best of every {group_name(records)}"
     left_out.insert(0, said + (f" by {rank.label}." if rank else "; no score tells them apart, so the first and last."))
-    left_out += [f"{dropped} of the less extreme edits are without photos, to keep the page small."] if dropped else []
-    rights = dict.fromkeys(data_rights(records[i]) for i in by_run)
-    return Pictures(files, of, notes, " ".join(rights) or "These runs edited nothing.", left_out)
+    left_out += [f"{dropped} of the less extreme ones are without photos, to keep the page small."] if dropped else []
+    rights = dict.fromkeys(data_rights(records[i]) for i in sorted({*by_run, *(i for i, _ in showcases)}))
+    return Pictures(files, of, notes, showcases, " ".join(rights) or "These runs edited nothing.", left_out)
 
 
 def _by_sample(keys: list[Key]) -> dict[str, list[str]]:
@@ -99,7 +82,7 @@ def _by_sample(keys: list[Key]) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def _within_budget(order: list[Key], panels: dict[Key, dict[str, str]]):
+def _within_budget(order: list[Key], panels: dict[Key, dict[str, str]], most: int):
     """(name -> data URI, sample -> panel -> name, samples left out); the first of ``order`` come first."""
     names: dict[str, str] = {}
     of, characters, dropped = {}, 0, 0
@@ -107,24 +90,12 @@ def _within_budget(order: list[Key], panels: dict[Key, dict[str, str]]):
         found = panels.get(key, {})
         new = {uri for uri in found.values() if uri not in names}
         size = sum(map(len, new))
-        if characters + size > MAX_CHARACTERS:
+        if characters + size > most:
             dropped += 1
             continue
         characters += size
         of[key] = {panel: names.setdefault(uri, f"p{len(names)}") for panel, uri in found.items()}
     return {name: uri for uri, name in names.items()}, of, dropped
-
-
-def _encoded(picture: np.ndarray, px: int) -> str:
-    """A data URI of a thumbnail with this long side."""
-    height, width = picture.shape[:2]
-    scale = px / max(height, width)
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    bgr = np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
-    data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
-    return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
 class _Source:
@@ -145,17 +116,17 @@ class _Source:
     @classmethod
     def of(cls, record: Record, root: Path | None, parser: Path | None) -> "_Source":
         wanted = _parser_settings(record, parser)
-        data = _data(record, root, wanted.name == "ground_truth")
+        data = recorded_data(record, root, wanted.name == "ground_truth")
         try:
             found = _parser(record, wanted, data)
         except UserError as e:
             return cls(record, data, None, [f"no parse and no masks: {e}"])
         return cls(record, data, found, [])
 
-    def shown(self, sample_id: str, attributes: list[str]) -> dict[str, _Shown]:
+    def shown(self, sample_id: str, attributes: list[str]) -> dict[str, Shown]:
         """Panels of the edits of one photo."""
         if sample_id not in self.place:
-            return {a: _Shown({}, ["the data set has no such photo"]) for a in attributes}
+            return {a: Shown({}, ["the data set has no such photo"]) for a in attributes}
         sample = self.faces[self.place[sample_id]]
         photo = self._at_working_size(sample.photo)
         parses: dict[bytes, torch.Tensor] = {}
@@ -167,7 +138,7 @@ class _Source:
             return photo
         return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
 
-    def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> _Shown:
+    def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Shown:
         row = self.rows.loc[(sample.id, name)]
         given, notes = self._given(sample.id, name, photo), []
         panels = {"photo": given}
@@ -184,7 +155,7 @@ class _Source:
             panels["edit"] = edit
             difference = np.abs(edit.astype(np.int16) - given).max(axis=2) * _AMPLIFIED
             panels["difference"] = np.minimum(difference, 255).astype(np.uint8)
-        return _Shown(panels, notes)
+        return Shown(panels, notes)
 
     def _given(self, sample_id: str, name: str, photo: np.ndarray) -> np.ndarray:
         """What was edited: the photo, or in a cascade what the stages before left of it."""
@@ -199,9 +170,7 @@ class _Source:
         return photo
 
     def _saved(self, name: str, sample_id: str) -> np.ndarray | None:
-        file = edit_file(self.record.folder, name, sample_id)
-        pixels = cv2.imread(str(file)) if file.is_file() else None
-        return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
+        return saved_picture(edit_file(self.record.folder, name, sample_id))
 
     def _parsed(self, sample: FaceSample, photo: np.ndarray, parses: dict[bytes, torch.Tensor]) -> torch.Tensor | None:
         if self.parser is None:
@@ -219,32 +188,6 @@ class _Source:
             notes.append("the masks made here are not those of the record, so they are not shown")
             return {}
         return {kind: np.rint(255 * mask[0].numpy()).astype(np.uint8) for kind, mask in found.items()}
-
-
-def _data(record: Record, root: Path | None, labels_needed: bool) -> build.Data:
-    """The run's photos, read through once.
-
-    Raises:
-        UserError: they are not there, or others than the run saw.
-    """
-    asked = record.config.get("data") or {}
-    if asked.get("name") not in _DATA:
-        raise UserError(
-            f"{record.folder}: --with-photos does not know the data set '{asked.get('name')}'; leave it out"
-        )
-    plain = yaml.safe_load((config.repository() / "conf" / "data" / f"{asked['name']}.yaml").read_text()) | asked
-    if "root" in plain:
-        plain["root"] = str(root) if root else os.environ.get("SEMFACEDIFF_DATA")
-        if plain["root"] is None:
-            raise UserError(f"{record.folder}: --with-photos needs the photos; give --data DIR or set SEMFACEDIFF_DATA")
-    data = build.data(config.checked(_DATA[asked["name"]], plain), None, labels_needed, record.config.get("limit"))
-    known = record.run["identity"].get("inputs", {}).get("data")
-    if known != data.digest:
-        raise UserError(
-            f"{record.folder}: expected the photos that the run saw (digest {str(known)[:12]}), got others (digest "
-            f"{data.digest[:12]}); give --data DIR"
-        )
-    return data
 
 
 def _parser_settings(record: Record, place: Path | None) -> config.ParserConfig:

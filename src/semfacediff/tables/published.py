@@ -135,6 +135,7 @@ _HEADINGS = {"ssim": "SSIM", "fid": "FID", "miou": "mIoU %", "accuracy": "accura
 
 _OF_RECONSTRUCTION = {"ssim": "ssim_mean", "fid": "fid", "miou": "miou", "accuracy": "pixel_accuracy"}
 """Published column -> column of a synthesis run's ``summary.csv``."""
+_RECONSTRUCTION_FILE = "sca_dm_table_1.csv"
 
 
 def synthesis_rows(ours: Mapping[str, Path], published: pd.DataFrame, labels: list[str]) -> Grid:
@@ -151,6 +152,17 @@ def synthesis_rows(ours: Mapping[str, Path], published: pd.DataFrame, labels: li
         values = (_number(table, "reconstruction", _OF_RECONSTRUCTION[c]) for c in names)
         rows.append(Row((f"{name}, ours", *("" for _ in labels[1:])), tuple(Value(v) for v in values), True))
     return Grid(tuple(labels), columns, rows)
+
+
+def published_reconstruction(repository: Path) -> dict[str, dict[str, str]] | None:
+    """Method -> column of a synthesis run's ``summary.csv`` -> published number as printed.
+
+    ``None`` where the checkout does not hold them.
+    """
+    if not (repository / PUBLISHED / _RECONSTRUCTION_FILE).exists():
+        return None
+    rows = published_rows(repository, _RECONSTRUCTION_FILE).to_dict("records")
+    return {row["method"]: {ours: row[theirs] for theirs, ours in _OF_RECONSTRUCTION.items()} for row in rows}
 
 
 def step_rows(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, labels: list[str]) -> Grid:

@@ -3,8 +3,8 @@
 (function () {
   const PAGE_ROWS = 50, PAGE_CARDS = 12;
   const PANELS = [
-    ["parse", "parse"], ["semantic", "semantic mask"], ["generation", "generation mask"], ["blend", "blend mask"],
-    ["difference", "difference × 4"],
+    ["labels", "label map"], ["parse", "parse"], ["semantic", "semantic mask"], ["generation", "generation mask"],
+    ["blend", "blend mask"], ["difference", "difference × 4"],
   ];
   const browser = document.getElementById("browser");
   if (!browser) return;
@@ -84,7 +84,7 @@
     };
     line.append(sortable("id", "sample", true));
     if (data.runs.length > 1) line.append(made("th", { scope: "col", className: "text", textContent: "run" }));
-    if (rows.some((r) => r.attribute)) line.append(made("th", { scope: "col", className: "text", textContent: "attribute" }));
+    if (rows.some((r) => r.attribute)) line.append(made("th", { scope: "col", className: "text", textContent: data.group }));
     line.append(made("th", { scope: "col", className: "text", textContent: "status" }));
     for (const [column] of columns()) line.append(sortable(column.name, column.label, false));
     line.append(made("th", { scope: "col", className: "text", textContent: "note" }));
@@ -115,20 +115,22 @@
     const name = r.attribute + " of " + r.id, run = data.runs.length > 1 ? ", " + data.runs[r.run] : "";
     const node = made("article", { className: "card" }, made("h4", { textContent: r.id + " · " + r.attribute + run }));
     if (data.doubtful[r.run]) node.append(made("span", { className: "tag bad", textContent: "not comparable" }));
-    node.append(made("p", { textContent: "“" + r.prompt + "”" }));
+    if (r.prompt) node.append(made("p", { textContent: "“" + r.prompt + "”" }));
+    const what = data.made[r.run], edited = what === "edit";
     if (r.seen.photo && r.seen.edit) {
-      const frame = made("div", { className: "compare" }, picture(r.seen.photo, "Photo " + r.id + " before the edit"));
-      const after = picture(r.seen.edit, "The " + name + " after the edit");
+      const frame = made("div", { className: "compare" }, picture(r.seen.photo, "Photo " + r.id + (edited ? " before the edit" : "")));
+      const after = picture(r.seen.edit, "The " + name + (edited ? " after the edit" : ""));
       after.className = "after";
       frame.append(after, made("span", { className: "edge" }));
       const slider = made("input", { type: "range", min: "0", max: "100", value: "50" });
-      slider.setAttribute("aria-label", "Where the photo ends and the edit begins, " + name);
+      slider.setAttribute("aria-label", `Where the photo ends and the ${what} begins, ${name}`);
       const moved = () => frame.style.setProperty("--cut", slider.value + "%");
       slider.addEventListener("input", moved);
       moved();
-      node.append(frame, slider, made("div", { className: "ends" }, made("span", { textContent: "photo" }), made("span", { textContent: "edit" })));
-    } else if (r.seen.photo) {
-      node.append(made("div", { className: "compare" }, picture(r.seen.photo, "Photo " + r.id)));
+      node.append(frame, slider, made("div", { className: "ends" }, made("span", { textContent: "photo" }), made("span", { textContent: what })));
+    } else if (r.seen.photo || r.seen.edit) {
+      const only = r.seen.photo ? picture(r.seen.photo, "Photo " + r.id) : picture(r.seen.edit, "The " + name);
+      node.append(made("div", { className: "compare" }, only));
     }
     const panels = made("div", { className: "panels" });
     for (const [key, label] of PANELS) {
@@ -180,7 +182,7 @@
   }
 
   filled(at("f-run"), data.runs.map((name, i) => [i, name]), "all runs");
-  filled(at("f-attribute"), unique(rows.map((r) => r.attribute)).map((a) => [a, a]), "all attributes");
+  filled(at("f-attribute"), unique(rows.map((r) => r.attribute)).map((a) => [a, a]), `all ${data.group}s`);
   filled(at("f-status"), unique(rows.map((r) => r.status)).map((s) => [s, s]), "any status");
   at("f-sort").append(made("option", { value: "id", textContent: "sample" }));
   for (const column of data.columns) at("f-sort").append(made("option", { value: column.name, textContent: column.label }));

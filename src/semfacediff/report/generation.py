@@ -1,0 +1,104 @@
+"""Scores and speed of runs that make faces from label maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.report.charts import LineChart, line_chart
+from semfacediff.report.headline import OURS, PUBLISHED, Row, Table
+from semfacediff.report.reading import SYNTHESIS, Record
+from semfacediff.report.wording import Score
+from semfacediff.tables.grid import Column, Value
+from semfacediff.tables.of_runs import synthesis_grid
+from semfacediff.tables.published import published_reconstruction
+
+_RECONSTRUCTION = "reconstruction"
+_DRAWN = "toy"
+_PUBLISHED_NOTE = (
+    "published rows: SCA-DM, table 1, reconstruction on CelebAMask-HQ; the paper states neither the resolution of the "
+    "scores, nor its averaging of mIoU, nor its SSIM, and judges with another parser"
+)
+
+
+def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
+    """Every task of every run, published reconstructions below unless all faces are drawn; ``None`` without a run."""
+    shown = [r for r in records if r.task == SYNTHESIS and r.summary is not None]
+    if not shown:
+        return None
+    found = [(r, task, n, of) for r in shown for task, n, of in _scores(r)]
+    columns = [c for c in _columns(shown[0]) if any(c.name in of for *_, of in found)]
+    rows = [
+        Row(task, r.id, OURS, [n, *(_text(c, of.get(c.name)) for c in columns)], bool(r.doubts))
+        for r, task, n, of in found
+    ]
+    notes = ["the row photo is what the judging parser makes of the photos themselves"]
+    theirs = published_reconstruction(repository)
+    if theirs is not None and any((r.config.get("data") or {}).get("name") != _DRAWN for r in shown):
+        for method, of in theirs.items():
+            cells = ["", *(of.get(c.name, "") for c in columns)]
+            rows.append(Row(_RECONSTRUCTION, f"{method}, published", PUBLISHED, cells))
+        notes.append(_PUBLISHED_NOTE)
+    headings = [("n", ""), *((f"{c.heading} {_score(c).arrow}", _score(c).better) for c in columns)]
+    return Table(headings, rows, notes)
+
+
+def _columns(record: Record) -> list[Column]:
+    return list(synthesis_grid(record.summary).columns[1:])
+
+
+def _scores(record: Record) -> list[tuple[str, str, dict[str, float]]]:
+    """(task, number of photos, column -> value of those that are there)."""
+    grid, found = synthesis_grid(record.summary), []
+    for row in grid.rows:
+        n, *values = row.cells
+        of = {c.name: v.mean for c, v in zip(grid.columns[1:], values, strict=True) if not v.missing}
+        found.append((str(row.labels[0]), "" if n.missing else f"{n.mean:.0f}", of))
+    return found
+
+
+def _score(c: Column) -> Score:
+    return Score(c.name, c.heading, c.up, c.factor, c.digits)
+
+
+def _text(c: Column, value: float | None) -> str:
+    return _score(c).text(value)
+
+
+def synthesis_values(record: Record) -> dict[tuple[str, str], tuple[Score, Value]]:
+    """(task, column) -> score and value, of every number of a run's summary."""
+    by_name = {c.name: _score(c) for c in _columns(record)}
+    scores = _scores(record)
+    return {(task, name): (by_name[name], Value(v)) for task, _, of in scores for name, v in of.items()}
+
+
+def speed_table(records: Sequence[Record]) -> Table | None:
+    """Seconds a photo by number of steps; ``None`` where no run measured them."""
+    times = _times(records)
+    if not times:
+        return None
+    rows = [
+        Row(f"{steps:g} steps", r.id, OURS, [f"{seconds:.3f}", f"{seconds / steps:.4f}"])
+        for r, of in times
+        for steps, seconds in of
+    ]
+    columns = [("s a photo ↓", "lower is better"), ("s a step ↓", "lower is better")]
+    return Table(columns, rows, ["one photo at a time, decoding included, on the machine named above"])
+
+
+def speed_chart(records: Sequence[Record]) -> LineChart:
+    """The same as curves, a line a run."""
+    nan = float("nan")
+    series = {r.id: [(steps, seconds, nan, nan) for steps, seconds in of] for r, of in _times(records)}
+    return line_chart("seconds a photo", "steps", series)
+
+
+def _times(records: Sequence[Record]) -> list[tuple[Record, list[tuple[float, float]]]]:
+    found = []
+    for record in records:
+        listed = record.run.get("latency")
+        entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+        numbers = [(pd.to_numeric(e.get("steps"), errors="coerce"), e.get("seconds")) for e in entries]
+        times = [(float(n), float(s)) for n, s in numbers if n and n > 0 and isinstance(s, int | float)]
+        found += [(record, times)] if times and record.task == SYNTHESIS else []
+    return found

@@ -1,0 +1,76 @@
+"""What the report's pictures are made from: the photos that a run saw, and files that it left."""
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from semfacediff import build, config
+from semfacediff.errors import UserError
+from semfacediff.report.reading import Record
+
+_QUALITY = 80
+_DATA = {
+    "toy": config.ToyData,
+    "folder": config.FolderData,
+    "shards": config.ShardsData,
+    "celebamask_hq": config.CelebAMaskHQData,
+    "lapa": config.LapaData,
+    "helen": config.HelenData,
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Panels of one sample (uint8 ``[h, w, 3]`` or ``[h, w]``) and what is missing."""
+
+    panels: dict[str, np.ndarray]
+    notes: list[str]
+
+
+def saved_picture(file: Path) -> np.ndarray | None:
+    """uint8 ``[h, w, 3]``; ``None`` where there is no picture that can be read."""
+    pixels = cv2.imread(str(file)) if file.is_file() else None
+    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
+
+
+def thumbnail(picture: np.ndarray, px: int) -> str:
+    """A data URI of a thumbnail with this long side."""
+    height, width = picture.shape[:2]
+    scale = px / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    bgr = np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
+    data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> build.Data:
+    """The run's photos, read through once.
+
+    Raises:
+        UserError: they are not there, or others than the run saw.
+    """
+    asked = record.config.get("data") or {}
+    if asked.get("name") not in _DATA:
+        raise UserError(
+            f"{record.folder}: --with-photos does not know the data set '{asked.get('name')}'; leave it out"
+        )
+    plain = yaml.safe_load((config.repository() / "conf" / "data" / f"{asked['name']}.yaml").read_text()) | asked
+    if "root" in plain:
+        plain["root"] = str(root) if root else os.environ.get("SEMFACEDIFF_DATA")
+        if plain["root"] is None:
+            raise UserError(f"{record.folder}: --with-photos needs the photos; give --data DIR or set SEMFACEDIFF_DATA")
+    data = build.data(config.checked(_DATA[asked["name"]], plain), None, labels_needed, record.config.get("limit"))
+    known = record.run["identity"].get("inputs", {}).get("data")
+    if known != data.digest:
+        raise UserError(
+            f"{record.folder}: expected the photos that the run saw (digest {str(known)[:12]}), got others (digest "
+            f"{data.digest[:12]}); give --data DIR"
+        )
+    return data
