@@ -217,6 +217,24 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_synthesis(tmp_path_factory) -> Path:
+    """A checkpoint folder of a tiny SCA-DM (32 px) with random weights, all of which speak; read it."""
+    from semfacediff.synthesis import PRESETS, SCADM, SCADMOptions, save_synthesis
+
+    folder = tmp_path_factory.mktemp("synthesis") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = SCADM(SCADMOptions(**{**vars(PRESETS["tiny"]), "vq_codes": 4096}))
+        # A fine codebook, and nothing that starts as nothing: every style makes a face of its own.
+        torch.nn.init.normal_(model.first_stage.vq.quantize.embedding.weight)
+        for weight in model.parameters():
+            if not weight.any():
+                torch.nn.init.normal_(weight.data, std=0.2)
+    save_synthesis(model, folder, training={"run": "nowhere"})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory) -> Path:
     """An exported parser's folder with a hand-made ``model.onnx`` alone: one 1x1 convolution, input size 32; read it.
 

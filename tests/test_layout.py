@@ -87,7 +87,7 @@ def test_the_page_stands_at_the_edge():
     importers = {place(f) for f in FILES if "web" in ours(f) and place(f) != "web"}
     assert importers == {"cli"}
     gradio = {f.stem for f in FILES if "gradio" in {m.split(".")[0] for m in modules_of(f)}}
-    assert gradio == {"page"}
+    assert gradio == {"page", "tab", "editing_tab", "style_tab", "runs_tab"}
 
 
 def test_the_configuration_knows_names_and_no_stage():

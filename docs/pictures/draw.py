@@ -2,7 +2,7 @@
 
     make pictures        # trains and edits the demo first; needs what `make browser` installs
 
-`overview.png` is the demo's own figure, `astronaut.png` a parse and two edits, `report.png` the demo's report and
+`overview.png` is the demo's own figure, `astronaut.png` a parse and three edits, `report.png` the demo's report and
 `web.png` the page of `semfacediff web`, both as a browser shows them.
 """
 
@@ -21,9 +21,10 @@ import numpy as np
 import skimage.data
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from scipy.spatial import cKDTree
 
 import semfacediff
-from semfacediff.labels import CELEBAMASK
+from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.tables.figures import overlay, panel_figure
 
 HERE = Path(__file__).parent
@@ -104,7 +105,14 @@ def _shot(page: Page, file: Path) -> None:
 
 
 def _small(picture: Image.Image, file: Path) -> None:
-    picture.convert("RGB").quantize(256, kmeans=2).save(file, optimize=True)
+    """In 256 colours, white and those of the classes among them: legends, being small, would lose theirs."""
+    plain, kept = picture.convert("RGB"), np.vstack([palette(CELEBAMASK), [[255, 255, 255]]])
+    common = plain.quantize(256 - len(kept), kmeans=2).getpalette()
+    colours = np.vstack([kept, np.reshape(common, (-1, 3))])
+    nearest = cKDTree(colours).query(np.asarray(plain))[1].astype(np.uint8)  # Pillow's own search is a rough one
+    small = Image.fromarray(nearest)
+    small.putpalette(colours.astype(np.uint8).tobytes())
+    small.save(file, optimize=True)
 
 
 def _chromium() -> str:

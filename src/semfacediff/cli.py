@@ -311,7 +311,7 @@ def _web(arguments: argparse.Namespace) -> int:
     from semfacediff.web.server import Place, serve
 
     a = arguments
-    return serve(Place(a.host, a.port, a.editor, a.parser, a.weights, a.device))
+    return serve(Place(a.host, a.port, a.editor, a.parser, a.weights, a.synthesis, a.device))
 
 
 def _add_web(commands) -> None:
@@ -321,6 +321,7 @@ def _add_web(commands) -> None:
     web.add_argument("--editor", default="recolor", help="chosen at first (default: recolor)")
     web.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
     web.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
+    web.add_argument("--synthesis", metavar="RUN", help="run of train_synthesis.py, for style of a second photo")
     web.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     web.set_defaults(run=_web)
 

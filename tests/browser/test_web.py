@@ -4,6 +4,7 @@ The server is the real one, with the parser of the package; faces are drawn. Scr
 ``outputs/browser``. Skipped where Gradio, Playwright or Chromium is not installed (`make browser`).
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,26 +24,50 @@ PATIENCE_MS = 180_000
 CUT = "parseFloat(document.querySelectorAll('#compare img')[1].style.clipPath.split(' ').pop())"
 """Where the edit begins, % of the picture's width."""
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}} green"
+SERVE = """
+import sys
+from semfacediff import cli
+from semfacediff.web import desk
+plain, tiny = desk.base_settings, ["editor.native_size=64", "editor.steps=500"]
+desk.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)
+sys.exit(cli.main(["web", *sys.argv[1:]]))
+"""
+"""The real server; the tiny pipeline at its own size, and with more steps than anybody waits for."""
 
 
-@pytest.fixture(scope="module")
-def server(request, tmp_path_factory, repository):
-    """(address, folder that holds the server's temporary files); ends by Ctrl-C, and leaves nothing."""
+@contextlib.contextmanager
+def serving(temporary, repository, *options):
+    """Address of a server that keeps its files in ``temporary``; it ends by Ctrl-C, and leaves nothing."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    temporary = tmp_path_factory.mktemp("temporary")
-    words = [sys.executable, "-m", "semfacediff.cli", "web", "--port", str(port), "--device", "cpu"]
-    if request.config.getoption("--slow"):
-        words += ["--weights", str(request.getfixturevalue("tiny_sdxl"))]
+    words = [sys.executable, "-c", SERVE, "--port", str(port), "--device", "cpu", *map(str, options)]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(repository / "src")}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
-    said = process.stdout.readline()
-    assert said == f"http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
-    yield said.split()[0], temporary
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    try:
+        said = process.stdout.readline()
+        assert said == f"http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
+        yield said.split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+    assert code == 0
     assert not list(temporary.glob("semfacediff-web-*"))
+
+
+@pytest.fixture(scope="module")
+def models(request, tiny_synthesis):
+    """Options that name them; a diffusion pipeline with ``--slow`` alone."""
+    slow = ["--weights", request.getfixturevalue("tiny_sdxl")] if request.config.getoption("--slow") else []
+    return ["--synthesis", tiny_synthesis, *slow]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, repository, models):
+    """(address, folder that holds the server's temporary files)."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    with serving(temporary, repository, *models) as address:
+        yield address, temporary
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +75,14 @@ def photo(tmp_path_factory, toy_samples):
     """PNG of a drawn face."""
     file = tmp_path_factory.mktemp("photos") / "face.png"
     Image.fromarray(toy_samples(2, 256)[1].photo).save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def other(photo, toy_samples):
+    """PNG of another one, higher than wide."""
+    file = photo.with_name("other.png")
+    Image.fromarray(toy_samples(3, 256)[2].photo[:, 20:230]).save(file)
     return file
 
 
@@ -67,8 +100,7 @@ def visit(browser, server):
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
         known = (server[0], "data:", "blob:")
         page.on("request", lambda r: r.url.startswith(known) or said.append(f"request: {r.url}"))
-        page.goto(server[0])
-        page.wait_for_selector("html[data-ready]")
+        goto(page, server[0])
         contexts.append(context)
         return page
 
@@ -78,12 +110,58 @@ def visit(browser, server):
     assert said == []
 
 
-def load(page, file):
-    page.set_input_files("#upload input[type=file]", file)
+def goto(page, address):
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
 
 
-def says(page, text):
-    page.locator("#message", has_text=text).wait_for()
+def left_open(browser):
+    """A page that outlives its server."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    return contextlib.closing(page)
+
+
+def load(page, file, upload="upload"):
+    page.set_input_files(f"#{upload} input[type=file]", file)
+
+
+def says(page, text, message="message"):
+    page.locator(f"#{message}", has_text=text).wait_for()
+
+
+def load_two(page, first, second):
+    """On the tab of two photos."""
+    page.get_by_role("tab", name="Two photos").click()
+    for upload, file in (("first", first), ("second", second)):
+        load(page, file, upload)
+        says(page, f"{upload.capitalize()} photo: {file.name}", "style-message")
+
+
+def choose(page, dropdown, option):
+    page.locator(f"#{dropdown} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def begin_a_long_synthesis(page, first, second):
+    """200 steps for five faces."""
+    load_two(page, first, second)
+    page.locator("#task input[value=interpolate]").check()
+    choose(page, "steps", "200")
+    page.locator("#style-go:not([disabled])").click()
+    page.locator("#style-cancel:not([disabled])").wait_for()
+    page.locator("#result", has_text="/200").wait_for()
+
+
+def begin_a_long_edit(page, photo):
+    load(page, photo)
+    says(page, "one face")
+    choose(page, "editor", "sd_inpaint")
+    page.fill("#prompt input, #prompt textarea", "straight hair")
+    page.locator("#words dd", has_text="of 77 tokens").first.wait_for()
+    page.locator("#go:not([disabled])").click()
+    page.locator("#cancel:not([disabled])").wait_for()
+    page.locator("#compare", has_text="/450").wait_for()
 
 
 def edit(page, attribute, prompt, nth):
@@ -93,12 +171,12 @@ def edit(page, attribute, prompt, nth):
     page.locator("#history li").nth(nth).wait_for()
 
 
-def downloaded(page):
+def downloaded(page, files="files"):
     """(pixels, record) of the files that the page offers."""
     found = []
     for kind in (".png", ".json"):
         with page.expect_download() as download:
-            page.locator(f"#files a[download$='{kind}']").click()
+            page.locator(f"#{files} a[download$='{kind}']").click()
         found.append(download.value.path())
     with Image.open(found[0]) as image:
         return np.asarray(image.convert("RGB")), json.loads(found[1].read_text())
@@ -176,6 +254,22 @@ def test_bad_uploads_get_a_sentence(visit, tmp_path):
     assert page.locator("#go").is_disabled()
 
 
+def test_a_file_that_is_too_large_is_not_sent(visit, photo, tmp_path):
+    """One sentence that stays, on either tab; and the next file is taken."""
+    page, large = visit(), tmp_path / "large.png"
+    large.write_bytes(bytes(21_500_000))
+    sentence = "large.png: 21.5 MB are over the limit of 20 MB; save it smaller."
+    load(page, large)
+    says(page, sentence)
+    load(page, photo)
+    says(page, "one face")
+    assert sentence not in page.locator("#message").inner_text()
+    page.get_by_role("tab", name="Two photos").click()
+    load(page, large, "second")
+    says(page, sentence, "style-message")
+    assert page.locator("[data-testid=toast-body]").count() == 0
+
+
 def test_hostile_names_and_words_are_shown_and_do_nothing(visit, photo, tmp_path):
     page, file = visit(), tmp_path / "<img src=x onerror=alert(3)>.png"
     file.write_bytes(photo.read_bytes())
@@ -209,19 +303,82 @@ def test_two_visitors_at_once_keep_their_own_photos(visit, photo, tmp_path):
 
 @pytest.mark.slow
 def test_a_long_edit_can_be_stopped(visit, photo):
-    """Fifty steps of the tiny pipeline."""
+    """Steps of the tiny pipeline."""
     page = visit()
-    load(page, photo)
-    says(page, "one face")
-    page.locator("#editor input").click()
-    page.get_by_role("option", name="sd_inpaint", exact=True).click()
-    page.fill("#prompt input, #prompt textarea", "straight hair")
-    page.locator("#words dd", has_text="of 77 tokens").first.wait_for()
-    page.locator("#go:not([disabled])").click()
-    page.locator("#cancel:not([disabled])").click()
-    says(page, "The edit was stopped; the photo is as it was before.")
+    begin_a_long_edit(page, photo)
+    page.click("#cancel")
+    says(page, "Stopped; everything is as it was before.")
     page.locator("#go:not([disabled])").wait_for()
     assert page.locator("#history li").count() == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_an_edit_ends_the_server(browser, photo, repository, models, tmp_path):
+    with left_open(browser) as page, serving(tmp_path, repository, *models) as address:
+        goto(page, address)
+        begin_a_long_edit(page, photo)
+
+
+def test_a_face_of_two_photos(visit, photo, other, server):
+    """From two uploads over a swap and a note to the downloads."""
+    page = visit()
+    load_two(page, photo, other)
+    says(page, "Second photo: other.png, 210 x 256 px, one face; padded with white to a square.", "style-message")
+    page.locator("#parts label", has_text="hat").locator("input").check()
+    choose(page, "steps", "10")
+    page.locator("#style-go:not([disabled])").click()
+    page.locator("#about", has_text="first photo, second photo, result").wait_for()
+    pixels, facts = downloaded(page, "made")
+    assert pixels.shape == (32, 32, 3)
+    assert (facts["task"], facts["parts"], facts["sampling"]["steps"]) == ("swap_parts", ["hair", "hat"], 10)
+    assert (facts["first"]["name"], facts["second"]["name"]) == ("face.png", "other.png")
+    assert facts["parser"]["name"] == "face_lite"
+    page.locator("#task input[value=generate]").check()
+    page.locator("#parts input:disabled").first.wait_for()
+    page.locator("#style-go:not([disabled])").click()
+    page.locator("#about", has_text="first photo, result").wait_for()
+    other_pixels, facts = downloaded(page, "made")
+    assert (facts["task"], facts["parts"], facts["second"]) == ("generate", None, None)
+    assert (other_pixels != pixels).any()
+    assert not list(server[1].rglob("other.png"))
+
+
+def test_without_a_second_photo_the_page_says_so(visit, photo):
+    page = visit()
+    page.get_by_role("tab", name="Two photos").click()
+    assert page.locator("#style-go").is_disabled()
+    load(page, photo, "first")
+    page.locator("#style-go:not([disabled])").click()
+    says(page, "Load a second photo, whose style is taken, or choose 'All out of noise'.", "style-message")
+
+
+def test_a_long_synthesis_can_be_stopped(visit, photo, other):
+    page = visit()
+    begin_a_long_synthesis(page, photo, other)
+    page.click("#style-cancel")
+    says(page, "Stopped; everything is as it was before.", "style-message")
+    page.locator("#style-go:not([disabled])").wait_for()
+    assert page.locator("#result img").count() == 0
+
+
+def test_who_leaves_ends_what_runs_for_them(visit, photo, other, server):
+    """Had it run to its end, its results would lie there when the next visitor has had a turn."""
+    page = visit()
+    begin_a_long_synthesis(page, photo, other)
+    page.context.close()
+    page = visit()
+    load_two(page, photo, other)
+    choose(page, "steps", "10")
+    page.locator("#style-go:not([disabled])").click()
+    page.locator("#result img").wait_for()
+    assert len(list(server[1].glob("*/visit-*"))) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_synthesis_ends_the_server(browser, photo, other, repository, tiny_synthesis, tmp_path):
+    with left_open(browser) as page, serving(tmp_path, repository, "--synthesis", tiny_synthesis) as address:
+        goto(page, address)
+        begin_a_long_synthesis(page, photo, other)
 
 
 def test_runs_can_be_browsed(visit):
@@ -248,3 +405,17 @@ def test_how_it_looks(visit, photo, shots, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     dark = page.evaluate("document.body.classList.contains('dark')")
     assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_how_two_photos_look(visit, photo, other, shots, scheme):
+    page = visit(1280, scheme)
+    load_two(page, photo, other)
+    choose(page, "steps", "10")
+    page.locator("#style-go:not([disabled])").click()
+    page.locator("#result img").wait_for()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.locator("#result img").evaluate("(image) => image.decode()")
+        page.screenshot(path=shots / f"web_style_{width}_{scheme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -189,6 +189,23 @@ def test_noise_on_the_way_depends_on_the_sample_alone():
     torch.testing.assert_close(made(["b", "a"])[1:], made(["a"]), rtol=0, atol=1e-6)
 
 
+def test_every_step_is_told_and_any_may_be_the_last():
+    seen, noise = [], torch.ones(1, 3, 2, 2)
+    told = sample(conditional, noise, SamplingOptions(4), on_step=lambda *step: seen.append(step))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert torch.equal(told, sample(conditional, noise, SamplingOptions(4)))
+
+    def second(step, of):
+        seen.append(step)
+        if step == 2:
+            raise InterruptedError
+
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        sample(conditional, noise, SamplingOptions(4), on_step=second)
+    assert seen == [1, 2]
+
+
 class TestInversion:
     def test_sampling_undoes_it_where_noise_does_not_depend_on_the_latent(self):
         noise, latents = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)

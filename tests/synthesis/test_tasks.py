@@ -108,6 +108,12 @@ class TestTasks:
         same(made(1.2, "paper"), made(2.2, "code"))
         differ(made(1.2, "paper"), made(1.2, "code"))
 
+    def test_every_step_is_told(self, tiny, quick, faces, reconstructed):
+        seen = []
+        telling = Synthesizer(tiny, quick, on_step=lambda *step: seen.append(step))
+        same(telling.reconstruct(faces).images, reconstructed.images)
+        assert seen == [(1, 2), (2, 2)]
+
     def test_other_seeds_make_other_images(self, tiny, faces, reconstructed):
         other = Synthesizer(tiny, SamplingOptions(2, seed=7)).reconstruct(faces).images
         differ(other, reconstructed.images)

@@ -12,7 +12,7 @@ from semfacediff import cli
 from semfacediff.errors import UserError
 from semfacediff.web import portrait as session
 from semfacediff.web.desk import Ask, Desk
-from semfacediff.web.portrait import Stop, StoppedError
+from semfacediff.web.jobs import Stop, StoppedError
 
 GREEN = Ask("hair", "green hair", "recolor", 0.9)
 BLUE = Ask("lips", "blue lips", "recolor", 0.75)
@@ -151,7 +151,7 @@ def test_a_photo_takes_so_many_edits(portrait, desk, monkeypatch):
 def test_a_stopped_edit_leaves_everything_as_it_was(portrait, desk):
     stop = Stop()
     stop.now()
-    with pytest.raises(StoppedError, match="the photo is as it was before"):
+    with pytest.raises(StoppedError, match="everything is as it was before"):
         session.edit(portrait, GREEN, desk, stop)
 
 

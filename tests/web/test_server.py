@@ -1,6 +1,9 @@
-"""``semfacediff web``: mistakes are one sentence and exit code 2."""
+"""``semfacediff web``: mistakes are one sentence and exit code 2; Ctrl-C ends it whatever runs."""
 
+import os
+import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -56,3 +59,58 @@ def test_a_port_must_be_a_number(capsys):
     with pytest.raises(SystemExit):
         cli.main(["web", "--port", "http"])
     assert "expected a whole number of at least 1, got 'http'" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_named(capsys, free_port, tmp_path):
+    line = said(capsys, "--port", free_port, "--synthesis", str(tmp_path / "run"))
+    assert line.startswith(f"error: --synthesis: nothing is at {tmp_path}/run; expected a run of train_synthesis.py")
+
+
+RUNNING = """
+import sys, threading, time
+from types import SimpleNamespace
+import torch
+from semfacediff.web import server
+from semfacediff.web.jobs import Jobs
+
+LISTENS, BEGUN, JOBS = sys.argv[1] == "listens", threading.Event(), Jobs()
+
+def compute():
+    with JOBS.running() as stop:
+        x = torch.randn(400, 400)
+        while True:
+            x = torch.tanh(x @ x)
+            BEGUN.set()
+            if LISTENS:
+                stop.check()
+
+def launch(**_):
+    threading.Thread(target=compute, daemon=True).start()
+    BEGUN.wait()
+    return None, "http://nowhere", None
+
+page = SimpleNamespace(queue=lambda **_: None, launch=launch, close=lambda **_: None)
+made = SimpleNamespace(build_page=lambda *_: page, theme=lambda: None, css=lambda: None, MAX_WAITING=1)
+server._page_module = lambda: made
+server.Desk = lambda *_: SimpleNamespace(jobs=JOBS)
+server._PATIENCE_S = 600 if LISTENS else 0.2
+sys.exit(server.serve(server.Place("127.0.0.1", int(sys.argv[2]), "recolor", None, None, None, "cpu")))
+"""
+"""The server without a page, under which a thread computes."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("listens", signal.SIGINT), ("listens", signal.SIGTERM), ("does not listen", signal.SIGINT)],
+)
+def test_it_ends_cleanly_while_something_computes(kind, number, free_port, repository, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(repository / "src"), "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-c", RUNNING, kind, free_port]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "http://nowhere (Ctrl-C ends it)\n"
+        assert list(tmp_path.glob("semfacediff-web-*"))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "terminate" not in out + err
+    assert not list(tmp_path.glob("semfacediff-web-*"))

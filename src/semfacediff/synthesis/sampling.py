@@ -28,6 +28,8 @@ _DDIM = {**_SCHEDULE, "set_alpha_to_one": False, "steps_offset": 1, "timestep_sp
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Noise in latents: float32 ``[N,3,h,w]`` and int64 ``[N]`` steps to float32 ``[N,3,h,w]``."""
+OnStep = Callable[[int, int], None]
+"""Is told (steps taken, of how many)."""
 
 
 def training_schedule() -> DDPMScheduler:
@@ -169,7 +171,11 @@ def _ready(scheduler: DDIMScheduler | DDIMInverseScheduler, options: SamplingOpt
 
 @torch.no_grad()
 def sample(
-    eps: Denoiser, noise: Tensor, options: SamplingOptions, generators: Sequence[torch.Generator] = ()
+    eps: Denoiser,
+    noise: Tensor,
+    options: SamplingOptions,
+    generators: Sequence[torch.Generator] = (),
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Latents, float32 ``[N,3,h,w]``.
 
@@ -178,6 +184,7 @@ def sample(
         noise: float32 ``[N,3,h,w]``.
         options: steps and sampler.
         generators: one a sample, for the noise that is added on the way; unused where ``eta`` is 0.
+        on_step: called after every step; whatever it raises ends the sampling.
     """
     steps = options.timesteps()
     if options.sampler == "ddpm":
@@ -187,9 +194,11 @@ def sample(
         scheduler, further = DDIMScheduler(**_DDIM), {"eta": options.eta}
         _ready(scheduler, options, steps)
     x = noise
-    for t in steps:
+    for taken, t in enumerate(steps, 1):
         noise_in_x = eps(x, torch.full((len(x),), t, device=x.device))
         x = scheduler.step(noise_in_x, t, x, generator=list(generators) or None, **further).prev_sample
+        if on_step:
+            on_step(taken, len(steps))
     return x
 
 

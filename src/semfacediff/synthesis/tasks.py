@@ -14,7 +14,7 @@ from semfacediff.labels import CELEBAMASK, LabelSpace
 from semfacediff.synthesis.faces import Faces, Intake, one_each, relaid
 from semfacediff.synthesis.layouts import part_indices
 from semfacediff.synthesis.model import SCADM
-from semfacediff.synthesis.sampling import SamplingOptions, denoiser, generators, invert, sample, start_noise
+from semfacediff.synthesis.sampling import OnStep, SamplingOptions, denoiser, generators, invert, sample, start_noise
 from semfacediff.synthesis.unet import Condition
 from semfacediff.types import FaceSample
 
@@ -49,6 +49,7 @@ class Synthesizer:
             says of no pixels, which in published weights is a constant that training never read, and with
             ``absent_token`` a learned token; ``zero_image``: the style of an empty photo, which training did read, so
             the part is drawn from noise; ``refuse``: an error.
+        on_step: called after every step of sampling; whatever it raises ends the task.
 
     Raises:
         UserError: a space that does not convert or fit, or an unknown ``absent``.
@@ -61,6 +62,7 @@ class Synthesizer:
         space: LabelSpace = CELEBAMASK,
         data_space: LabelSpace | None = None,
         absent: str = "encoder",
+        on_step: OnStep | None = None,
     ):
         if absent not in ABSENT:
             raise UserError(f"absent: expected one of {', '.join(ABSENT)}, got '{absent}'")
@@ -70,6 +72,7 @@ class Synthesizer:
                 f"name the space that the model was trained in"
             )
         self.model, self.options, self.space, self.absent = model, options or SamplingOptions(), space, absent
+        self.on_step = on_step
         self._intake = Intake(model.options.image_size, space, data_space or space)
         self._all_parts = list(range(space.n))
 
@@ -209,7 +212,7 @@ class Synthesizer:
             noise = start_noise(self.model.options.latent_shape, drawing).to(mask.device)
         null = self._condition(*self.model.null_condition()) if o.scale != 1 else None
         eps = denoiser(self.model.unet, self._condition(tokens, mask), null, o.scale, self.model.options.prediction)
-        latents = sample(eps, noise, o, drawing)
+        latents = sample(eps, noise, o, drawing, self.on_step)
         _check_finite(latents, ids, "denoiser", mask.dtype)
         with torch.no_grad():
             images = first_stage.decode(latents.to(first_stage.dtype)).float()

@@ -1,4 +1,4 @@
-"""What all visitors share: the parser, and editors opened when one is first asked for."""
+"""What all visitors share: the parser, editors opened when one is first asked for, and the list of what runs."""
 
 import threading
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from semfacediff.runs.photo_editing import (
     open_parser,
     settings_of,
 )
+from semfacediff.web.jobs import Jobs
 
 _OF_A_REFERENCE = ("sca_dm",)
-"""Editors that take their style from a second photo, for which this page has no place."""
+"""Editors that take their style from a second photo; the page has a tab of its own for that."""
 _DRAWN = "recolor"
 """Whose settings say how masks are made before an editor is chosen; the region does not depend on the editor."""
 
@@ -52,12 +53,17 @@ class Desk:
         parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
         weights: folder of weights. device: as ``runtime.device``.
 
+    Attributes:
+        parser: opened; ``parser_digest``: of its weights. space: its label space.
+        region: how masks are made. jobs: what runs for visitors now.
+
     Raises:
         UserError: the parser cannot be opened.
     """
 
     def __init__(self, parser: str | None = None, weights: str | None = None, device: str = "auto"):
         self._place = {"parser": parser, "weights": weights, "device": device}
+        self.jobs = Jobs()
         self._lock = threading.Lock()
         self._plain: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}

@@ -1,13 +1,19 @@
 """What is shown of a portrait, at most :data:`SHOWN_PX` wide or high; downloads alone have the photo's own size."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
+from PIL import Image
 
 from semfacediff.labels import LabelSpace
+from semfacediff.runs.synthesis_grids import tiled
 from semfacediff.tables.figures import overlay
 from semfacediff.types import RegionMasks
 
 SHOWN_PX = 1024
+ENLARGED_PX = 256
+"""Side to which smaller squares are enlarged to be shown."""
 _DIMMED = 0.25
 """Brightness of what an edit leaves alone."""
 
@@ -23,6 +29,21 @@ def parse_picture(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> n
     size = _size(photo)
     small = labels if size is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     return overlay(shown(photo), small, space)
+
+
+def parsed_beside(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """uint8 ``[h, 2 w, 3]``: the photo, and :func:`parse_picture` of it."""
+    return np.concatenate([shown(photo), parse_picture(photo, labels, space)], axis=1)
+
+
+def row(squares: Iterable[np.ndarray]) -> np.ndarray:
+    """uint8 ``[h, w, 3]``: squares (uint8 ``[S, S, 3]``) side by side, small ones enlarged (bicubic)."""
+    return tiled([np.stack([_enlarged(square) for square in squares])])
+
+
+def _enlarged(square: np.ndarray) -> np.ndarray:
+    side = max(len(square), ENLARGED_PX)
+    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def mask_picture(photo: np.ndarray, masks: RegionMasks) -> np.ndarray:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import shlex
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,31 +28,12 @@ from semfacediff.runs.photo_editing import Tools, edited, masks_of
 from semfacediff.runs.prompting import PromptRules
 from semfacediff.types import RegionMasks
 from semfacediff.web.desk import Ask, Desk
+from semfacediff.web.jobs import Stop
 from semfacediff.web.uploads import decode_upload
 
 SCHEMA_VERSION = 1
 MAX_EDITS = 8
 """Of one photo; each can be undone and is kept in memory."""
-
-
-class StoppedError(UserError):
-    """The visitor has ended the edit."""
-
-
-class Stop:
-    """Ends an edit from another thread."""
-
-    def __init__(self):
-        self._event = threading.Event()
-
-    def now(self) -> None:
-        """Ask for the end; the edit ends at its next step."""
-        self._event.set()
-
-    def check(self) -> None:
-        """Raises :class:`StoppedError` if the end was asked for."""
-        if self._event.is_set():
-            raise StoppedError("The edit was stopped; the photo is as it was before")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,9 @@ import numpy as np
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.report.overview import overview
 from semfacediff.report.reading import Record
+from semfacediff.web.pictures import ENLARGED_PX
 from semfacediff.web.portrait import Audit, Portrait, attribute_of, kept_outside
+from semfacediff.web.styling import BETWEEN, Face, Made, StyleModel
 
 _LEAST_SHARE = 0.0005
 
@@ -20,6 +22,12 @@ def said(text: str) -> str:
 def refused(text: str) -> str:
     """A sentence about something that was not done."""
     return f'<p role="alert" class="said refused">{escape(text)}.</p>'
+
+
+def faces_seen(n: int, used: str) -> str:
+    """How many faces a parse shows, and which is ``used`` (a participle)."""
+    known = {0: f"no face: whatever is parsed is {used}", 1: "one face"}
+    return known.get(n, f"{n} faces: the largest is {used}")
 
 
 def legend(portrait: Portrait, space: LabelSpace) -> str:
@@ -69,6 +77,32 @@ def history(portrait: Portrait) -> str:
 
 def _noted(note: str | None) -> str:
     return f"; {note}" if note else ""
+
+
+def face(found: Face) -> str:
+    """A photo, and what was done to it before the model sees it."""
+    done = f"; {found.changed}" if found.changed else ""
+    return f"{found.name}, {found.width} x {found.height} px, {faces_seen(found.count, 'used')}{done}."
+
+
+def style_model(model: StyleModel) -> str:
+    """What makes the faces."""
+    rows = f"<dt>Model</dt><dd>SCA-DM of {model.size} x {model.size} px</dd>"
+    run = model.training.get("run")
+    rows += f"<dt>Trained by</dt><dd>{escape(str(run))}</dd>" if run else ""
+    untrained = "" if model.training else refused("The model was never trained: its card names no training")
+    return f'<dl class="words">{rows}</dl>{untrained}'
+
+
+def made(found: Made, size: int) -> str:
+    """What a picture of the photos and the result shows, and what was not as asked."""
+    between = f"first photo, weights {', '.join(f'{w:g}' for w in BETWEEN)} of the way, second photo"
+    second = "first photo, second photo, result" if found.facts["second"] else "first photo, result"
+    order = between if len(found.images) > 1 else second
+    enlarged = f", enlarged to {ENLARGED_PX} px (bicubic) to be shown" if size < ENLARGED_PX else ""
+    text = f"From left to right: {order}; at the model's {size} px{enlarged}. {found.facts['seconds']:.1f} s."
+    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    return f"<p><b>What was made.</b> {escape(text)}</p>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
 
 
 def run_facts(record: Record) -> str:

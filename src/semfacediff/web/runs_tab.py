@@ -1,0 +1,35 @@
+"""The tab that shows records of runs, without pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from semfacediff.errors import UserError
+from semfacediff.web import wording
+from semfacediff.web.run_list import chosen_run, runs_below, summary_table
+from semfacediff.web.tab import QUIET
+
+
+def runs_tab(roots: Sequence[Path]) -> None:
+    """The runs below ``roots``."""
+    names = list(runs_below(roots))
+    with gr.Row():
+        run = gr.Dropdown(names, value=None, label="Run", elem_id="run", scale=4)
+        again = gr.Button("Look again", elem_id="again", scale=1)
+    facts = gr.HTML(
+        "<p>Choose a run.</p>" if names else "<p>No run in results/runs or outputs yet.</p>", elem_id="facts"
+    )
+    table = gr.Dataframe(interactive=False, label="Summary", elem_id="summary", wrap=True)
+
+    def show(name: str | None):
+        if not name:
+            return "", None
+        try:
+            record = chosen_run(name, roots)
+        except UserError as e:
+            return wording.refused(str(e)), None
+        return wording.run_facts(record), summary_table(record)
+
+    run.change(show, run, [facts, table], **QUIET)
+    again.click(lambda: gr.Dropdown(list(runs_below(roots)), value=None), None, run, **QUIET)

@@ -1,0 +1,68 @@
+"""The page's tabs, and what happens when a visitor leaves; without a browser, and without a server."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("gradio", reason="needs the extra 'web'")
+
+import gradio as gr
+from gradio.state_holder import StateHolder
+
+from semfacediff.web.jobs import Stop, StoppedError
+from semfacediff.web.page import build_page
+from semfacediff.web.styling import StyleModel
+
+
+@pytest.fixture
+def page(desk, tmp_path):
+    """``page(model)``, built and holding visitors' states as the server does."""
+
+    def build(model=None):
+        built = build_page(desk, model, tmp_path, [], "recolor")
+        built.state_session_capacity = 4
+        StateHolder().set_blocks(built)
+        return built
+
+    return build
+
+
+def leave(page, visit):
+    (left,) = [f for f in page.fns.values() if any(event == "unload" for _, event in f.targets)]
+    left.fn(SimpleNamespace(session_hash=visit))
+
+
+def stops(page):
+    """Ids of the states that hold a Stop, one a tab."""
+    return [i for i, b in page.blocks.items() if isinstance(b, gr.State) and b.time_to_live == float("inf")]
+
+
+def test_who_leaves_ends_their_jobs_and_nobody_elses(page, desk, tiny_synthesis, tmp_path):
+    built = page(StyleModel(str(tiny_synthesis), desk))
+    mine, others = [Stop(), Stop()], [Stop(), Stop()]
+    for visit, own in (("me", mine), ("you", others)):
+        for i, stop in zip(stops(built), own, strict=True):
+            built.state_holder[visit][i] = stop
+        (tmp_path / f"visit-{visit}").mkdir()
+    leave(built, "me")
+    for stop in mine:
+        with pytest.raises(StoppedError):
+            stop.check()
+    for stop in others:
+        stop.check()
+    assert [f.name for f in tmp_path.iterdir()] == ["visit-you"]
+
+
+def test_who_did_nothing_can_leave(page):
+    built = page()
+    for i in stops(built):
+        assert built.state_holder["me"][i] is None
+    leave(built, "me")
+    leave(built, "never came")
+
+
+def test_without_a_model_its_tab_says_how_to_get_one(page):
+    built = page()
+    (text,) = [b.value for b in built.blocks.values() if getattr(b, "elem_id", None) == "without"]
+    assert "semfacediff web --synthesis RUN" in text
+    assert not [b for b in built.blocks.values() if getattr(b, "elem_id", None) == "style-go"]
