@@ -224,7 +224,7 @@ def tiny_synthesis(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("synthesis") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = SCADM(SCADMOptions(**{**vars(PRESETS["tiny"]), "vq_codes": 4096}))
+        model = SCADM(SCADMOptions(**{**vars(PRESETS["test"]), "vq_codes": 4096}))
         # A fine codebook, and nothing that starts as nothing: every style makes a face of its own.
         torch.nn.init.normal_(model.first_stage.vq.quantize.embedding.weight)
         for weight in model.parameters():

@@ -1,11 +1,13 @@
 """The README's pictures, of drawn faces and of one photo in the public domain (NASA's portrait of Eileen Collins).
 
-    make pictures        # trains and edits the demo first; needs what `make browser` installs
+    make pictures                                 # trains and edits the demo first; needs what `make browser` installs
+    python docs/pictures/draw.py --synthesis RUN  # of evaluate.py task=synthesis on drawn faces (docs/synthesis.md)
 
 `overview.png` is the demo's own figure, `astronaut.png` a parse and three edits, `report.png` the demo's report and
-`web.png` the page of `semfacediff web`, both as a browser shows them.
+`web.png` the page of `semfacediff web`, both as a browser shows them. `synthesis.png` is what a run shows of its model.
 """
 
+import argparse
 import contextlib
 import io
 import os
@@ -31,9 +33,24 @@ HERE = Path(__file__).parent
 DEMO = HERE.parents[1] / "outputs" / "demo"
 FACE = (slice(5, 215), slice(125, 335))
 """Rows and columns of the portrait."""
+WIDTH = 1400
+"""Of the picture of a synthesis run, px."""
 
 
 def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--synthesis", type=Path, metavar="RUN", help="draw synthesis.png alone, from this run")
+    run = arguments.parse_args().synthesis
+    if run is None:
+        _demo_and_portrait()
+    else:
+        shown = Image.open(run / "figures" / "showcase.png")
+        _small(
+            shown.resize((WIDTH, WIDTH * shown.height // shown.width), Image.Resampling.LANCZOS), HERE / "synthesis.png"
+        )
+
+
+def _demo_and_portrait() -> None:
     _small(Image.open(DEMO / "editing" / "figures" / "overview.png"), HERE / "overview.png")
     portrait = np.ascontiguousarray(skimage.data.astronaut()[FACE])
     _parse_and_edits(portrait)

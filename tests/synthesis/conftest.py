@@ -58,8 +58,8 @@ def make_tiny() -> Callable[..., SCADM]:
     def make(**options) -> SCADM:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            plain = {**vars(PRESETS["tiny"]), **options}
-            return spoken(SCADM(type(PRESETS["tiny"])(**plain)))
+            plain = {**vars(PRESETS["test"]), **options}
+            return spoken(SCADM(type(PRESETS["test"])(**plain)))
 
     return make
 

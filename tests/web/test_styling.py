@@ -94,7 +94,7 @@ class TestModel:
 
     def test_another_order_of_the_same_classes_is_converted(self, desk, first, second, tmp_path):
         folder = tmp_path / "segface"
-        save_synthesis(SCADM(PRESETS["tiny"]), folder, "segface")
+        save_synthesis(SCADM(PRESETS["test"]), folder, "segface")
         other = StyleModel(str(folder), desk)
         made = styling.make(first, second, StyleAsk("swap_style", (), QUICK), other)
         model, _ = load_synthesis(folder)
@@ -104,7 +104,7 @@ class TestModel:
         assert np.array_equal(made.images[0], to_uint8(direct.images[0]))
 
     def test_one_that_lacks_classes_of_the_parser_is_refused(self, desk, tmp_path):
-        save_synthesis(SCADM(SCADMOptions(**{**vars(PRESETS["tiny"]), "classes": 11})), tmp_path / "lapa", "lapa")
+        save_synthesis(SCADM(SCADMOptions(**{**vars(PRESETS["test"]), "classes": 11})), tmp_path / "lapa", "lapa")
         with pytest.raises(UserError, match="labels of space 'celebamask' cannot be converted to 'lapa'"):
             StyleModel(str(tmp_path / "lapa"), desk)
 
@@ -113,7 +113,7 @@ class TestModel:
             StyleModel(str(tmp_path), desk)
 
     def test_an_untrained_one_is_doubted(self, desk, model, tmp_path):
-        save_synthesis(SCADM(PRESETS["tiny"]), tmp_path / "raw")
+        save_synthesis(SCADM(PRESETS["test"]), tmp_path / "raw")
         assert "never trained" in wording.style_model(StyleModel(str(tmp_path / "raw"), desk))
         assert "never trained" not in wording.style_model(model)
 
@@ -214,5 +214,5 @@ class TestWhatIsShownAndKept:
     def test_names_are_escaped(self, face, desk, tmp_path):
         found = styling.opened(face(), f"{EVIL}.png", desk)
         assert "<script" not in wording.said(wording.face(found))
-        save_synthesis(SCADM(PRESETS["tiny"]), tmp_path / "evil", training={"run": EVIL})
+        save_synthesis(SCADM(PRESETS["test"]), tmp_path / "evil", training={"run": EVIL})
         assert "<script" not in wording.style_model(StyleModel(str(tmp_path / "evil"), desk))

@@ -101,7 +101,7 @@ PRESETS = {
         unet_channels=96,
         unet_layers=1,
     ),
-    "tiny": SCADMOptions(
+    "test": SCADMOptions(
         image_size=32,
         vq_channels=32,
         vq_multipliers=(1, 1, 2),
