@@ -229,3 +229,20 @@ class TestInversion:
     def test_added_noise_cannot_be_undone(self, options):
         with pytest.raises(UserError, match=r"inversion needs sampler=ddim eta=0, got sampler=\w+ eta=0"):
             invert(conditional, torch.zeros(1, 3, 2, 2), SamplingOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guidance_form": "code"}, "guidance_form=code without guidance"),
+        ({"guidance": float("nan"), "guidance_form": "code"}, "guidance: expected a finite number, got nan"),
+        (
+            {"sampler": "ddpm", "steps": 1000, "eta": 0.5},
+            "eta: sampler=ddpm adds its own noise, got 0.5",
+        ),
+        ({"steps": 2.5}, "steps: expected a whole number, got 2.5"),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        SamplingOptions(**options)

@@ -267,7 +267,7 @@ class TestHalfPrecision:
         model.unet.out[2].weight.data *= 1e6
         with pytest.raises(
             UserError,
-            match=r"the denoiser overflowed in float16 for 00000, 00001 \(2 of 2 samples\); use bfloat16 or float32",
+            match=r"the denoiser gave values .* in float16 for 00000, 00001 \(2 of 2 samples\); use bfloat16",
         ):
             Synthesizer(model.in_precision(torch.float16), quick).reconstruct(faces)
 
@@ -275,5 +275,30 @@ class TestHalfPrecision:
         model = make_tiny()
         model.first_stage.vq.decoder.conv_out.weight.data *= 1e6
         model.first_stage.half()
-        with pytest.raises(UserError, match=r"the first stage overflowed in float16 for 00000 \(1 of 1 samples\); use"):
+        with pytest.raises(
+            UserError, match=r"the first stage gave values .* float16 for 00000 \(1 of 1 samples\); use"
+        ):
             Synthesizer(model, quick).reconstruct(faces[:1])
+
+    def test_damaged_weights_are_not_called_an_overflow(self, make_tiny, quick, faces):
+        model = make_tiny()
+        model.unet.out[2].weight.data[0] = float("nan")
+        with pytest.raises(UserError, match=r"not finite in float32 for 00000 .*; its weights are damaged"):
+            Synthesizer(model, quick).reconstruct(faces[:1])
+
+
+class TestMistakes:
+    def test_nothing_to_make(self, make_tiny, quick, faces):
+        making = Synthesizer(make_tiny(), quick)
+        with pytest.raises(UserError, match="expected at least one face, got none"):
+            making.reconstruct([])
+        with pytest.raises(UserError, match="interpolate: expected at least one weight, got none"):
+            making.interpolate(faces[0], faces[1], "hair", [])
+        with pytest.raises(UserError, match="refinements: expected 0 or more, got -1"):
+            making.edit(faces[:1], faces[:1], refinements=-1)
+
+    @pytest.mark.parametrize("spoil", [lambda p: p / 255.0, lambda p: p[..., 0], lambda p: np.dstack([p, p[..., :1]])])
+    def test_a_photo_must_be_rgb_in_8_bits(self, make_tiny, quick, faces, spoil):
+        bad = replace(faces[0], photo=spoil(faces[0].photo))
+        with pytest.raises(UserError, match=r"'00000': expected a photo uint8 \[H, W, 3\], got "):
+            Synthesizer(make_tiny(), quick).reconstruct([bad])

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from semfacediff.report.reading import EDITING, SYNTHESIS, Record
+from semfacediff.report.reading import EDITING, SYNTHESIS, TRAININGS, Record
 from semfacediff.tables.text import run_notes, synthesis_notes
 
 _SHORT = 12
@@ -96,7 +96,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     return [
         ("Task", record.task),
         ("Protocol", str(config.get("protocol") or "")),
-        ("Samples", f"{run.get('n', '?')} of {run.get('n_expected', '?')}" if record.task != "train_parser" else ""),
+        ("Samples", f"{run.get('n', '?')} of {run.get('n_expected', '?')}" if record.task not in TRAININGS else ""),
         ("Data", _data_text(data)),
         ("Data digest", str(inputs.get("data") or "")[:_SHORT]),
         ("Parser", _named(parser) + (f", weights {str(weights)[:_SHORT]}" if weights else "")),

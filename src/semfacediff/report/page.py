@@ -12,7 +12,7 @@ import pandas as pd
 from semfacediff import __version__
 from semfacediff.labels import palette, space
 from semfacediff.report import ablation, analyses, charts, generation, headline, overview, sample_rows, showcase
-from semfacediff.report.reading import EDITING, PARSING, SYNTHESIS, TRAINING, Record
+from semfacediff.report.reading import EDITING, PARSING, SYNTHESIS, TRAINING, TRAININGS, Record
 
 _TEMPLATES = "templates"
 _WITH_MAPS = (EDITING, SYNTHESIS)
@@ -49,7 +49,7 @@ def render(
         speeds=generation.speed_table(records),
         speed_chart=generation.speed_chart(records),
         galleries=[made for i, r in enumerate(records) if (made := _gallery(i, r, pictures)) is not None],
-        distributions=analyses.distributions([r for r in records if r.task != TRAINING]),
+        distributions=analyses.distributions([r for r in records if r.task not in TRAININGS]),
         bins=charts.BINS,
         ablations=curves,
         left_out=left_out,
@@ -106,9 +106,10 @@ def _means(record: Record) -> list[tuple[str, list[tuple[sample_rows.Score, str]
 
 
 def training_curves(record: Record) -> list[charts.LineChart]:
-    """Losses, mean IoUs and rates by epoch, as far as ``history.csv`` has them."""
+    """Losses, mean IoUs and rates by epoch or step, as far as ``history.csv`` has them."""
     history = record.history
-    if history is None or "epoch" not in history or history.empty:
+    at = next((name for name in ("epoch", "step") if history is not None and name in history), None)
+    if at is None or history.empty:
         return []
     groups = {
         "loss": [c for c in history if str(c).endswith("_loss")],
@@ -120,11 +121,11 @@ def training_curves(record: Record) -> list[charts.LineChart]:
         factor = 100 if "%" in title else 1
         series = {}
         for name in names:
-            rows = history[["epoch", name]].apply(pd.to_numeric, errors="coerce").dropna()
+            rows = history[[at, name]].apply(pd.to_numeric, errors="coerce").dropna()
             nan = float("nan")
             series[str(name).replace("_", " ")] = [(float(e), factor * float(v), nan, nan) for e, v in rows.to_numpy()]
         if any(series.values()):
-            made.append(charts.line_chart(title, "epoch", {k: v for k, v in series.items() if v}))
+            made.append(charts.line_chart(title, at, {k: v for k, v in series.items() if v}))
     return made
 
 

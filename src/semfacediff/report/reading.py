@@ -17,6 +17,9 @@ from semfacediff.tables.leakage import read_leakage
 from semfacediff.tables.parsing_figures import of_classes, recorded_confusion
 
 EDITING, PARSING, TRAINING, SYNTHESIS = "editing", "parsing", "train_parser", "synthesis"
+SYNTHESIS_TRAINING = "train_synthesis"
+TRAININGS = (TRAINING, SYNTHESIS_TRAINING)
+"""Their records are a history, without samples; that of a parser is scored at its end."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def read_record(folder: Path) -> Record:
             missing.append(f"{name} cannot be read ({type(e).__name__})")
             return None
 
-    samples = optional("samples.parquet", lambda: pd.read_parquet(folder / "samples.parquet"), task != TRAINING)
+    samples = optional("samples.parquet", lambda: pd.read_parquet(folder / "samples.parquet"), task not in TRAININGS)
     if samples is None:
         samples = _rows_so_far(folder / "samples.jsonl", run.get("n_expected"), missing)
     if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
@@ -118,7 +121,8 @@ def read_record(folder: Path) -> Record:
         samples = by_stage(samples)
     if task == SYNTHESIS and "task" in samples:
         samples = samples.assign(attribute=samples["task"])
-    summary = optional("summary.csv", lambda: _with_columns(folder / "summary.csv", task), True)
+    scored = task != SYNTHESIS_TRAINING
+    summary = optional("summary.csv", lambda: _with_columns(folder / "summary.csv", task), scored)
     if summary is None and task == EDITING and {"attribute", "latency_s"} <= set(samples.columns):
         attributes = list(dict.fromkeys(samples["attribute"]))
         summary = summarise_edits(samples, attributes, int(run.get("n_expected") or 0) // max(len(attributes), 1))
@@ -134,7 +138,7 @@ def read_record(folder: Path) -> Record:
         run=run,
         samples=samples,
         summary=summary,
-        history=optional("history.csv", lambda: pd.read_csv(folder / "history.csv"), task == TRAINING),
+        history=optional("history.csv", lambda: pd.read_csv(folder / "history.csv"), task in TRAININGS),
         leakage=optional("leakage.csv", lambda: read_leakage(folder), False),
         confusion=confusion,
         config_text=optional("config.yaml", lambda: (folder / "config.yaml").read_text(), True),

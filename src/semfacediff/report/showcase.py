@@ -8,8 +8,8 @@ from semfacediff.records.showcase import Item
 from semfacediff.report.reading import SYNTHESIS, Record
 
 _NONE = (
-    "This record holds no showcase: it is older, unfinished, or was made with generation.showcase=0; a new run of its "
-    "command makes one."
+    "This record holds no showcase: it is older, unfinished, or was made with generation.showcase=0; a new run with "
+    "generation.showcase=6 makes one."
 )
 
 
@@ -54,11 +54,13 @@ def gallery(record: Record, uris: Mapping[str, str] | None) -> Gallery | None:
     found = record.showcase
     if record.task != SYNTHESIS:
         return None
-    if found is None or not found.files:
-        return Gallery(record.id, [], [_NONE, *(found.left_out if found else [])])
+    if found is None:
+        return Gallery(record.id, [], [_NONE])
     said = [f"Left out: {text}." for text in found.left_out]
     if found.broken:
         said.append(f"{found.broken} entries of {kinds.LIST} cannot be read.")
+    if not found.files:
+        return Gallery(record.id, [], [_NONE, *said])
     if uris is None:
         faces = len({item.ids[0] for item in found.files})
         there = f"{len(found.files)} pictures of {faces} faces lie in showcase/ of the run"

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -29,7 +28,7 @@ from semfacediff.runs.parsing_scores import PhotoScorer
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
-from semfacediff.runs.synthesis_grids import encoded_png
+from semfacediff.runs.synthesis_grids import encoded_png, read_png
 from semfacediff.runs.synthesis_showcase import make_showcase
 from semfacediff.synthesis.checkpoint import SynthesisCard
 from semfacediff.synthesis.latents import at_size
@@ -355,7 +354,6 @@ def _features(sets, photos) -> np.ndarray:
 
 
 def _read(file: Path) -> np.ndarray:
-    pixels = cv2.imread(str(file)) if file.is_file() else None
-    if pixels is None:
+    if (photo := read_png(file)) is None:
         raise UserError(f"{file}: a generated photo that was scored is gone; start in a new folder")
-    return np.ascontiguousarray(pixels[..., ::-1])
+    return photo

@@ -84,7 +84,7 @@ class ReferenceEditor(Editor):
         face = FaceSample(request.sample_id, to_uint8(request.photo), labels)
         # Without a reference the style is that of an empty photo under the same label map.
         style = self.reference.face if self.reference else layout(request.sample_id, labels)
-        made = self._seeded(request.seed)
+        made = self._seeded(request)
         parts = attribute_classes(request.attribute)
         if self.inversion:
             images = made.edit([face], references=[style], parts=parts).images
@@ -94,9 +94,10 @@ class ReferenceEditor(Editor):
         edited = Image.fromarray(to_uint8(images[0])).resize((width, height), Image.Resampling.BICUBIC)
         return to_tensor(np.asarray(edited))
 
-    def _seeded(self, seed: int) -> Synthesizer:
+    def _seeded(self, request: EditRequest) -> Synthesizer:
         s = self.synthesizer
-        return Synthesizer(s.model, replace(s.options, seed=seed), s.space, absent=s.absent)
+        options = replace(s.options, seed=request.seed)
+        return Synthesizer(s.model, options, s.space, absent=s.absent, on_step=request.on_step)
 
 
 def reference_editor(settings: config.SCADMEditor, on: torch.device) -> tuple[ReferenceEditor, dict]:
@@ -140,6 +141,8 @@ def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
             f"editor.reference: expected a square photo with a label map of its size, got {photo.shape[:2]} and "
             f"{labels.shape}; crop or resize them"
         )
+    if not labels.any():
+        raise UserError(f"editor.reference: the label map of {file.name} shows no part of a face; take another photo")
     return Reference(face, facts)
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -36,6 +37,12 @@ def encoded_png(photo: np.ndarray) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(photo).save(encoded, "png")
     return encoded.getvalue()
+
+
+def read_png(file: Path) -> np.ndarray | None:
+    """The uint8 ``[H, W, 3]`` photo in a file; ``None`` where there is none, or no whole one."""
+    pixels = cv2.imread(str(file)) if file.is_file() else None
+    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
 
 
 def generated_grid(model: SCADM, faces: PreparedFaces, n: int, options: SamplingOptions, file: Path) -> None:

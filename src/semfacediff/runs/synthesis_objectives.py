@@ -32,7 +32,7 @@ _CHUNK = 16
 
 
 class DiffusionObjective(Objective):
-    """The noise in latents, given photo and label map.
+    """The noise in latents, or their velocity, given photo and label map.
 
     Args:
         train, val: with latents.

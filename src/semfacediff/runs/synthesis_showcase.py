@@ -26,7 +26,7 @@ from semfacediff.records.showcase import (
     write_showcase,
 )
 from semfacediff.records.writing import write_bytes
-from semfacediff.runs.synthesis_grids import encoded_png
+from semfacediff.runs.synthesis_grids import encoded_png, read_png
 from semfacediff.synthesis.faces import Faces, layout
 from semfacediff.synthesis.layouts import paint, part_indices, remove
 from semfacediff.synthesis.tasks import Synthesis, Synthesizer
@@ -42,15 +42,16 @@ _GROWTH = 0.08
 _BEHIND = ("background", "neck", "cloth")
 """What hair may grow over: the face stays as it is."""
 _WHITE = 255
+_TITLE = "A row's reference is the next row, the last one's the first; parts as far as both have them"
 _COLUMNS = {
     PHOTO: "photo",
     LABELS: "label map",
     RECONSTRUCTION: "reconstruction",
     (NOISE, 0): "out of noise",
     (NOISE, 1): "another draw",
-    SWAP_STYLE: "style of next row",
-    SWAP_PARTS: "hair, lips, skin\nof next row",
-    MIX: "hair of next row,\nrest out of noise",
+    SWAP_STYLE: "style of the\nreference",
+    SWAP_PARTS: "hair, lips, skin\nof the reference",
+    MIX: "hair of the reference,\nrest out of noise",
     EDITED_LABELS: "edited label map",
     EDIT: "edited photo",
 }
@@ -185,7 +186,7 @@ def _scored(item: Item, made_before: MadeBefore) -> np.ndarray | None:
     """What the run has made already for its scores; ``None`` where it has not."""
     if item.kind not in (RECONSTRUCTION, NOISE) or item.draw:
         return None
-    return _read(made_before(item.kind, item.ids[0]))
+    return read_png(made_before(item.kind, item.ids[0]))
 
 
 def _made(
@@ -206,16 +207,11 @@ def _made(
     return calls[kind]()
 
 
-def _read(file: Path) -> np.ndarray | None:
-    pixels = cv2.imread(str(file)) if file.is_file() else None
-    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
-
-
 def _draw(folder: Path, faces: Faces, items: Iterable[Item]) -> None:
     """``figures/showcase.png``, a row a face, and ``figures/interpolation.png``, from the files."""
     blank = np.full_like(faces[0].photo, _WHITE)
     by_cell = {(i.ids[0], i.kind if i.draw is None else (i.kind, i.draw)): i.file for i in items}
-    read = {cell: _read(folder / file) for cell, file in by_cell.items()}
+    read = {cell: read_png(folder / file) for cell, file in by_cell.items()}
     columns = {key: caption for key, caption in _COLUMNS.items() if any(key == of for _, of in by_cell)}
 
     def cell(id_: str, key) -> np.ndarray:
@@ -223,10 +219,10 @@ def _draw(folder: Path, faces: Faces, items: Iterable[Item]) -> None:
         return blank if found is None else found
 
     rows = [[(caption, cell(face.id, key)) for key, caption in columns.items()] for face in faces]
-    panel_figure(rows, "", folder / "figures" / "showcase.png")
+    panel_figure(rows, _TITLE, folder / "figures" / "showcase.png")
     strip = [item for item in items if item.kind == INTERPOLATION]
     if strip:
-        row = [(f"{item.weight:g}", _read(folder / item.file)) for item in strip]
+        row = [(f"{item.weight:g}", read_png(folder / item.file)) for item in strip]
         first, second, parts = *strip[0].ids, ", ".join(strip[0].parts)
         title = f"{first}: {parts} on the way to the style of {second}"
         panel_figure([row], title, folder / "figures" / "interpolation.png")

@@ -10,8 +10,8 @@ The model (:mod:`.model`, :mod:`.checkpoint`, :mod:`.published`)::
     mask = one_hot(labels, 19)                          # int64 [N,H,W] -> float32 [N,K,H,W]
     latents = model.first_stage.encode(images)          # images in [-1,1] -> latents before quantisation
     tokens = model.style_encoder(images, mask)          # [N,K,L*D]; zero images = no style
-    eps = model.unet(noisy, t, tokens, mask)            # predicted noise
-    eps = model(noisy, t, images, mask, dropped=which)  # style encoder and denoiser in one call, for training
+    said = model.unet(noisy, t, tokens, mask)           # the noise, or what options.prediction says
+    said = model(noisy, t, images, mask, dropped=which)  # style encoder and denoiser in one call, for training
     images = model.first_stage.decode(latents)          # quantises first
 
 The first stage is frozen (``requires_grad`` off, eval mode). So is what a one-hot mask leaves without effect: queries

@@ -81,7 +81,7 @@ class Intake:
         self._table = conversion(data_space, space)
 
     def images(self, faces: Faces) -> Tensor:
-        """float32 ``[N,3,S,S]`` in [-1,1]; photos are resized as published (Pillow, bicubic).
+        """float32 ``[N,3,S,S]`` in [-1,1]; photos (uint8) are resized as published (Pillow, bicubic).
 
         Raises:
             UserError: as of :meth:`masks`.
@@ -95,6 +95,8 @@ class Intake:
             UserError: no label map, one of another size than its photo or not square, labels of another space, or all
                 background.
         """
+        if not faces:
+            raise UserError("expected at least one face, got none")
         labels = np.stack([self._table[self._at_size(face)[1]] for face in faces])
         for face, one in zip(faces, labels, strict=True):
             if not one.any():
@@ -104,6 +106,10 @@ class Intake:
     def _at_size(self, face: FaceSample) -> tuple[np.ndarray, np.ndarray]:
         if face.labels is None:
             raise UserError(f"'{face.id}' has no label map; parse the photo first")
+        if face.photo.dtype != np.uint8 or face.photo.ndim != 3 or face.photo.shape[2] != 3:
+            raise UserError(
+                f"'{face.id}': expected a photo uint8 [H, W, 3], got {face.photo.dtype} {list(face.photo.shape)}"
+            )
         mapped, shown = ("x".join(map(str, a.shape[:2])) for a in (face.labels, face.photo))
         if mapped != shown:
             raise UserError(f"'{face.id}': the label map is {mapped}, its photo {shown}; bring them to one size first")

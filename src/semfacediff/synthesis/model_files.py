@@ -26,7 +26,7 @@ def resolve_synthesis(path: str | Path | None, key: str) -> Path:
         raise UserError(f"{key} is not set: name a run of train_synthesis.py, {key}=RUN")
     path = Path(path).expanduser()
     if path.is_file():
-        return path
+        return path.parent if (path.parent / CARD).is_file() else path  # one file of a checkpoint means all of it
     for candidate in (path, path / "checkpoints" / "average"):
         found = surviving(candidate)
         if found and (found / CARD).is_file():

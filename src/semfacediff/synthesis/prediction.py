@@ -1,4 +1,8 @@
-"""What the denoiser's output stands for: the noise, as published, or the velocity."""
+"""What the denoiser's output stands for: the noise, as published, or the velocity.
+
+diffusers' schedulers have the same formulas for whole steps; here the step may differ from sample to sample, and both
+directions stand side by side.
+"""
 
 from torch import Tensor
 

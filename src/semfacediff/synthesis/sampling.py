@@ -3,6 +3,7 @@
 The schedule is the published one: 1000 steps, betas the squares of evenly spaced roots.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,16 @@ class SamplingOptions:
         for name, choices in (("sampler", ("ddim", "ddpm")), ("spacing", ("even", "compatible"))):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name}: expected {' or '.join(choices)}, got '{getattr(self, name)}'")
+        if not isinstance(self.steps, int):
+            raise UserError(f"steps: expected a whole number, got {self.steps!r}")
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta: expected 0 to 1, got {self.eta:g}")
+        if self.eta and self.sampler == "ddpm":
+            raise UserError(f"eta: sampler=ddpm adds its own noise, got {self.eta:g}; leave it at 0")
+        if self.guidance is None and self.guidance_form is not None:
+            raise UserError(f"guidance_form={self.guidance_form} without guidance: set guidance=NUMBER, or neither")
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise UserError(f"guidance: expected a finite number, got {self.guidance}")
         if self.guidance is not None and self.guidance_form not in ("code", "paper"):
             raise UserError(
                 f"guidance {self.guidance:g} is ambiguous: name its form, guidance_form=code (null + s (cond - null)) "
@@ -218,6 +227,8 @@ def invert(eps: Denoiser, latents: Tensor, options: SamplingOptions, refinements
     Raises:
         UserError: a sampler that adds noise cannot be run backwards.
     """
+    if refinements < 0:
+        raise UserError(f"refinements: expected 0 or more, got {refinements}")
     if options.sampler != "ddim" or options.eta:
         raise UserError(f"inversion needs sampler=ddim eta=0, got sampler={options.sampler} eta={options.eta:g}")
     scheduler = DDIMInverseScheduler(**_DDIM)

@@ -108,6 +108,8 @@ class Synthesizer:
 
         All images start from the same noise; weight 0 is the reconstruction of ``first``, 1 is :meth:`swap_parts`.
         """
+        if not len(weights):
+            raise UserError("interpolate: expected at least one weight, got none")
         mask, n = self._masks([first]), len(weights)
         own = self._tokens([first], mask)
         other, notes = self._mixed([first], mask, own, [second], parts)
@@ -228,7 +230,8 @@ def _check_finite(values: Tensor, ids: Sequence[str], what: str, dtype: torch.dt
     finite = values.flatten(1).isfinite().all(1).tolist()
     bad = [id for id, good in zip(ids, finite, strict=True) if not good]
     if bad:
+        advice = "use bfloat16 or float32" if dtype == torch.float16 else "its weights are damaged, or far from trained"
         raise UserError(
-            f"the {what} overflowed in {str(dtype).removeprefix('torch.')} for {', '.join(bad[:4])} ({len(bad)} of "
-            f"{len(ids)} samples); use bfloat16 or float32"
+            f"the {what} gave values that are not finite in {str(dtype).removeprefix('torch.')} for "
+            f"{', '.join(bad[:4])} ({len(bad)} of {len(ids)} samples); {advice}"
         )
