@@ -20,12 +20,13 @@ from comparing import HEAD, Comparison, line
 from semfacediff.records.environment import hardware, package_versions
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "benchmarks.json"
-MODULES = ("scoring", "fid", "parser_speed", "editing", "prepare", "training_input")
+MODULES = ("scoring", "fid", "parser_speed", "sca_dm", "editing", "prepare", "training_input")
 """Each has ``comparisons()``. The last two let OpenCV, and what is imported after them, have one thread."""
 QUICK = {
     "scoring": {"photos": 2, "size": 64, "turns": 1},
     "fid": {"photos": 1, "attributes": 2, "size": 64, "rows": 64},
     "parser_speed": {"parsers": ("face_lite",), "size": 64, "batches": (1,), "repeats": 1},
+    "sca_dm": {"preset": "test", "turns": 1},
     "editing": {"photos": 1, "size": 128, "turns": 1},
     "prepare": {"photos": 1},
     "training_input": {"photos": 8, "size": 64, "workers": 0},
