@@ -23,16 +23,30 @@ PATIENCE_MS = 180_000
 """A loaded machine is slow, not wrong."""
 CUT = "parseFloat(document.querySelectorAll('#compare img')[1].style.clipPath.split(' ').pop())"
 """Where the edit begins, % of the picture's width."""
+PROMPT = "#prompt input, #prompt textarea"
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}} green"
-SERVE = """
-import sys
+SLOW = "slowly"
+ENOUGH = "enough"
+SERVE = f"""
+import os, sys, time
 from semfacediff import cli
-from semfacediff.web import desk
+from semfacediff.web import desk, portrait
+edit, enough = portrait.edit, os.path.join(os.environ["TMPDIR"], "{ENOUGH}")
+def edited(at, ask, desk, stop, on_step):
+    while "{SLOW}" in ask.prompt and not os.path.exists(enough):
+        on_step(1, 9)
+        time.sleep(0.05)
+        stop.check()
+    return edit(at, ask, desk, stop, on_step)
+portrait.edit = edited
 plain, tiny = desk.base_settings, ["editor.native_size=64", "editor.steps=500"]
 desk.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)
 sys.exit(cli.main(["web", *sys.argv[1:]]))
 """
-"""The real server; the tiny pipeline at its own size, and with more steps than anybody waits for."""
+"""The real server; the tiny pipeline at its own size, and with more steps than anybody waits for.
+
+An edit whose prompt holds ``SLOW`` lasts until it is stopped, or a file ``ENOUGH`` lies in the temporary folder.
+"""
 
 
 @contextlib.contextmanager
@@ -157,16 +171,25 @@ def begin_a_long_edit(page, photo):
     load(page, photo)
     says(page, "one face")
     choose(page, "editor", "sd_inpaint")
-    page.fill("#prompt input, #prompt textarea", "straight hair")
+    page.fill(PROMPT, "straight hair")
     page.locator("#words dd", has_text="of 77 tokens").first.wait_for()
     page.locator("#go:not([disabled])").click()
     page.locator("#cancel:not([disabled])").wait_for()
     page.locator("#compare", has_text="/450").wait_for()
 
 
+def begin_a_slow_edit(page, photo):
+    """By Enter."""
+    load(page, photo)
+    says(page, "one face")
+    page.fill(PROMPT, f"bright green, {SLOW}")
+    page.press(PROMPT, "Enter")
+    page.locator("#compare", has_text="1/9").wait_for()
+
+
 def edit(page, attribute, prompt, nth):
     page.locator(f"#attribute input[value={attribute}]").check()
-    page.fill("#prompt input, #prompt textarea", prompt)
+    page.fill(PROMPT, prompt)
     page.locator("#go:not([disabled])").click()
     page.locator("#history li").nth(nth).wait_for()
 
@@ -231,7 +254,7 @@ def test_by_keyboard_alone(visit, photo):
     page.locator("#attribute input[value=hair]").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('#attribute input:checked').value === 'lips'")
-    page.locator("#prompt input, #prompt textarea").focus()
+    page.locator(PROMPT).focus()
     page.keyboard.type("dark blue, glossy")
     page.locator("#words dd", has_text="dark blue").wait_for()
     page.keyboard.press("Enter")
@@ -288,7 +311,7 @@ def test_two_visitors_at_once_keep_their_own_photos(visit, photo, tmp_path):
     colours = ["bright green", "bright red"]
     for page, file, colour in zip(pages, files, colours, strict=True):
         load(page, file)
-        page.fill("#prompt input, #prompt textarea", colour)
+        page.fill(PROMPT, colour)
     for page in pages:
         page.locator("#go:not([disabled])").click()
     made = []
@@ -299,6 +322,38 @@ def test_two_visitors_at_once_keep_their_own_photos(visit, photo, tmp_path):
         assert (facts["edits"][0]["prompt"], len(facts["edits"])) == (colour, 1)
         made.append(facts)
     assert [f["photo"] for f in made] == ["face.png", "turned.png"]
+
+
+def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo, other):
+    """One edit at a time, and that one is stopped; nor does it run again by itself, or a load begin another."""
+    page = visit()
+    begin_a_slow_edit(page, photo)
+    answered = "**/run/predict*"  # what waits in no queue: whether another edit begins, and the button after a load
+    with page.expect_response(answered):
+        page.press(PROMPT, "Enter")
+    with page.expect_response(answered):
+        load(page, other)
+    says(page, "other.png: 210 x 256 px, one face.")
+    assert page.locator("#go").is_disabled()
+    page.click("#cancel")
+    says(page, "Stopped; everything is as it was before.")
+    page.locator("#go:not([disabled])").wait_for()
+    assert page.locator("#cancel").is_disabled()
+    edit(page, "hair", "bright green", 0)
+    assert page.locator("#history li").count() == 1
+
+
+def test_an_edit_of_a_photo_that_was_replaced_is_dropped(visit, photo, other, server):
+    page, enough = visit(), server[1] / ENOUGH
+    begin_a_slow_edit(page, photo)
+    load(page, other)
+    says(page, "other.png: 210 x 256 px, one face.")
+    enough.touch()
+    says(page, "so it is dropped")
+    enough.unlink()
+    assert page.locator("#history li").count() == 0
+    edit(page, "hair", "bright green", 0)
+    assert downloaded(page)[1]["photo"] == "other.png"
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ _WELCOME = (
     f"serves this page and is deleted when you leave."
 )
 _GONE = "Load a photo first"
+_OUTDATED = "Another photo was loaded, or an edit undone, while this edit was made, so it is dropped; edit again"
 
 
 class EditingTab(Tab):
@@ -35,7 +36,8 @@ class EditingTab(Tab):
     def __init__(self, desk: Desk, folder: Path, editor: str):
         super().__init__(folder)
         self.desk = desk
-        self.portrait = gr.State(None, time_to_live=IDLE_S)
+        # (portrait, the page after its edit) from the end of the edit until it is shown
+        self.portrait, self.made = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 self._controls(editor)
@@ -80,17 +82,19 @@ class EditingTab(Tab):
 
     def _wire(self) -> None:
         shown = [self.portrait, self.upload, self.message, self.parse, self.mask, self.legend, self.compare]
-        shown += [self.history, self.files, self.go, self.undo]
+        shown += [self.history, self.files, self.undo]
         asked = [self.attribute, self.prompt, self.editor, self.strength, self.seed, self.negative]
         loading = {"concurrency_limit": 1, "concurrency_id": "loading", **PRIVATE}
-        self.upload.upload(self._load, [self.upload, self.attribute], shown, **loading)
+        loaded = self.upload.upload(self._load, [self.upload, self.attribute], shown, **loading)
+        self._enabled_after(loaded, self.portrait)
         self.parse.select(self._click, self.portrait, [self.attribute, self.message], **QUIET)
         self.attribute.change(self._show_mask, [self.portrait, self.attribute], [self.mask, self.message], **QUIET)
         self.editor.change(self._choose_editor, self.editor, [self.strength, self.message], **QUIET)
         triggers = [c.change for c in (self.attribute, self.editor, self.prompt, self.negative)]
         gr.on(triggers, self._audit, asked, [self.words, self.message], trigger_mode="always_last", **QUIET)
         begin = [self.go.click, self.prompt.submit]
-        self._job(begin, self._edit, self.portrait, [self.portrait, *asked], shown, self.compare)
+        left = [self.portrait, self.made]
+        self._job(begin, self._edit, [self.portrait, *asked], left, [self.made, *shown], self.compare)
         self.undo.click(self._undo, [self.portrait, self.attribute], shown, **QUIET)
         self.edge.input(
             lambda x: gr.ImageSlider(slider_position=x),
@@ -159,7 +163,17 @@ class EditingTab(Tab):
         ask = Ask(attribute, prompt, editor, strength, seed, negative)
         with self.desk.jobs.running(stop):
             made = session.edit(self._present(portrait), ask, self.desk, stop, on_step)
-        return self._view(made, attribute, f"Edited the {attribute}.", request)
+        return {self.made: (portrait, self._view(made, attribute, f"Edited the {attribute}.", request))}
+
+    def _end(self, portrait: Portrait | None, made: tuple[Portrait, dict] | None):
+        """Shows the edit, unless another photo was loaded, or an edit undone, while it was made."""
+        ended = super()._end(portrait)
+        if made is None:
+            return ended
+        before, view = made
+        if portrait is not before:
+            view = {self.message: wording.refused(_OUTDATED)}
+        return ended | {self.made: None} | view
 
     @told
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
@@ -184,7 +198,6 @@ class EditingTab(Tab):
             self.compare: (before, after),
             self.history: wording.history(portrait),
             self.files: gr.File(self._files(portrait, own), visible=bool(portrait.steps)),
-            self.go: gr.Button(interactive=True),
             self.undo: gr.Button(interactive=bool(portrait.steps)),
         }
 

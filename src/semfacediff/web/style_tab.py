@@ -81,20 +81,20 @@ class StyleTab(Tab):
 
     def _wire(self) -> None:
         loading = {"concurrency_limit": 1, "concurrency_id": "loading", **PRIVATE}
-        first = [self.upload_first, self.first, self.seen_first, self.message, self.go]
+        first = [self.upload_first, self.first, self.seen_first, self.message]
         second = [self.upload_second, self.second, self.seen_second, self.message]
-        self.upload_first.upload(self._load_first, self.upload_first, first, **loading)
+        loaded = self.upload_first.upload(self._load_first, self.upload_first, first, **loading)
+        self._enabled_after(loaded, self.first)
         self.upload_second.upload(self._load_second, self.upload_second, second, **loading)
         self.task.change(self._choose_task, self.task, [self.parts, self.message], **QUIET)
         self.form.change(self._choose_form, self.form, [self.guidance, self.message], **QUIET)
         asked = [self.first, self.second, self.task, self.parts, self.steps, self.seed, self.form, self.guidance]
         shown = [self.message, self.about, self.result, self.files]
-        self._job([self.go.click], self._make, self.first, asked, shown, self.result)
+        self._job([self.go.click], self._make, asked, [self.first], shown, self.result)
 
     @told
     def _load_first(self, path: str | None, request: gr.Request):
-        found = self._loaded(path, (self.upload_first, self.first, self.seen_first), "First", request)
-        return found | ({self.go: gr.Button(interactive=True)} if self.first in found else {})
+        return self._loaded(path, (self.upload_first, self.first, self.seen_first), "First", request)
 
     @told
     def _load_second(self, path: str | None, request: gr.Request):

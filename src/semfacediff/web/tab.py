@@ -1,5 +1,6 @@
 """What the tabs on which something is made have in common: one long job at a time, and its Stop."""
 
+from functools import wraps
 from pathlib import Path
 
 import gradio as gr
@@ -23,7 +24,7 @@ class Tab:
 
     def __init__(self, folder: Path, name: str = ""):
         self.folder, self.name = folder, name
-        # Whoever leaves ends what runs for them. No time limit: a synthesis may take more than an hour.
+        # There while a job waits or runs. Whoever leaves ends it. No time limit: a synthesis may take over an hour.
         self.stop = gr.State(None, delete_callback=lambda stop: stop and stop.now())
 
     def _message(self, text: str) -> None:
@@ -34,11 +35,18 @@ class Tab:
         self.go = gr.Button(label, variant="primary", elem_id=f"{self.name}go", **plain)
         self.cancel = gr.Button("Stop", elem_id=f"{self.name}cancel", **plain)
 
-    def _job(self, triggers: list, do, ready: gr.State, asked: list, outputs: list, shown_on: gr.Blocks) -> None:
-        """``do(stop, *asked)`` on any of ``triggers``; the button waits for ``ready`` to hold something."""
-        begun = gr.on(triggers, self._begin, None, [self.stop, self.go, self.cancel], queue=False, **QUIET)
+    def _job(self, triggers: list, do, asked: list, left: list, outputs: list, shown_on: gr.Blocks) -> None:
+        """``do(stop, *asked)`` on any of ``triggers``, unless one runs, then ``_end(*left)``; both fill ``outputs``."""
+
+        @wraps(do)
+        def run(stop: Stop | None, *args):
+            # None for who left before their turn, or pressed Enter again at the moment of the end.
+            return gr.skip() if stop is None else do(stop, *args)
+
+        buttons = [self.stop, self.go, self.cancel]
+        begun = gr.on(triggers, self._begin, self.stop, buttons, queue=False, **QUIET)
         made = begun.then(
-            do,
+            run,
             [self.stop, *asked],
             outputs,
             concurrency_limit=1,
@@ -46,14 +54,28 @@ class Tab:
             show_progress_on=[shown_on],
             **PRIVATE,
         )
-        made.then(self._end, ready, [self.go, self.cancel], queue=False, **QUIET)
+        for after in (made.then, made.failure):  # the latter where the queue is full
+            after(self._end, left, [*buttons, *outputs], queue=False, **QUIET)
         self.cancel.click(self._stop, self.stop, self.message, queue=False, **QUIET)
 
-    def _begin(self):
+    def _enabled_after(self, loaded: gr.events.Dependency, ready: gr.State) -> None:
+        """The button as soon as ``ready`` holds something, unless a job runs."""
+        loaded.then(self._enable, [self.stop, ready], self.go, queue=False, **QUIET)
+
+    def _begin(self, stop: Stop | None):
+        if stop is not None:  # Enter in a text box, which stays in use
+            return gr.skip()
         return {self.stop: Stop(), self.go: gr.Button(interactive=False), self.cancel: gr.Button(interactive=True)}
 
     def _end(self, ready):
-        return {self.go: gr.Button(interactive=ready is not None), self.cancel: gr.Button(interactive=False)}
+        return {
+            self.stop: None,
+            self.go: gr.Button(interactive=ready is not None),
+            self.cancel: gr.Button(interactive=False),
+        }
+
+    def _enable(self, stop: Stop | None, ready):
+        return gr.skip() if stop is not None else gr.Button(interactive=ready is not None)
 
     @told
     def _stop(self, stop: Stop | None):

@@ -1,0 +1,165 @@
+"""What a tab makes one at a time: nothing else begins meanwhile, Stop is not lost, nothing outdated is shown."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("gradio", reason="needs the extra 'web'")
+
+import gradio as gr
+from gradio.state_holder import SessionState
+
+from semfacediff.web import portrait
+from semfacediff.web.desk import Ask
+from semfacediff.web.editing_tab import EditingTab
+from semfacediff.web.jobs import StoppedError
+from semfacediff.web.style_tab import StyleTab
+from semfacediff.web.styling import StyleModel
+
+ASKED = ("hair", "bright green", "recolor", 1.0, 42, "")
+
+
+class Visit:
+    """A tab on a page, and a visitor's state on the server."""
+
+    def __init__(self, make):
+        with gr.Blocks() as self.page:
+            self.tab = make()
+        self.state = SessionState(self.page)
+
+    def event(self, name):
+        (event,) = [f for f in self.page.fns.values() if f.name == name and not f.trigger_only_on_failure]
+        return event
+
+    def run(self, name, *values):
+        """What the page is told by element, of that handler; ``values`` of the inputs behind those that are states."""
+        event, values = self.event(name), list(values)
+        given = [None if isinstance(block, gr.State) else values.pop(0) for block in event.inputs]
+        request = gr.Request(session_hash="me")
+        done = asyncio.run(self.page.process_api(event, given, self.state, request=request))
+        return dict(zip(event.outputs, done["data"], strict=True))
+
+    def __getitem__(self, state):
+        return self.state[state._id]
+
+    def __setitem__(self, state, value):
+        self.state[state._id] = value
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_of_pictures(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def editing(desk, tmp_path):
+    return Visit(lambda: EditingTab(desk, tmp_path, "recolor"))
+
+
+@pytest.fixture
+def style(desk, tmp_path, tiny_synthesis):
+    return Visit(lambda: StyleTab(desk, tmp_path, StyleModel(str(tiny_synthesis), desk)))
+
+
+@pytest.fixture
+def photo(desk, face):
+    return portrait.opened(face(), "face.png", desk)
+
+
+def enabled(told, button):
+    """``None`` = it stays as it is."""
+    return told[button].get("interactive")
+
+
+def test_a_job_that_runs_keeps_its_stop(editing):
+    tab = editing.tab
+    told = editing.run("_begin")
+    stop = editing[tab.stop]
+    assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (False, True)
+    told = editing.run("_begin")
+    assert editing[tab.stop] is stop
+    assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (None, None)
+    editing.run("_stop")
+    with pytest.raises(StoppedError):
+        stop.check()
+
+
+def test_after_the_end_another_begins(editing, photo):
+    tab = editing.tab
+    editing.run("_begin")
+    first, editing[tab.portrait] = editing[tab.stop], photo
+    told = editing.run("_end")
+    assert editing[tab.stop] is None
+    assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (True, False)
+    editing.run("_begin")
+    assert editing[tab.stop] not in (None, first)
+
+
+@pytest.mark.parametrize("which", ["editing", "style"])
+def test_what_was_not_begun_does_not_run(which, request):
+    """As Enter at the moment at which a job ends comes to it."""
+    visit = request.getfixturevalue(which)
+    asked = {"editing": ASKED, "style": ("generate", [], 10, 42, "none", 1.2)}[which]
+    told = visit.run({"editing": "_edit", "style": "_make"}[which], *asked)
+    assert not isinstance(told[visit.tab.message], str)
+
+
+def test_the_end_comes_also_where_the_queue_is_full(editing):
+    """Gradio runs what is chained by ``then`` after a success alone."""
+    edit = editing.event("_edit")
+    after = [f for f in editing.page.fns.values() if f.trigger_after == edit._id]
+    assert [(f.name, f.trigger_only_on_failure) for f in after] == [("_end", False), ("_end", True)]
+
+
+def test_an_edit_is_shown_once(editing, photo):
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    editing.run("_begin")
+    editing.run("_edit", *ASKED)
+    assert editing[tab.portrait] is photo
+    told = editing.run("_end")
+    assert "Edited the hair." in told[tab.message]
+    assert [step.ask.prompt for step in editing[tab.portrait].steps] == ["bright green"]
+    assert editing[tab.made] is None
+
+
+@pytest.mark.parametrize("change", ["load", "undo"])
+def test_an_edit_of_what_is_there_no_more_is_dropped(editing, photo, desk, face, change):
+    tab = editing.tab
+    editing[tab.portrait] = portrait.edit(photo, Ask("lips", "dark red", "recolor", 1.0), desk)
+    editing.run("_begin")
+    editing.run("_edit", *ASKED)
+    assert editing[tab.made] is not None
+    if change == "undo":
+        editing.run("_undo", "hair")
+    else:
+        editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
+    now = editing[tab.portrait]
+    told = editing.run("_end")
+    assert editing[tab.portrait] is now
+    assert "so it is dropped" in told[tab.message]
+    assert (editing[tab.made], editing[tab.stop], enabled(told, tab.go)) == (None, None, True)
+
+
+def test_a_stopped_edit_leaves_the_photo(editing, photo):
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    editing.run("_begin")
+    editing.run("_stop")
+    assert "Stopped" in editing.run("_edit", *ASKED)[tab.message]
+    told = editing.run("_end")
+    assert (editing[tab.portrait], enabled(told, tab.go)) == (photo, True)
+
+
+@pytest.mark.parametrize("which", ["editing", "style"])
+def test_a_load_enables_the_button_unless_a_job_runs(which, request):
+    visit = request.getfixturevalue(which)
+    tab, ready = visit.tab, {"editing": "portrait", "style": "first"}[which]
+    assert enabled(visit.run("_enable"), tab.go) is False
+    visit[getattr(tab, ready)] = SimpleNamespace()
+    assert enabled(visit.run("_enable"), tab.go) is True
+    visit.run("_begin")
+    assert enabled(visit.run("_enable"), tab.go) is None
+    loads = [f for f in visit.page.fns.values() if f.name.startswith("_load")]
+    assert not [f for f in loads if tab.go in f.outputs]
