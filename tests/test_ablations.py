@@ -12,7 +12,9 @@ from semfacediff.runs.cells import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "experiments" / "experiment" / "ablations"
-OF_EDITING = sorted(p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(("parser_", "segface_")))
+OF_EDITING = sorted(
+    p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(("parser_", "segface_", "face_lite"))
+)
 WITHOUT_WEIGHTS = {"feather_sigma", "dilation", "composite", "cascade", "parser", "working_size"}
 
 

@@ -62,6 +62,7 @@ def test_a_port_must_be_a_number(capsys):
 
 
 def test_a_model_that_is_not_there_is_named(capsys, free_port, tmp_path):
+    pytest.importorskip("gradio", reason="needs Gradio: pip install 'semfacediff[web]'")
     line = said(capsys, "--port", free_port, "--synthesis", str(tmp_path / "run"))
     assert line.startswith(f"error: --synthesis: nothing is at {tmp_path}/run; expected a run of train_synthesis.py")
 
