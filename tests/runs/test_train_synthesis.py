@@ -346,7 +346,7 @@ def test_tiny_learns_drawn_faces(tmp_path):
     others = [*unseen[1:], unseen[0]]
     generated = [to_uint8(image) for image in making.generate(unseen).images]
     own, other = ([_explained(i, f.labels) for i, f in zip(generated, of, strict=True)] for of in (unseen, others))
-    assert np.mean(own) > 0.5
+    assert np.mean(own) > 0.6
     assert all(np.array(own) > np.array(other))
     again = [to_uint8(image) for image in making.reconstruct(unseen).images]
     skin = [[photo[f.labels == 1].mean() for photo in (f.photo, i)] for f, i in zip(unseen, again, strict=True)]

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import skimage
 from skimage.metrics import structural_similarity
 
-from semfacediff.metrics.base import NO_RESIZE, EditPair, declared
-from semfacediff.metrics.fidelity import luma
+from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.fidelity import SSIM, luma
 from semfacediff.metrics.perceptual import LPIPS
 
 
@@ -24,17 +23,9 @@ class FrameSSIM:
         return float(structural_similarity(luma(photo), luma(generated), data_range=255))
 
     def identity(self) -> dict[str, object]:
-        return declared(
-            "ssim",
-            implementation="scikit-image",
-            version=skimage.__version__,
-            bounds=[-1, 1],
-            unit="1",
-            higher_is_better=True,
-            resize=NO_RESIZE,
-            input="8-bit luma (Pillow L), whole frame",
-            window="uniform 7x7",
-        )
+        of_edits = SSIM("strict").identity()
+        del of_edits["protocol"]  # nothing is masked
+        return of_edits | {"input": f"{of_edits['input']}, whole frame"}
 
 
 class Diversity:
