@@ -182,7 +182,9 @@ def begin_a_slow_edit(page, photo):
     """By Enter."""
     load(page, photo)
     says(page, "one face")
+    page.locator("#go:not([disabled])").wait_for()
     page.fill(PROMPT, f"bright green, {SLOW}")
+    page.locator("#words dd", has_text=SLOW).first.wait_for()
     page.press(PROMPT, "Enter")
     page.locator("#compare", has_text="1/9").wait_for()
 

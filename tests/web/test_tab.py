@@ -1,6 +1,7 @@
 """What a tab makes one at a time: nothing else begins meanwhile, Stop is not lost, nothing outdated is shown."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,12 @@ from semfacediff.web.styling import StyleModel
 ASKED = ("hair", "bright green", "recolor", 1.0, 42, "")
 
 
+def in_a_loop(coroutine):
+    """Its result; from a thread of its own, since in this one Playwright may have left a loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
 class Visit:
     """A tab on a page, and a visitor's state on the server."""
 
@@ -37,7 +44,7 @@ class Visit:
         event, values = self.event(name), list(values)
         given = [None if isinstance(block, gr.State) else values.pop(0) for block in event.inputs]
         request = gr.Request(session_hash="me")
-        done = asyncio.run(self.page.process_api(event, given, self.state, request=request))
+        done = in_a_loop(self.page.process_api(event, given, self.state, request=request))
         return dict(zip(event.outputs, done["data"], strict=True))
 
     def __getitem__(self, state):

@@ -1,5 +1,6 @@
 """Work shared by the processes of ``torchrun`` or ``accelerate launch``; the first one keeps the record."""
 
+import atexit
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,10 @@ from semfacediff.records.folder import DONE, RunFolder, read_run
 
 def processes(device: torch.device) -> PartialState:
     """The processes of this launch: just this one, if there was no launcher."""
-    return PartialState(cpu=device.type == "cpu")
+    state = PartialState(cpu=device.type == "cpu")
+    if state.num_processes > 1:  # torch leaves it to the program; threads of gloo that outlive Python abort the process
+        atexit.register(state.destroy_process_group)
+    return state
 
 
 @contextlib.contextmanager
