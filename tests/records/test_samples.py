@@ -3,13 +3,14 @@
 import errno
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, write_csv, write_parquet
+from semfacediff.records.samples import ERROR, OK, SampleLog, refuse_changed_inputs, table_of, write_csv, write_parquet
 
 KEY = ("sample_id", "attribute")
 
@@ -136,6 +137,31 @@ def test_finished_file_has_the_given_order_whatever_order_rows_were_made_in(file
     log = log_with(file, *(row(*keys[i], x=i) for i in (2, 0, 3, 1)))
     assert list(log.finish(keys)["x"]) == [0, 1, 2, 3]
     assert [json.loads(line)["x"] for line in file.read_text().splitlines()] == [0, 1, 2, 3]
+
+
+def test_what_was_appended_is_not_kept_in_memory(file, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    log = SampleLog(file, KEY)
+    tracemalloc.start()
+    try:
+        for i in range(1000):
+            log.append(row(f"{i:06}", **{f"score_{k}": i / (k + 1) for k in range(50)}))
+        kept = tracemalloc.get_traced_memory()[0] / 1000
+    finally:
+        tracemalloc.stop()
+    assert kept < 500, "bytes a row, of which the file has 1,400"
+    table = log.finish([(f"{i:06}", "hair") for i in range(1000)])
+    assert table.shape == (1000, 53)
+
+
+def test_the_table_is_that_of_all_rows_at_once():
+    rows = [
+        row("a", n=1, x=None, flag=True, big=2**62 + 1),
+        row("b", n=None, x=0.5, flag=None, big=2, late="x"),
+        row("c", n=3, x=None, flag=False, big=3, counts=[1, 2], none=None),
+    ]
+    pd.testing.assert_frame_equal(table_of(iter(rows)), pd.DataFrame(rows))
+    assert table_of([]).empty
 
 
 def test_rows_made_from_other_inputs_are_made_again(file):

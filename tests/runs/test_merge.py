@@ -18,7 +18,7 @@ from semfacediff.hydra_app import composed
 from semfacediff.metrics import set_scores
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.records.samples import SampleLog
-from semfacediff.runs import evaluate_parsing
+from semfacediff.runs import evaluate_parsing, synthesis_showcase
 from semfacediff.runs import merge as merging
 from semfacediff.runs.merge import merge
 
@@ -63,7 +63,7 @@ def files(write_files, tmp_path_factory):
 @functools.cache
 def _typed(words: tuple[str, ...]) -> config.Closed:
     cfg = composed("evaluate", list(words), REPOSITORY)
-    return config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation)
+    return config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation)
 
 
 def editing(root: Path, *overrides: str) -> config.Closed:
@@ -76,7 +76,20 @@ def parsing(root: Path, *overrides: str) -> config.Closed:
     return _typed((*words, f"data.root={root}", f"parser.root={root}/parses", *overrides))
 
 
-def in_parts(made, root: Path, out: Path, count: int, *overrides: str) -> list[Path]:
+SYNTHESIS = (
+    "task=synthesis data=toy data.count=5 data.size=32 runtime.device=cpu runtime.workers=0 name=small "
+    "generation.steps=1 generation.diversity_samples=2 generation.diversity_photos=3 generation.latency_steps=[1] "
+    "generation.showcase=2 metrics.columns=[ssim,lpips,iou,fid] weights.inception=random "
+    "weights.lpips_alexnet=random weights.download=false"
+).split()
+
+
+def synthesis(networks: tuple[Path, Path], *overrides: str) -> config.Closed:
+    places = f"generation.checkpoint={networks[0]}", f"parser.checkpoint={networks[1]}"
+    return _typed((*SYNTHESIS, *places, *overrides))
+
+
+def in_parts(made, root, out: Path, count: int, *overrides: str) -> list[Path]:
     folders = [out / f"part{k}" for k in range(count)]
     for k, folder in enumerate(folders):
         assert runs.start(made(root, *overrides, f"shard.index={k}", f"shard.count={count}"), folder) == 0
@@ -95,8 +108,9 @@ def numbers(folder: Path) -> dict[str, bytes]:
     found["samples"] = samples.to_parquet()
     rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     found["log"] = json.dumps([{k: v for k, v in row.items() if k not in VARYING} for row in rows]).encode()
-    for file in sorted([*folder.glob("*.csv"), *folder.glob("features/*"), *folder.glob("edits/**/*.png")]):
-        if file.name != "summary.csv":
+    more = [folder.glob(f"{name}/**/*") for name in ("features", "edits", "samples", "showcase", "figures")]
+    for file in sorted(itertools.chain(folder.glob("*.csv"), *more)):
+        if file.is_file() and file.name != "summary.csv":
             found[str(file.relative_to(folder))] = file.read_bytes()
     return found
 
@@ -156,6 +170,80 @@ def test_a_cascade_merged_has_the_numbers_of_one_in_one_piece(files, tmp_path):
     assert runs.start(cascade(files), tmp_path / "whole") == 0
     assert merge(in_parts(cascade, files, tmp_path, 2), tmp_path / "merged") == 0
     assert numbers(tmp_path / "merged") == numbers(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def networks(tiny_synthesis, tiny_checkpoint, tmp_path_factory) -> tuple[Path, Path]:
+    """A generator whose training is on record, and a judge."""
+    run = tmp_path_factory.mktemp("training")
+    shutil.copytree(tiny_synthesis, run / "checkpoints" / "average")
+    rule = {"by": "id", "modulo": 5, "val": [1], "test": [3]}
+    trained = {"config": {"data": {"name": "toy", "seed": 0, "split_rule": rule}}, "inputs": {}}
+    (run / "run.json").write_text(json.dumps({"schema_version": 1, "status": "done", "identity": trained}))
+    return run / "checkpoints" / "average", tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def generated(networks, tmp_path_factory) -> tuple[Path, list[Path]]:
+    """A synthesis run in one piece, and in three parts."""
+    out = tmp_path_factory.mktemp("synthesis")
+    with pytest.MonkeyPatch.context() as patch:
+        with_sets(patch)
+        patch.setattr(synthesis_showcase, "panel_figure", drawn_cheaply)
+        assert runs.start(synthesis(networks), out / "whole") == 0
+        return out / "whole", in_parts(synthesis, networks, out, 3)
+
+
+def drawn_cheaply(rows, title: str, file: Path) -> None:
+    """In the place of a figure, which takes a second."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(title.encode() + b"".join(picture.tobytes() for row in rows for _, picture in row))
+
+
+def test_a_synthesis_run_merged_is_the_one_in_one_piece_whatever_the_order(generated, tmp_path, monkeypatch):
+    monkeypatch.setattr(set_scores, "frechet_distance", cheap_distance)
+    folder, parts = generated
+    whole, said = numbers(folder), record(folder)
+    assert {"features/photos.npz", "features/noise.npz", "samples/reconstruction/00004.png"} <= whole.keys()
+    assert {"showcase/showcase.json", "showcase/00001_reconstruction.png", "figures/showcase.png"} <= whole.keys()
+    assert pd.read_csv(folder / "summary.csv").set_index("task").loc["noise", "lpips_diversity_n"] == 3
+    assert said["generation"]["judged_photos"] == {"in_training": 3, "in_selection": 1, "of": 5}
+    assert any(note.startswith("FID over n = 5") for note in said["set_notes"])
+    varying = {"run_id", "started", "finished", "wall_time_s", "latency", "merged_from", "command", "files"}
+    for i, order in enumerate((parts[::-1], [*parts[1:], parts[0]])):
+        out = tmp_path / str(i)
+        assert merge(order, out) == 0
+        merged, now = numbers(out), record(out)
+        assert merged.keys() == whole.keys()
+        assert [name for name in whole if whole[name] != merged[name]] == []
+        assert {k: v for k, v in now.items() if k not in varying} == {k: v for k, v in said.items() if k not in varying}
+        assert now["merged_from"] == ["part0", "part1", "part2"]
+        assert now["latency"] == record(parts[0])["latency"] != []
+        assert (out / "config.yaml").read_bytes() == (folder / "config.yaml").read_bytes()
+
+
+def test_the_first_part_of_a_synthesis_run_times_and_shows_for_all(generated):
+    _, parts = generated
+    assert [len(record(part)["latency"]) for part in parts] == [1, 0, 0]
+    assert [(part / "showcase").exists() for part in parts] == [True, False, False]
+    assert [record(part)["n"] for part in parts] == [record(part)["n_expected"] for part in parts] == [2, 2, 1]
+    assert {file.stem for file in (parts[0] / "samples" / "noise").iterdir()} == {"00000", "00003"}
+
+
+def test_parts_that_do_not_make_a_synthesis_run_are_refused(generated, networks, three, tmp_path):
+    whole, parts = generated
+    out = tmp_path / "merged"
+    assert refused([parts[0], parts[2]], out).endswith("shard.index=1")
+    assert "is no part of a run" in refused([whole], out)
+    assert refused([parts[0], three[1], parts[2]], out) == (
+        f"merge: {parts[0]} is a part of task=synthesis, {three[1]} of task=editing; name parts of one run"
+    )
+    few = "generation.latency_steps=[] generation.showcase=0 metrics.columns=[ssim] generation.tasks=[noise]".split()
+    asked = synthesis(networks, *few, "shard.index=1", "shard.count=3")
+    assert runs.start(asked, tmp_path / "other") == 0
+    said = refused([parts[0], tmp_path / "other", parts[2]], out)
+    assert f"{parts[0]} and {tmp_path / 'other'} are of different configurations: config.generation." in said
+    assert "\n" not in said
 
 
 def test_a_part_is_stamped_and_says_how_to_go_on(files, tmp_path):

@@ -123,7 +123,7 @@ def test_each_photo_is_parsed_once_and_batches_are_full(tmp_path, three_cores):
     words = ("runtime.batch_size=5", "protocol=thesis", "working_size=32")  # under which every region is edited
     made = bench(tmp_path, ToyFaces(4, 32), Rippling(), None, *words)
     made.run()
-    assert made.parser.parsed == made.faces.ids
+    assert sorted(made.parser.parsed) == sorted(made.faces.ids)
     assert [len(batch) for batch in made.editor.batches] == [5, 5, 2]
     assert {a for _, a in made.editor.batches[0]} == set(ATTRIBUTES), "of whatever attributes"
 
@@ -147,8 +147,8 @@ def test_ten_thousand_photos_need_no_more_memory_than_a_hundred(tmp_path, three_
         made = bench(tmp_path / str(n), ToyFaces(n, 64), Rippling(), None, "runtime.batch_size=4")
         made.run()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    # A row is kept for each of the 30,000 edits.
-    assert peaks[1] - peaks[0] < 30_000 * 6 / 1024 + 40, "MiB"
+    # Of each of the 30,000 edits the key is kept; at the end there is the table of all.
+    assert peaks[1] - peaks[0] < 30_000 * 2 / 1024 + 40, "MiB"
 
 
 def test_what_was_made_before_an_interruption_is_kept(tmp_path, three_cores):

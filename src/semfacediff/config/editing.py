@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from semfacediff.config.closed import Closed, Fraction
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
-from semfacediff.labels import SPACES, attribute_classes
+from semfacediff.labels import ATTRIBUTES, SPACES, attribute_classes
 
 
 class IdentityEditor(Closed):
@@ -123,6 +123,8 @@ class EditingEvaluation(Evaluation):
         if not isinstance(stages, list) or not stages:
             return plain
         if not all(isinstance(s, dict) and isinstance(s.get("attribute"), str) for s in stages):
+            return plain
+        if any(s["attribute"] not in ATTRIBUTES for s in stages):  # which the stage says, once
             return plain
         known = prompts if isinstance(prompts, dict) else {}
         stages = [s if s.get("prompt") is not None else {**s, "prompt": known.get(s["attribute"])} for s in stages]

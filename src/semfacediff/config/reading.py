@@ -47,7 +47,8 @@ def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and not isinstance(error["input"], str | int | float | list):
         return message
-    return f"{key}: {message[0].lower() + message[1:]}, got {error['input']!r}"
+    got = "" if repr(error["input"]) in message else f", got {error['input']!r}"
+    return f"{key}: {message[0].lower() + message[1:]}{got}"
 
 
 def _is_model(model: Any) -> bool:

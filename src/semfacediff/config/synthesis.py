@@ -142,11 +142,3 @@ class SynthesisEvaluation(Evaluation):
         if plain.get("protocol") not in (None, "strict"):
             raise ValueError(f"protocol={plain['protocol']} is not for task=synthesis; drop it")
         return {k: v for k, v in plain.items() if k in cls.model_fields or k not in EditingEvaluation.model_fields}
-
-    @model_validator(mode="after")
-    def _whole(self):
-        if self.shard.count > 1:
-            raise ValueError(
-                "shard: parts of a task=synthesis run cannot be merged; drop it (torchrun shares the work)"
-            )
-        return self

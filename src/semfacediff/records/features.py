@@ -1,9 +1,9 @@
 """Inception's features beside a run, and those of a whole data set from runs over its parts.
 
-``features/photos.npz`` and ``features/<attribute>.npz`` hold ``ids`` and float32 ``features [N, D]``. What a photo's
-features are depends on that photo alone, so that the rows of all parts, in the data set's order, are to the last bit
-the rows of one run over all of it, and FID and KID of them are its FID and KID. Moments of parts add up too, see
-:class:`semfacediff.metrics.moments.Moments`.
+``features/photos.npz`` and ``features/<name>.npz``, of an attribute's edits or a task's generated photos, hold ``ids``
+and float32 ``features [N, D]``. What a photo's features are depends on that photo alone, so that the rows of all parts,
+in the data set's order, are to the last bit the rows of one run over all of it, and FID and KID of them are its FID and
+KID. Moments of parts add up too, see :class:`semfacediff.metrics.moments.Moments`.
 """
 
 import io
@@ -20,7 +20,7 @@ PHOTOS = "photos"
 
 
 def feature_file(folder: Path, name: str) -> Path:
-    """Where a run keeps the features of its photos (``photos``) or of an attribute's edits."""
+    """Where a run keeps the features of its photos (``photos``), or of the edits or generated photos of a name."""
     return folder / "features" / f"{name}.npz"
 
 

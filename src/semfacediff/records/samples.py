@@ -4,35 +4,60 @@ import errno
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
-from semfacediff.records.writing import failing_loudly, write_bytes
+from semfacediff.records.writing import failing_loudly, write_bytes, write_chunks
 
 OK, EMPTY_REGION, ERROR = "ok", "empty_region", "error"
 
 
-def read_rows(file: Path, key: tuple[str, ...]) -> list[dict]:
+def iterate_rows(file: Path, key: tuple[str, ...]) -> Iterator[dict]:
     """Whole lines of ``samples.jsonl``; none if there is no file, without the last one if a kill cut it off.
 
     Raises:
         UserError: a whole line is no row, so that the file was changed by something else.
     """
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            _ = row["status"], hash(tuple(row[k] for k in key))
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(
-                f"{file}: line {number} is no row of a run, so it was changed by hand; start in a new folder"
-            ) from e
-        rows.append(row)
-    return rows
+    if not file.exists():
+        return
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+                _ = row["status"], hash(tuple(row[k] for k in key))
+            except (ValueError, KeyError, TypeError) as e:
+                raise UserError(
+                    f"{file}: line {number} is no row of a run, so it was changed by hand; start in a new folder"
+                ) from e
+            yield row
+
+
+def write_rows(file: Path, rows: Iterable[dict]) -> None:
+    """Write ``samples.jsonl`` atomically."""
+    write_chunks(file, map(_line, rows))
+
+
+def table_of(rows: Iterable[dict]) -> pd.DataFrame:
+    """``pd.DataFrame(list(rows))`` in a fraction of the memory: the rows themselves are not kept, nor a text twice."""
+    columns: dict[str, list] = {}
+    texts: dict[str, str] = {}
+    n = 0
+    for row in rows:
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column.extend([np.nan] * (n - len(column)))
+            column.append(texts.setdefault(value, value) if isinstance(value, str) else value)
+        n += 1
+    for column in columns.values():
+        column.extend([np.nan] * (n - len(column)))
+    return pd.DataFrame(columns)
 
 
 def refuse_changed_inputs(file: Path, key: tuple[str, ...], still_valid: Callable[[dict], bool]) -> None:
@@ -41,7 +66,7 @@ def refuse_changed_inputs(file: Path, key: tuple[str, ...], still_valid: Callabl
     Raises:
         UserError: a row was made from files that have changed since.
     """
-    changed = [row for row in read_rows(file, key) if not still_valid(row)]
+    changed = [row for row in iterate_rows(file, key) if not still_valid(row)]
     if changed:
         first = "/".join(str(changed[0][k]) for k in key)
         raise UserError(
@@ -51,7 +76,7 @@ def refuse_changed_inputs(file: Path, key: tuple[str, ...], still_valid: Callabl
 
 
 class SampleLog:
-    """``samples.jsonl`` of a run.
+    """``samples.jsonl`` of a run; in memory are the keys of its rows alone.
 
     Args:
         file: the file; made if absent. A last line cut off by a kill is removed, failed samples are tried again.
@@ -64,48 +89,73 @@ class SampleLog:
 
     def __init__(self, file: Path, key: tuple[str, ...], still_valid: Callable[[dict], bool] = lambda row: True):
         self.file, self.key = file, key
-        self.rows = [row for row in read_rows(file, key) if row["status"] != ERROR and still_valid(row)]
-        self.done = {self.key_of(row) for row in self.rows}
-        if len(self.done) < len(self.rows):
-            raise UserError(f"{file}: a sample has two rows, so it was changed by hand; start in a new folder")
-        write_bytes(file, b"".join(self._line(row) for row in self.rows))
+        self._places: dict[tuple, tuple[int, int]] = {}
+        """Key -> (first byte, number of bytes) of its line."""
+        self._end = 0
+        kept = (row for row in iterate_rows(file, key) if row["status"] != ERROR and still_valid(row))
+        write_chunks(file, map(self._placed, kept))
         with failing_loudly(file):
             self._handle = open(file, "ab", buffering=0)  # noqa: SIM115  kept open for the run
 
-    @staticmethod
-    def _line(row: dict) -> bytes:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    @property
+    def done(self) -> Set[tuple]:
+        """Keys of all rows."""
+        return self._places.keys()
+
+    def __iter__(self) -> Iterator[dict]:
+        """The rows, read from the file one by one."""
+        return iterate_rows(self.file, self.key)
+
+    @property
+    def rows(self) -> list[dict]:
+        """All rows at once, which thousands of photos make large."""
+        return list(self)
 
     def key_of(self, row: dict) -> tuple:
         return tuple(row[k] for k in self.key)
 
+    def _placed(self, row: dict) -> bytes:
+        """The row's line, of which is noted that it comes next in the file."""
+        key, line = self.key_of(row), _line(row)
+        if key in self._places:
+            raise UserError(f"{self.file}: a sample has two rows, so it was changed by hand; start in a new folder")
+        self._places[key] = self._end, len(line)
+        self._end += len(line)
+        return line
+
     def append(self, row: dict) -> None:
-        """Add one row and wait until it is on the disk."""
+        """Add one row and wait until it is on the disk; after an error the log is of no more use."""
+        line = self._placed(row)
         with failing_loudly(self.file):
-            line = self._line(row)
             if self._handle.write(line) < len(line):
                 raise OSError(errno.ENOSPC, "no space left on the device")
             os.fsync(self._handle.fileno())
-        self.rows.append(row)
-        self.done.add(self.key_of(row))
 
-    def finish(self, order: list[tuple]) -> pd.DataFrame:
+    def finish(self, order: Sequence[tuple]) -> pd.DataFrame:
         """Close the file with its rows in the given order of keys, whatever order they were made in; returns them.
 
         Raises:
             UserError: a row is of a sample that the run does not have.
         """
-        place = {key: i for i, key in enumerate(order)}
-        if strange := self.done - place.keys():
+        if strange := self.done - set(order):
             raise UserError(f"{self.file}: the run has no sample {min(strange)}; start in a new folder")
         self.close()
-        self.rows.sort(key=lambda row: place[self.key_of(row)])
-        write_bytes(self.file, b"".join(self._line(row) for row in self.rows))
-        return pd.DataFrame(self.rows)
+        with open(self.file, "rb") as lines:
+            write_chunks(self.file, (self._line_at(lines, key) for key in order if key in self._places))
+        return table_of(self)
+
+    def _line_at(self, lines: BinaryIO, key: tuple) -> bytes:
+        first, length = self._places[key]
+        lines.seek(first)
+        return lines.read(length)
 
     def close(self) -> None:
         """Stop writing; what was appended stays."""
         self._handle.close()
+
+
+def _line(row: dict) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
 def write_parquet(table: pd.DataFrame, file: Path) -> None:

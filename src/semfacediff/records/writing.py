@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from semfacediff.errors import UserError
@@ -20,14 +20,17 @@ def failing_loudly(path: Path) -> Iterator[None]:
         ) from e
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write through a temporary name and rename, synced: a kill leaves the old content or the new one."""
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write through a temporary name and rename, synced: a kill leaves the old content or the new one.
+
+    So does an exception of ``chunks``, which may be read from the old content.
+    """
     new = path.with_name(f".{path.name}.new")
     with failing_loudly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(new, "wb") as f:
-                f.write(data)
+                f.writelines(chunks)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(new, path)
@@ -35,6 +38,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 new.unlink()  # half a file would only take up room on a full disk
             raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """:func:`write_chunks` of one."""
+    write_chunks(path, [data])
 
 
 def write_text(path: Path, text: str) -> None:

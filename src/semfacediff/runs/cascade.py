@@ -122,16 +122,14 @@ class CascadeBench(EditingBench):
 
     def _continued(self, parsed: Parsed) -> _Way:
         way = _Way(parsed, parsed, np.zeros(parsed.photo.shape[:2], np.uint8), [])
-        for cell in self.cells:
-            if row := self.earlier.get(self.key_of(parsed.sample.id, cell)):
-                self._replay(way, cell, row)
+        for cell in self.cells:  # a stage whose region was empty left the photo as it was
+            if self.earlier.get(self.key_of(parsed.sample.id, cell)):
+                self._replay(way, cell)
         return way
 
-    def _replay(self, way: _Way, cell: Cell, row: dict) -> None:
-        """Bring ``way`` to where it was after a stage of an earlier sitting, from its row and the edit on the disk."""
+    def _replay(self, way: _Way, cell: Cell) -> None:
+        """Bring ``way`` to where it was after a stage that an earlier sitting edited, from the edit on the disk."""
         sample = way.start.sample
-        if row["latency_s"] is None:
-            return  # an empty region: the stage left the photo as it was
         file = edit_file(self.folder, cell.name, sample.id)
         pixels = cv2.imread(str(file)) if file.is_file() else None
         if pixels is None:

@@ -69,8 +69,9 @@ class EditingBench:
         self.scorer = EditScorer(settings, parser, metrics, folder)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
-        rows = agreed(self.state, self.log.rows if self.log else None)
-        self.earlier = {tuple(row[k] for k in self.key): row for row in rows}
+        edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
+        self.earlier: dict[tuple, bool] = agreed(self.state, edited)
+        """Key of a row of an earlier sitting -> whether there was anything to edit."""
 
     def run(self) -> None:
         """Everything that is not in the log yet, made by all processes."""

@@ -102,12 +102,13 @@ def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
 
 def _finish(record: RunFolder, log: SampleLog, data: build.Data, scorer: PhotoScorer, seed: int) -> None:
     log.finish([(id_,) for id_ in data.faces.ids])
-    failed = sum(row["status"] == ERROR for row in log.rows)
-    write_scores(log.rows, data.label_space, scorer.protocol, seed, record.path)
-    ours = f"{record.facts['parser']['name']}, {len(log.rows) - failed} photos"
+    rows = log.rows
+    failed = sum(row["status"] == ERROR for row in rows)
+    write_scores(rows, data.label_space, scorer.protocol, seed, record.path)
+    ours = f"{record.facts['parser']['name']}, {len(rows) - failed} photos"
     draw_scores(record.path, record.path / "figures", config.repository(), ours, scorer.protocol)
-    _draw_strips(log.rows, data, scorer, record.path / "figures")
-    facts = {"n": len(log.rows) - failed, "n_failed": failed, **landmark_facts(log.rows)}
+    _draw_strips(rows, data, scorer, record.path / "figures")
+    facts = {"n": len(rows) - failed, "n_failed": failed, **landmark_facts(rows)}
     record.close(INCOMPLETE if failed else DONE, **facts)
 
 

@@ -1,6 +1,7 @@
-"""FID and KID at the end of an editing run, from the photos and the edits on disk, in the order of the data set."""
+"""FID and KID at the end of a run, from the photos and what was made of them on disk, in the order of the data set."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,41 +10,67 @@ from tqdm import tqdm
 from semfacediff.errors import UserError
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.set_scores import SetScores
-from semfacediff.records.features import write_features
+from semfacediff.records.features import PHOTOS, write_features
 from semfacediff.records.samples import ERROR
 from semfacediff.runs.edit_rows import edit_file
 from semfacediff.runs.editing_bench import EditingBench
 from semfacediff.runs.prefetch import read_ahead
 
+Pictures = Iterator[np.ndarray]
+"""uint8 ``[H, W, 3]`` each."""
+
 
 def measure_sets(bench: EditingBench, sets: SetScores) -> tuple[dict[str, dict], list[str]]:
-    """(cell's name -> its columns of the summary, notes for the reader); features go to ``features/``.
+    """:func:`measured_sets` of an editing run; its sets are its cells."""
+    return measured_sets(
+        sets,
+        bench.folder,
+        bench.faces.ids,
+        _edited(bench),
+        lambda ids: _photos(bench, ids),
+        lambda cell, ids: _saved_edits(bench, cell, ids),
+    )
+
+
+def measured_sets(
+    sets: SetScores,
+    folder: Path,
+    order: Sequence[str],
+    made: Mapping[str, list[str]],
+    photos: Callable[[list[str]], Pictures],
+    saved: Callable[[str, list[str]], Pictures],
+) -> tuple[dict[str, dict], list[str]]:
+    """(name of a set -> its columns of the summary, notes for the reader); features go to ``features/``.
 
     Everything is computed anew from what lies on the disk, so that a run that was interrupted has the numbers of one
     that was not.
+
+    Args:
+        order: ids of the data set. made: name of a set -> ids of what was made, in that order.
+        photos: of ids, what the sets are compared to. saved: of a set's name and ids, what was made.
     """
-    edited = _edited(bench)
-    wanted = [id_ for id_ in bench.faces.ids if any(id_ in ids for ids in edited.values())]
-    total = len(wanted) + sum(map(len, edited.values()))
+    known = set().union(*made.values())
+    wanted = [id_ for id_ in order if id_ in known]
+    total = len(wanted) + sum(map(len, made.values()))
     with tqdm(total=total, desc="features", unit="photo") as bar:
-        rows = _features(sets, _counted(_photos(bench, wanted), bar))
-        write_features(bench.folder, "photos", wanted, rows)
-        photos = dict(zip(wanted, rows, strict=True))
-        edits = {}
-        for cell, ids in edited.items():
-            rows = _features(sets, _counted(_saved_edits(bench, cell, ids), bar))
-            write_features(bench.folder, cell, ids, rows)
-            edits[cell] = dict(zip(ids, rows, strict=True))
-    return scored_sets(sets, photos, edits)
+
+        def kept(name: str, ids: list[str], pictures: Pictures) -> dict[str, np.ndarray]:
+            rows = _features(sets, _counted(pictures, bar))
+            write_features(folder, name, ids, rows)
+            return dict(zip(ids, rows, strict=True))
+
+        before = kept(PHOTOS, wanted, photos(wanted))
+        after = {name: kept(name, ids, saved(name, ids)) for name, ids in made.items()}
+    return scored_sets(sets, before, after)
 
 
 def scored_sets(
     sets: SetScores, photos: Mapping[str, np.ndarray], edits: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[dict[str, dict], list[str]]:
-    """(cell's name -> its columns of the summary, notes for the reader).
+    """(name of a set -> its columns of the summary, notes for the reader).
 
     Args:
-        photos: id -> float32 ``[2048]``. edits: cell's name -> id -> float32 ``[2048]``, in the order of the data set.
+        photos: id -> float32 ``[2048]``. edits: name -> id -> float32 ``[2048]``, in the order of the data set.
     """
     scores, notes = {}, []
     for cell, of_cell in edits.items():
@@ -58,8 +85,8 @@ def scored_sets(
 
 def _edited(bench: EditingBench) -> dict[str, list[str]]:
     """Cell's name -> ids whose edit was scored, in the order of the data set."""
-    rows = [row for row in bench.log.rows if row["status"] != ERROR and row["latency_s"] is not None]
-    scored = {bench.log.key_of(row) for row in rows}
+    log = bench.log
+    scored = {log.key_of(row) for row in log if row["status"] != ERROR and row["latency_s"] is not None}
     return {c.name: [id_ for id_ in bench.faces.ids if bench.key_of(id_, c) in scored] for c in bench.cells}
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from semfacediff import config
@@ -22,15 +21,17 @@ from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.records.features import PHOTOS, merged_features, write_features
 from semfacediff.records.folder import DONE, RunFolder, differences, read_run
 from semfacediff.records.integrity import refuse_changed
-from semfacediff.records.samples import SampleLog, read_rows
+from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.runs.cascade import STAGE_KEY
 from semfacediff.runs.edit_rows import KEY, Cell
 from semfacediff.runs.editing_tables import write_editing_tables
 from semfacediff.runs.evaluate_parsing import KEY as PARSING_KEY
 from semfacediff.runs.measure_sets import scored_sets
 from semfacediff.runs.parsing_scores import landmark_facts, write_scores
+from semfacediff.runs.synthesis_bench import KEY as SYNTHESIS_KEY
+from semfacediff.runs.synthesis_tables import write_synthesis_tables
 from semfacediff.tables.parsing_figures import draw_scores
-from semfacediff.tables.text import editing_report, parsing_report
+from semfacediff.tables.text import editing_report, parsing_report, synthesis_report
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class _Part:
 def merge(folders: Sequence[Path], out: Path) -> int:
     """Join finished parts, named in any order, into the record that one run over all samples would have written.
 
-    Figures that show photos are not drawn; edits are linked, or copied where links cannot be made.
+    Figures that show photos are not drawn. Edits and generated photos are linked, or copied where links cannot be made,
+    and so are the pictures of a synthesis run's first faces, which its first part has made.
 
     Raises:
         UserError: a part is unfinished, changed, of another configuration, missing, or named twice.
@@ -66,13 +68,18 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     first = parts[0]
     with RunFolder(out, _identity(first.run), _header(parts), _config_text(first.folder)) as record:
         if not record.finished:
-            task = _merge_parsing if first.run["task"] == "parsing" else _merge_editing
-            facts = task(parts, record)
+            task = {"parsing": _merge_parsing, "editing": _merge_editing, "synthesis": _merge_synthesis}
+            facts = task[first.run["task"]](parts, record)
             record.facts["wall_time_s"] = sum(part.run["wall_time_s"] for part in parts)
             record.close(DONE, **facts)
-    said = parsing_report(out) if first.run["task"] == "parsing" else editing_report(out, config.repository())
-    print(said, f"record: {out}", sep="\n")
+    print(_report(first.run["task"], out), f"record: {out}", sep="\n")
     return 0
+
+
+def _report(task: str, out: Path) -> str:
+    if task == "editing":
+        return editing_report(out, config.repository())
+    return {"parsing": parsing_report, "synthesis": synthesis_report}[task](out)
 
 
 def _part(folder: Path) -> _Part:
@@ -82,7 +89,7 @@ def _part(folder: Path) -> _Part:
     if run["status"] != DONE:
         raise UserError(f"merge: {folder} is {run['status']}; repeat its command until it is done: {run['command']}")
     refuse_changed(folder, run)
-    part = _Part(folder, run, read_rows(folder / "samples.jsonl", _key(run)))
+    part = _Part(folder, run, list(iterate_rows(folder / "samples.jsonl", _key(run))))
     if not part.rows or len(part.rows) % part.n:
         raise UserError(
             f"merge: {folder / 'samples.jsonl'} has {len(part.rows)} rows for {part.n} samples; copy the part again"
@@ -91,8 +98,8 @@ def _part(folder: Path) -> _Part:
 
 
 def _key(run: dict) -> tuple[str, ...]:
-    if run["task"] == "parsing":
-        return PARSING_KEY
+    if run["task"] != "editing":
+        return {"parsing": PARSING_KEY, "synthesis": SYNTHESIS_KEY}[run["task"]]
     return KEY if run["identity"]["config"].get("cascade") is None else STAGE_KEY
 
 
@@ -105,6 +112,11 @@ def _identity(run: dict) -> dict:
 def _refuse_other_configurations(parts: list[_Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
+        if part.run["task"] != first.run["task"]:
+            raise UserError(
+                f"merge: {first.folder} is a part of task={first.run['task']}, {part.folder} of "
+                f"task={part.run['task']}; name parts of one run"
+            )
         if part.of["count"] != first.of["count"]:
             raise UserError(
                 f"merge: {first.folder} is a part of {first.of['count']}, {part.folder} of {part.of['count']}; name "
@@ -161,13 +173,12 @@ def _header(parts: list[_Part]) -> dict:
         print(f"merge: the parts were made by different code: commits {', '.join(map(str, commits))}", file=sys.stderr)
     reasons = dict.fromkeys(reason for part in parts for reason in part.run["not_comparable"])
     facts = {key: value for key, value in run.items() if key not in _OF_A_SITTING}
-    cells = len(parts[0].rows) // parts[0].n
     return facts | {
         "command": _command(run, "shard."),
         "config_digest": config.digest(identity["config"]),
         "not_comparable": [reason for reason in reasons if not reason.startswith("shard:")],
         "metrics": [_of_photos(metric, whole["samples"]) for metric in run["metrics"]],
-        "n_expected": whole["n_expected"] * cells,
+        "n_expected": whole["n_expected"] * run["n_expected"] // parts[0].n,
         "merged_from": [part.run["run_id"] for part in parts],
     }
 
@@ -187,19 +198,10 @@ def _rows(parts: list[_Part]) -> list[dict]:
     return [rows[cell * n + k] for cell in range(cells) for rows, n, k in places]
 
 
-def _kept(record: RunFolder, rows: list[dict], key: tuple[str, ...]) -> pd.DataFrame:
-    """Write the log of the whole, anew after a merge that was killed."""
-    file = record.path / "samples.jsonl"
-    file.unlink(missing_ok=True)
-    log = SampleLog(file, key)
-    log.rows, log.done = rows, {log.key_of(row) for row in rows}
-    return log.finish([log.key_of(row) for row in rows])
-
-
 def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
     plain = run["identity"]["config"]
-    _kept(record, rows, PARSING_KEY)
+    write_rows(record.path / "samples.jsonl", rows)
     of_data = space(plain["data"].get("label_space", CELEBAMASK.name))
     write_scores(rows, of_data, plain["protocol"], run["seed"], record.path)
     ours = f"{run['parser']['name']}, {len(rows)} photos"
@@ -209,17 +211,30 @@ def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
 
 def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
-    samples = _kept(record, rows, _key(run))
+    write_rows(record.path / "samples.jsonl", rows)
     cells = [
         Cell(row["attribute"], Words(row["prompt"]), stage=row.get("stage")) for row in rows[:: parts[0].of["samples"]]
     ]
-    of_sets, set_notes = _sets(parts, cells, [row["sample_id"] for row in rows[: parts[0].of["samples"]]], record.path)
+    of_sets, set_notes = _sets(parts, [cell.name for cell in cells], rows, record.path)
     leaks = "leakage" in run["identity"]["config"]["metrics"]["columns"]
     labels = space(run["parser"]["label_space"]) if leaks else None
-    facts = write_editing_tables(record.path, samples, cells, parts[0].of["n_expected"], of_sets, labels)
+    facts = write_editing_tables(record.path, table_of(rows), cells, parts[0].of["n_expected"], of_sets, labels)
     for part in parts:
-        _link_edits(part.folder / "edits", record.path / "edits")
+        _link(part.folder, record.path, "edits")
     return facts | {"set_notes": set_notes}
+
+
+def _merge_synthesis(parts: list[_Part], record: RunFolder) -> dict:
+    rows, plain = _rows(parts), parts[0].run["identity"]["config"]
+    write_rows(record.path / "samples.jsonl", rows)
+    of_sets, set_notes = _sets(parts, plain["generation"]["tasks"], rows, record.path)
+    judged = "iou" in plain["metrics"]["columns"]
+    labels = space(parts[0].run["measured"]["label_space"]) if judged else None
+    write_synthesis_tables(record.path, table_of(rows), of_sets, labels)
+    for part in parts:
+        _link(part.folder, record.path, "samples")
+    _link(parts[0].folder, record.path, "showcase", "figures")
+    return {"n": parts[0].of["samples"], "n_failed": 0, "set_notes": set_notes}
 
 
 @dataclass(frozen=True)
@@ -229,14 +244,15 @@ class _Recorded:
     weights: str
 
 
-def _sets(parts: list[_Part], cells: list[Cell], ids: list[str], out: Path) -> tuple[dict[str, dict], list[str]]:
-    """FID and KID of the parts' features, in the order of ``ids``; nothing where they were not measured."""
+def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> tuple[dict[str, dict], list[str]]:
+    """FID and KID of the named sets from the parts' features; nothing where they were not measured."""
     measured = {m["metric"]: m["weights"] for m in parts[0].run["metrics"] if m["metric"] in SET_COLUMNS}
     if not measured:
         return {}, []
-    place, folders = {id_: i for i, id_ in enumerate(ids)}, [part.folder for part in parts]
+    place = {row["sample_id"]: i for i, row in enumerate(rows[: parts[0].of["samples"]])}
+    folders = [part.folder for part in parts]
     found: dict[str, dict[str, np.ndarray]] = {}
-    for name in (PHOTOS, *(cell.name for cell in cells)):
+    for name in (PHOTOS, *names):
         there = dict(zip(*merged_features(folders, name), strict=True))
         found[name] = {id_: there[id_] for id_ in sorted(there, key=place.__getitem__)}
         write_features(out, name, list(found[name]), np.array(list(found[name].values()), np.float32))
@@ -245,8 +261,9 @@ def _sets(parts: list[_Part], cells: list[Cell], ids: list[str], out: Path) -> t
     return scored_sets(SetScores(columns, _Recorded(next(iter(measured.values())))), photos, found)
 
 
-def _link_edits(source: Path, target: Path) -> None:
-    for file in source.rglob("*.png"):
+def _link(source: Path, target: Path, *folders: str) -> None:
+    """Give ``target`` the files below some folders of ``source``."""
+    for file in (file for folder in folders for file in (source / folder).rglob("[!.]*") if file.is_file()):
         here = target / file.relative_to(source)
         here.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

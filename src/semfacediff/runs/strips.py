@@ -17,7 +17,7 @@ def draw_strips(bench: EditingBench) -> None:
     The photos are parsed once more, so that the figures of a run that was interrupted are those of one that was not.
     """
     settings, space, figures = bench.settings, bench.parser.label_space, bench.folder / "figures"
-    failed = {row["sample_id"] for row in bench.log.rows if row["status"] == ERROR}
+    failed = {row["sample_id"] for row in bench.log if row["status"] == ERROR}
     first = [i for i, id_ in enumerate(bench.faces.ids[: settings.strips]) if id_ not in failed]
     parsed = [bench.parsed(bench.faces[i]) for i in first]
     if not parsed:

@@ -56,11 +56,11 @@ _COLUMNS = {
     EDIT: "edited photo",
 }
 
-MadeBefore = Callable[[str, str], Path]
-"""(task, id) -> where the run keeps what it made for its scores."""
+Scored = Callable[[str, str], np.ndarray | None]
+"""(task, id) -> uint8 ``[S, S, 3]`` that the run's scores are of; ``None`` of a task that it has not."""
 
 
-def make_showcase(folder: Path, synthesizer: Synthesizer, faces: Faces, made_before: MadeBefore) -> None:
+def make_showcase(folder: Path, synthesizer: Synthesizer, faces: Faces, scored: Scored) -> None:
     """Write ``showcase/`` and two figures of it; what an earlier sitting made is kept.
 
     What cannot be made is left out and said to be: pictures must not cost a run its scores.
@@ -80,7 +80,7 @@ def make_showcase(folder: Path, synthesizer: Synthesizer, faces: Faces, made_bef
         kept = [item for item in batch if item in earlier and (folder / item.file).is_file()]
         todo = [item for item in batch if item not in kept]
         try:
-            made = _pictures(synthesizer, todo, by_id, layouts, made_before)
+            made = _pictures(synthesizer, todo, by_id, layouts, scored)
         except Exception as e:  # whatever it is, the scores are there
             left_out.append(f"{batch[0].kind}: {e if isinstance(e, UserError) else f'{type(e).__name__}: {e}'}")
             made = {}
@@ -164,7 +164,7 @@ def _pictures(
     batch: Sequence[Item],
     faces: Mapping[str, FaceSample],
     layouts: Mapping[str, FaceSample],
-    made_before: MadeBefore,
+    scored: Scored,
 ) -> dict[Item, tuple[np.ndarray, str]]:
     """Item -> (picture uint8 ``[S, S, 3]``, note)."""
     colours = palette(synthesizer.space)
@@ -173,7 +173,7 @@ def _pictures(
         LABELS: lambda item: colours[faces[item.ids[0]].labels],
         EDITED_LABELS: lambda item: colours[layouts[item.ids[0]].labels],
     }
-    found = {item: simple[item.kind](item) if item.kind in simple else _scored(item, made_before) for item in batch}
+    found = {item: simple[item.kind](item) if item.kind in simple else _scored(item, scored) for item in batch}
     pictures = {item: (picture, "") for item, picture in found.items() if picture is not None}
     todo = [item for item in batch if item not in pictures]
     if todo:
@@ -182,11 +182,11 @@ def _pictures(
     return pictures
 
 
-def _scored(item: Item, made_before: MadeBefore) -> np.ndarray | None:
+def _scored(item: Item, scored: Scored) -> np.ndarray | None:
     """What the run has made already for its scores; ``None`` where it has not."""
     if item.kind not in (RECONSTRUCTION, NOISE) or item.draw:
         return None
-    return read_png(made_before(item.kind, item.ids[0]))
+    return scored(item.kind, item.ids[0])
 
 
 def _made(

@@ -1,0 +1,41 @@
+"""The tables at the end of a synthesis run, from its rows; those of a merged run are made by the same lines."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.labels import LabelSpace
+from semfacediff.metrics.photo_counts import PhotoCounts
+from semfacediff.metrics.segmentation import class_scores
+from semfacediff.records.samples import OK, write_csv, write_parquet
+
+
+def write_synthesis_tables(
+    folder: Path, samples: pd.DataFrame, of_sets: Mapping[str, Mapping[str, float]], space: LabelSpace | None
+) -> None:
+    """Write ``samples.parquet`` and ``summary.csv``, which has a row a task.
+
+    Args:
+        samples: all rows, in order.
+        of_sets: task -> what was measured of all its photos together.
+        space: of the label maps; ``None`` where no parser judged.
+    """
+    write_parquet(samples, folder / "samples.parquet")
+    rows = [_summary(task, mine, space) | of_sets.get(task, {}) for task, mine in samples.groupby("task", sort=False)]
+    write_csv(pd.DataFrame(rows), folder / "summary.csv")
+
+
+def _summary(task: str, rows: pd.DataFrame, space: LabelSpace | None) -> dict:
+    """One row of ``summary.csv``; fractions 0..1, standard deviations with ddof 1."""
+    good = rows[rows["status"] == OK]
+    found: dict = {"task": task, "n": len(good)}
+    for name in ("ssim", "lpips_diversity"):
+        values = pd.Series(good.get(name), dtype=float).dropna()
+        found |= {f"{name}_mean": values.mean(), f"{name}_sd": values.std(), f"{name}_n": len(values)}
+    if space and len(good):
+        counts = PhotoCounts.of(good[["sample_id", "miou", "confusion"]].to_dict("records"), space.n)
+        table = class_scores(counts.confusion, space.classes, counts.images).set_index("class")
+        found |= {"miou": table.at["miou", "iou"], "miou_no_background": table.at["miou_no_background", "iou"]}
+        found |= {"pixel_accuracy": table.at["pixel_accuracy", "recall"], "image_miou_mean": counts.miou.mean()}
+    return found
