@@ -34,13 +34,13 @@ SHIPPED, SHIPPED_MS = "face_lite", 30.0
 CPU = torch.device("cpu")
 
 
-def parser_of(name: str, size: int, folded: bool = True) -> ModelParser:
+def parser_of(name: str, size: int, folded: bool = True, precision: torch.dtype = torch.float32) -> ModelParser:
     """Args: folded: as ``evaluate.py`` opens it; otherwise as it was trained."""
     torch.manual_seed(0)
     model, card = load_parser(default_parser()) if name == SHIPPED else (build_parser(name), None)
     if folded:
         fold_batch_norms(model.eval())
-    return ModelParser(model, card or ParserCard.of_kind(name, "celebamask", size), CPU)
+    return ModelParser(model, card or ParserCard.of_kind(name, "celebamask", size), CPU, precision)
 
 
 @torch.inference_mode()
@@ -54,14 +54,6 @@ def plain(parser: ModelParser, photos: Tensor) -> Tensor:
         logits = parser.model(((x - parser._mean) / parser._std).contiguous())
         maps.append(F.interpolate(logits, size=photo.shape[-2:], mode="bilinear", align_corners=False).argmax(1))
     return torch.cat(maps)
-
-
-def in_bfloat16(parser: ModelParser) -> Callable[[Tensor], Tensor]:
-    def predict(photos: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return parser.predict(photos)
-
-    return predict
 
 
 def compiled(parser: ModelParser) -> Callable[[Tensor], Tensor]:
@@ -83,7 +75,7 @@ def ways(name: str, size: int, batch: int, compile_too: bool, folder: Path) -> I
     yield "float32", parser_of(name, size).predict
     if batch > 1:
         return
-    yield "bfloat16", in_bfloat16(parser_of(name, size))
+    yield "bfloat16", parser_of(name, size, precision=torch.bfloat16).predict
     if compile_too:
         yield "float32 compiled", compiled(parser_of(name, size))
     if name == SHIPPED and (way := onnx(parser_of(name, size, folded=False), folder)):

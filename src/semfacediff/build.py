@@ -303,6 +303,10 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     """
     if settings.backend != "torch":
         raise UserError(f"parser.backend={settings.backend} computes and cannot be trained; drop it")
+    if settings.precision != "float32":
+        raise UserError(
+            f"parser.precision={settings.precision} is that of a trained parser; set train.precision instead"
+        )
     if settings.checkpoint is not None:
         model, card, _ = trained_parser(settings)
         if card.label_space != label_space.name:
@@ -375,6 +379,11 @@ def trained_parser(settings: config.ParserConfig):
     return model, card, checkpoint_digest(folder, ONNX if onnx else WEIGHTS)
 
 
+def precision(settings: config.ParserConfig) -> torch.dtype:
+    """In what torch computes a trained parser."""
+    return getattr(torch, settings.precision)
+
+
 def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -> None:
     if settings.options and settings.options != card.options:
         raise UserError(
@@ -406,7 +415,7 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
         model, card, digest = trained_parser(settings)
         fold_batch_norms(model.eval())
         facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
-        return ModelParser(model, card, on), facts | {"backend": settings.backend}
+        return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
 
     return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)
 

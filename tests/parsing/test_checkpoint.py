@@ -232,6 +232,19 @@ class TestPickles:
         ):
             read_pickle_safely(tmp_path / "a.bin")
 
+    @pytest.mark.parametrize(
+        ("data", "got"), [(b"", "an empty file"), (b"hello, world", "a file that begins with 'hello, world'")]
+    )
+    @pytest.mark.parametrize("more", [b"", b" and so on" * 400])
+    def test_another_kind_of_file_is_shown_as_it_begins(self, tmp_path, data, got, more):
+        (tmp_path / "a.txt").write_bytes(data + (more if data else b""))
+        with pytest.raises(UserError) as e:
+            read_weights(tmp_path / "a.txt")
+        assert str(e.value) == (
+            f"{tmp_path / 'a.txt'}: not a readable weights file (expected what torch.save writes, or .safetensors, "
+            f"got {got}); copy it again, or name another file"
+        )
+
     def test_truncated(self, tmp_path):
         file = tmp_path / "a.pt"
         torch.save({"a": torch.zeros(4000)}, file)

@@ -1,10 +1,13 @@
 """Label maps from a model, from disk and from the data set: size, space, and no dependence on neighbours."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from semfacediff import build, config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing import (
@@ -92,6 +95,55 @@ class TestModelParser:
     def test_another_range_is_refused(self, parser, photos):
         with pytest.raises(ValueError, match=r"photos: expected values in \[0,1\]"):
             parser.predict(photos * 2 - 1)
+
+
+class TestPrecision:
+    """``parser.precision``"""
+
+    @pytest.mark.parametrize(
+        "name", ["face_lite", "fastscnn_lite", "deeplabv3plus_lite", "unet_lite", "segformer_b0", "segface_mobilenet"]
+    )
+    def test_halves_give_almost_the_logits_of_floats(self, name):
+        torch.manual_seed(0)
+        model, photos = build_parser(name), torch.rand(2, 3, 64, 64)
+        card = ParserCard(name, "celebamask", 64, [0.5] * 3, [0.25] * 3)
+        whole = ModelParser(copy.deepcopy(model), card, CPU).logits(photos)
+        parser = ModelParser(model, card, CPU, torch.bfloat16)
+        half = parser.logits(photos)
+        assert half.dtype == torch.float32
+        assert 0 < (half - whole).abs().max() < 0.1 * whole.std(), "8 bits of mantissa, rounded at every layer"
+        assert parser.predict(photos, (40, 50)).shape == (2, 40, 50)
+
+    def test_neighbours_and_order_change_nothing(self, tiny_checkpoint, photos):
+        parser = ModelParser(*load_parser(tiny_checkpoint), CPU, torch.bfloat16)
+        together = parser.predict(photos)
+        assert all(torch.equal(parser.predict(photos[i : i + 1])[0], together[i]) for i in range(4))
+
+    def test_it_belongs_to_the_result(self, compose, tiny_checkpoint):
+        def settings(*words):
+            plain = compose("evaluate", "task=parsing", "data=toy", f"parser.checkpoint={tiny_checkpoint}", *words)
+            return config.typed(plain, config.ParsingEvaluation)
+
+        def identity(*words):
+            return config.scientific(settings(*words))["parser"].get("precision")
+
+        assert [identity(), identity("parser.precision=bfloat16")] == [None, "bfloat16"]
+        parser, _ = build.parser(settings("parser.precision=bfloat16").parser, CELEBAMASK, CPU)
+        assert {p.dtype for p in parser.model.parameters() if p.ndim == 4} == {torch.bfloat16}
+        assert build.parser(settings().parser, CELEBAMASK, CPU)[0] is not parser
+
+    @pytest.mark.parametrize("words", [["parser.backend=onnx"], ["parser=ground_truth"]])
+    def test_where_torch_computes_nothing_it_is_refused(self, compose, words):
+        plain = compose("evaluate", "task=parsing", "data=toy", *words, "parser.precision=float16")
+        with pytest.raises(
+            UserError, match=r"parser.precision=float16 is for a parser that torch computes, got parser="
+        ):
+            config.typed(plain, config.ParsingEvaluation)
+
+    def test_training_has_its_own(self, tiny_checkpoint):
+        plain = config.ParserConfig.trained(str(tiny_checkpoint)).model_copy(update={"precision": "bfloat16"})
+        with pytest.raises(UserError, match=r"is that of a trained parser; set train.precision instead"):
+            build.new_parser(plain, CELEBAMASK, 64)
 
 
 class TestResizedLabels:

@@ -43,7 +43,7 @@ def file(trained, tmp_path):
 
 def settings(**changes):
     plain = {"name": "segface_mobilenet", "checkpoint": None, "root": None, "pretrained": None, "options": {}}
-    return config.ParserConfig(**{**plain, "backend": "torch", **changes})
+    return config.ParserConfig(**{**plain, "backend": "torch", "precision": "float32", **changes})
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

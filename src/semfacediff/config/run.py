@@ -13,7 +13,8 @@ class ParserConfig(Closed):
     ``pretrained``: a folder or a name on the model hub whose weights, except for the head, a new SegFormer starts from;
     for a SegFace ``imagenet``, or a file of its backbone's weights.
     ``options``: of the architecture, where it has some. ``backend``: what computes a trained one: torch, or onnxruntime
-    from the file that ``semfacediff export`` made.
+    from the file that ``semfacediff export`` made. ``precision``: in which torch computes the layers that have many
+    weights; training has its own.
     """
 
     name: str | None
@@ -22,11 +23,13 @@ class ParserConfig(Closed):
     pretrained: str | None
     options: dict[str, str | int | float | bool]
     backend: Literal["torch", "onnx"]
+    precision: Literal["float32", "bfloat16", "float16"]
 
     @classmethod
     def trained(cls, checkpoint: str | None, name: str | None = None, backend: str = "torch") -> "ParserConfig":
         """Settings that name a trained parser and nothing else; ``None``: the one that ships with the package."""
-        return cls(name=name, checkpoint=checkpoint, root=None, pretrained=None, options={}, backend=backend)
+        rest = {"root": None, "pretrained": None, "options": {}, "precision": "float32"}
+        return cls(name=name, checkpoint=checkpoint, backend=backend, **rest)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -40,6 +43,11 @@ class ParserConfig(Closed):
             )
         if self.pretrained is not None and self.checkpoint is not None:
             raise ValueError("parser.pretrained and parser.checkpoint are two starts; set one of them")
+        if self.precision != "float32" and (self.backend == "onnx" or self.name in ("precomputed", "ground_truth")):
+            raise ValueError(
+                f"parser.precision={self.precision} is for a parser that torch computes, got parser={self.name} "
+                f"parser.backend={self.backend}; drop it"
+            )
         return self
 
 

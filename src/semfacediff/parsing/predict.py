@@ -1,5 +1,6 @@
 """From photos to label maps, whatever makes them."""
 
+import functools
 from pathlib import Path
 from typing import Protocol
 
@@ -62,13 +63,23 @@ class ModelParser(Parser):
     """A neural parser with its preparation: resize to a square, normalise, logits, resize back, argmax.
 
     One whose card says ``uses_landmarks`` is given those of a photo that has some; others leave them alone.
+
+    Args:
+        model: kept; its convolutions and linear layers are cast to ``precision``.
+        precision: of those layers. What is sensitive stays float32, as torch's autocast decides; logits always are.
     """
 
-    def __init__(self, model: nn.Module, card: ParserCard, device: torch.device):
+    def __init__(
+        self, model: nn.Module, card: ParserCard, device: torch.device, precision: torch.dtype = torch.float32
+    ):
         self.label_space = space(card.label_space)
         self.card = card
         self.device = device
         self.model = model.eval().to(device, memory_format=torch.channels_last)
+        self._autocast = functools.partial(torch.autocast, device.type, precision, precision != torch.float32)
+        if precision != torch.float32:  # once, where autocast would at every call
+            for layer in filter(_has_many_weights, model.modules()):
+                layer.to(precision)
         self._mean = torch.tensor(card.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(card.std, device=device).view(1, 3, 1, 1)
 
@@ -79,11 +90,12 @@ class ModelParser(Parser):
         Args:
             landmarks: float32 ``[N, 5, 2]`` in px of the photos, see :attr:`FaceSample.landmarks`; NaN: none.
         """
-        x = self._prepared(photos)
-        if landmarks is None or not self.card.uses_landmarks:
-            return self.model(x)
-        (height, width), s = photos.shape[-2:], self.card.input_size
-        return self.model(x, landmarks.to(x) * x.new_tensor([s / width, s / height]))
+        x, marks = self._prepared(photos), []
+        if landmarks is not None and self.card.uses_landmarks:
+            (height, width), s = photos.shape[-2:], self.card.input_size
+            marks = [landmarks.to(x) * x.new_tensor([s / width, s / height])]
+        with self._autocast():
+            return self.model(x, *marks).float()
 
     def _prepared(self, photos: Tensor) -> Tensor:
         check_image(photos, "photos")
@@ -116,7 +128,9 @@ class ModelParser(Parser):
 
     @torch.inference_mode()
     def _coarse(self, photo: Tensor) -> Tensor:
-        return self.model.coarse(self._prepared(photo))
+        x = self._prepared(photo)
+        with self._autocast():
+            return self.model.coarse(x).float()
 
     @staticmethod
     def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -138,6 +152,10 @@ class ModelParser(Parser):
         """``[1, 5, 2]``, where ``photo`` is the sample's frame; another one may show another part of it."""
         size = tuple(photo.shape[-2:])
         return landmarks_of(sample, size) if size == sample.photo.shape[:2] else None
+
+
+def _has_many_weights(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.Linear)
 
 
 def enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -172,7 +172,7 @@ def open_editor(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, A
 def open_parser(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
     """(parser, digest of its weights)."""
     model, card, digest = build.trained_parser(settings.parser)
-    return ModelParser(model, card, build.device(settings.runtime)), digest
+    return ModelParser(model, card, build.device(settings.runtime), build.precision(settings.parser)), digest
 
 
 def masks_of(
