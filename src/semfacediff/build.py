@@ -438,7 +438,7 @@ def editor(
     if isinstance(settings, config.SCADMEditor):
         from semfacediff.runs.reference_editor import reference_editor  # an editor that joins two stages
 
-        return reference_editor(settings, on)
+        return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
     if isinstance(settings, config.InpaintEditor):
         return _inpaint_editor(settings, on, weights, runtime)
     if settings.name == "identity":

@@ -139,6 +139,17 @@ def test_interrupted_and_continued_it_has_the_same_numbers(scored, settings, tmp
     assert "32 px, split all, n = 3, 2 steps; judged by fastscnn_lite" in said
 
 
+def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, settings, tmp_path):
+    few = ["generation.diversity_samples=0", "generation.latency_steps=[]", "metrics.columns=[ssim]"]
+    half = settings("generation.precision=bfloat16", *few)
+    assert runs.start(half, tmp_path) == 0
+    apart = np.abs(generated(tmp_path, "noise", "00000").astype(int) - generated(scored, "noise", "00000"))
+    assert 0 < apart.max()
+    assert apart.mean() < 4, "of 255"
+    assert config.scientific(half)["generation"]["precision"] == "bfloat16"
+    assert "precision" not in config.scientific(settings())["generation"], "as records from before have it"
+
+
 def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
     words = ("weights.lpips_alexnet=null", "metrics.columns=[ssim,lpips,fid]", "generation.latency_steps=[]")
     with pytest.raises(UserError, match=r"weights.lpips_alexnet: .*metrics.on_missing=skip"):
@@ -280,6 +291,12 @@ class TestEditor:
     def test_a_reference_and_a_map_of_another_id_are_refused(self, edit, reference):
         with pytest.raises(UserError, match=r"paired by id: no label map for 00001 .*; name the files alike"):
             edit(**reference("00007"))
+
+    def test_half_precision_makes_nearly_the_same_photo(self, edit, face):
+        with pytest.warns(UserWarning, match="out of noise"):
+            whole, half = edit(), edit(precision="bfloat16")
+        assert 0 < np.abs(whole.astype(int) - half).max()
+        assert np.abs(whole.astype(int) - half).mean() < 4, "of 255"
 
     def test_inversion_gives_a_photo_too(self, edit, face):
         with pytest.warns(UserWarning, match="out of noise"):

@@ -74,6 +74,16 @@ def test_half_precision_leaves_the_first_stage(make_tiny):
     assert model.first_stage.dtype == torch.float32
 
 
+def test_the_denoiser_is_compiled_where_it_pays(make_tiny, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f: ("compiled", f))
+    on_cpu = make_tiny().train().for_sampling(torch.device("cpu"), torch.bfloat16, compiled=True)
+    assert callable(on_cpu.unet.denoise)
+    assert not on_cpu.training
+    elsewhere = make_tiny().for_sampling(torch.device("meta"), torch.float32, compiled=True)
+    assert elsewhere.unet.denoise[0] == "compiled"
+    assert callable(make_tiny().for_sampling(torch.device("meta"), torch.float32, compiled=False).unet.denoise)
+
+
 @pytest.fixture(scope="module")
 def folder(make_tiny, tmp_path_factory):
     place = tmp_path_factory.mktemp("models") / "best"

@@ -63,6 +63,7 @@ class SCADMEditor(Closed):
     spacing: Literal["even", "compatible"]
     guidance: Annotated[float, Field(ge=0, le=100)] | None
     guidance_form: Literal["code", "paper"] | None
+    precision: Literal["float32", "bfloat16", "float16"]
 
     @model_validator(mode="after")
     def _labels_of_a_photo(self):

@@ -51,8 +51,9 @@ def scientific(config: Closed) -> dict[str, Any]:
     if config.task == "train_synthesis":
         return _of_stage(plain)
     del plain["parser"]["backend"]  # the digest of the file that it computes from says it
-    if plain["parser"]["precision"] == "float32":
-        del plain["parser"]["precision"]  # as all was before there was a choice
+    for group in ("parser", "generation", "editor"):
+        if plain.get(group, {}).get("precision") == "float32":
+            del plain[group]["precision"]  # as all was before there was a choice
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain

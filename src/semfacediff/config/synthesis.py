@@ -123,6 +123,7 @@ class GenerationConfig(Closed):
     spacing: Literal["even", "compatible"]
     guidance: NotNegative | None
     guidance_form: Literal["code", "paper"] | None
+    precision: Literal["float32", "bfloat16", "float16"]
     diversity_samples: Annotated[int, Field(ge=0, le=64)]
     diversity_photos: Positive
     latency_steps: list[Positive]

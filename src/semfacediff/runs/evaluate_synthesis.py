@@ -86,7 +86,9 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     inputs["metrics"] = {m["metric"]: m for m in facts["metrics"]}
     state = processes(device)
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
-    synthesizer = Synthesizer(model.to(device), options, known, data.label_space)
+    precision = getattr(torch, settings.generation.precision)
+    model = model.for_sampling(device, precision, settings.runtime.diffusion.compile)
+    synthesizer = Synthesizer(model, options, known, data.label_space)
     bench = SynthesisBench(settings, whole.faces, data.faces.ids, synthesizer, judge.parser, measures, folder)
 
     def opened() -> RunFolder:

@@ -100,8 +100,13 @@ class ReferenceEditor(Editor):
         return Synthesizer(s.model, options, s.space, absent=s.absent, on_step=request.on_step)
 
 
-def reference_editor(settings: config.SCADMEditor, on: torch.device) -> tuple[ReferenceEditor, dict]:
+def reference_editor(
+    settings: config.SCADMEditor, on: torch.device, compiled: bool = False
+) -> tuple[ReferenceEditor, dict]:
     """The editor and its facts for the record.
+
+    Args:
+        compiled: see :meth:`SCADM.for_sampling`.
 
     Raises:
         UserError: no model or no reference there, or a reference that does not fit.
@@ -110,7 +115,8 @@ def reference_editor(settings: config.SCADMEditor, on: torch.device) -> tuple[Re
     model, card, digest = trained_synthesis(place)
     names = ("steps", "spacing", "guidance", "guidance_form")
     options = SamplingOptions(**{name: getattr(settings, name) for name in names})
-    synthesizer = Synthesizer(model.to(on), options, space(card.label_space), absent=settings.absent)
+    model = model.for_sampling(on, getattr(torch, settings.precision), compiled)
+    synthesizer = Synthesizer(model, options, space(card.label_space), absent=settings.absent)
     reference = _reference(settings, card.label_space) if settings.reference else None
     about = reference.facts if reference else {"id": None}
     facts = {"name": "sca_dm", "digest": digest, "numerics": {"reference": about}, "trained": card.training}

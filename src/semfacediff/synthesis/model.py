@@ -3,6 +3,7 @@
 A frozen autoencoder, a style encoder and a denoiser in its latents; the latter two are trained together.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -32,6 +33,9 @@ class SCADMOptions:
         absent_token: corrected variant: a learned token for parts that the reference does not show.
         trained_null: corrected variant: the null condition of guidance occurs in training, see :meth:`SCADM.dropped`.
         prediction: of the denoiser, ``epsilon`` as published or ``v``, see :mod:`semfacediff.synthesis.prediction`.
+
+    Raises:
+        UserError: sizes that make no network; the sentence begins with the option's name.
     """
 
     classes: int = 19
@@ -58,16 +62,51 @@ class SCADMOptions:
         checked(self.prediction)
         for name in ("vq_multipliers", "unet_multipliers", "attention_factors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON and YAML have them
-        step = max(2**self.style_down, self.latent_factor * 2 ** (len(self.unet_multipliers) - 1))
+        self._check_positive()
+        self._check_widths()
+        self._check_halvings()
+
+    def _check_positive(self) -> None:
+        for name in _COUNTS:
+            if not getattr(self, name) >= _COUNTS[name]:
+                raise UserError(f"{name}: expected at least {_COUNTS[name]}, got {getattr(self, name)}")
+        for name in ("vq_multipliers", "unet_multipliers"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise UserError(f"{name}: expected a whole number from 1 on for every level, got {getattr(self, name)}")
+
+    def _check_widths(self) -> None:
+        for name in ("unet_channels", "vq_channels"):
+            if getattr(self, name) % 32:
+                raise UserError(
+                    f"{name}: expected a multiple of 32 (groups of the normalisations), got {getattr(self, name)}"
+                )
+        factors = [2**level for level in range(len(self.unet_multipliers))]
+        if foreign := [f for f in self.attention_factors if f not in factors]:
+            raise UserError(
+                f"attention_factors: expected some of {', '.join(map(str, factors))}, by which the levels of "
+                f"unet_multipliers={list(self.unet_multipliers)} are smaller than the latent, got {foreign[0]}"
+            )
+        widths = [self.unet_channels * m for m in self.unet_multipliers]
+        # The middle, as wide as the last level, always has a transformer.
+        attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors] + widths[-1:]
+        if uneven := [w for w in attended if w % self.head_width]:
+            raise UserError(
+                f"head_width: expected a divisor of {math.gcd(*attended)} (transformers are {uneven[0]} channels wide "
+                f"somewhere, in whole heads), got {self.head_width}"
+            )
+
+    def _check_halvings(self) -> None:
+        halvings = self.latent_factor * 2 ** (len(self.unet_multipliers) - 1)
+        step = max(2**self.style_down, halvings)
         if self.image_size % step:
             raise UserError(
                 f"image_size: expected a multiple of {step} (style_down, vq_multipliers and unet_multipliers halve "
                 f"that often), got {self.image_size}"
             )
-        if self.unet_channels % 32 or self.vq_channels % 32:
+        if self.image_size < 2 * halvings:
             raise UserError(
-                f"unet_channels and vq_channels: expected multiples of 32 (groups of the normalisations), got "
-                f"{self.unet_channels} and {self.vq_channels}"
+                f"image_size: expected at least {2 * halvings}, got {self.image_size}: vq_multipliers and "
+                f"unet_multipliers halve it to a single pixel, which cannot be normalised; take fewer levels"
             )
 
     @property
@@ -87,6 +126,12 @@ class SCADMOptions:
         return (self.style_down - 1) * self.token_width
 
 
+_COUNTS = {
+    **dict.fromkeys(("classes", "image_size", "vq_channels", "vq_layers", "vq_codes", "style_features"), 1),
+    **dict.fromkeys(("token_width", "unet_channels", "unet_layers", "head_width"), 1),
+    "style_down": 2,  # a token has one part for each halving but the first
+}
+"""Hyper-parameters that are whole numbers, and their least."""
 LATENT_CHANNELS = 3
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -100,6 +145,7 @@ PRESETS = {
         token_width=64,
         unet_channels=96,
         unet_layers=1,
+        interleave_skips=True,
     ),
     "test": SCADMOptions(
         image_size=32,
@@ -116,7 +162,8 @@ PRESETS = {
         attention_factors=(2,),
     ),
 }
-"""The paper's size, one for a single small accelerator, and one for a CPU's tests."""
+"""The paper's size, one for a single small accelerator, and one for a CPU's tests. The former two are what
+``synthesis=paper`` and ``synthesis=small`` configure; the small one has a corrected variant, ``interleave_skips``."""
 
 
 def unfilled(make: Callable[[], Made]) -> Made:
@@ -164,6 +211,18 @@ class SCADM(nn.Module):
         self.style_encoder.to(dtype)
         self.unet.to(dtype)
         return self
+
+    def for_sampling(self, on: torch.device, precision: torch.dtype, compiled: bool) -> "SCADM":
+        """On a device, :meth:`in_precision`, in eval mode.
+
+        Args:
+            compiled: the denoiser through ``torch.compile``, a minute or two at its first step, of each batch size;
+                nothing on the CPU, where no compiler need be.
+        """
+        model = self.eval().to(on).in_precision(precision)
+        if compiled and on.type != "cpu":
+            model.unet.denoise = torch.compile(model.unet.denoise)
+        return model
 
     def forward(
         self,
