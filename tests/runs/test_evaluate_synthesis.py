@@ -13,23 +13,23 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.fidelity import luma
-from semfacediff.metrics.generated import Diversity
+from semfacediff.metrics.generated import Diversity, LayoutFit
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.runs import arrays
 from semfacediff.runs.acquaintance import acquaintance
 from semfacediff.runs.evaluate_synthesis import SynthesisBench
-from semfacediff.synthesis import SCADM, save_synthesis
+from semfacediff.synthesis import SCADM, load_synthesis, save_synthesis
 from semfacediff.synthesis.model import SCADMOptions
 from semfacediff.tables.named import definitions, table
-from semfacediff.types import to_tensor
+from semfacediff.types import to_tensor, to_uint8
 
 OPTIONS = {"image_size": 32, "vq_channels": 32, "vq_multipliers": (1, 1, 2), "vq_layers": 1, "vq_codes": 16}
 OPTIONS |= {"style_features": 1, "style_down": 3, "token_width": 4, "unet_channels": 32, "unet_multipliers": (1,)}
@@ -87,7 +87,12 @@ def test_the_record_says_how_its_numbers_came_about(scored):
     assert (run["measured"]["split"], run["measured"]["parser"]) == ("all", "fastscnn_lite")
     assert "pooled" in run["measured"]["averaging"]
     assert run["parser"]["judged_photos"] == {"overlap": "unknown", "why": "no record of the training was found"}
-    assert {m["metric"] for m in run["metrics"]} == {"ssim", "lpips_diversity", "miou, pixel_accuracy"}
+    assert {m["metric"] for m in run["metrics"]} == {
+        "ssim",
+        "layout_r2, layout_r2_other",
+        "lpips_diversity",
+        "miou, pixel_accuracy",
+    }
     assert [t["steps"] for t in run["latency"]] == [1, 2]
     assert any("lpips: weights random are not the public" in doubt for doubt in run["not_comparable"])
 
@@ -95,7 +100,7 @@ def test_the_record_says_how_its_numbers_came_about(scored):
 def test_scores_are_those_of_the_photos_on_the_disk(scored, tiny_checkpoint):
     rows = pd.read_parquet(scored / "samples.parquet").set_index(["task", "sample_id"])
     summary = pd.read_csv(scored / "summary.csv").set_index("task")
-    assert list(summary.index) == ["photo", "reconstruction", "noise"]
+    assert list(summary.index) == ["photo", "reconstruction", "noise", "first_stage"]
     judge = ModelParser(*load_parser(tiny_checkpoint), torch.device("cpu"))
     faces = ToyFaces(3, 32)
     pooled = np.zeros((19, 19), np.int64)
@@ -109,6 +114,10 @@ def test_scores_are_those_of_the_photos_on_the_disk(scored, tiny_checkpoint):
     reconstruction = summary.loc["reconstruction"]
     assert reconstruction["miou"] == pytest.approx(mean_iou(pooled))
     assert reconstruction["pixel_accuracy"] == pytest.approx(np.trace(pooled) / pooled.sum())
+    whole = pd.read_parquet(scored / "samples.parquet")
+    own, other = (whole[whole["task"] == "noise"][c].astype(float) for c in ("layout_r2", "layout_r2_other"))
+    assert summary.loc["noise", "layout_r2_mean"] == pytest.approx(own.mean())
+    assert summary.loc["noise", "layout_better_share"] == pytest.approx((own > other).mean())
     assert reconstruction["ssim_mean"] == pytest.approx(rows.loc["reconstruction"]["ssim"].astype(float).mean())
     assert summary.loc["noise", "lpips_diversity_n"] == 2
     assert summary.loc["noise", "lpips_diversity_mean"] > 0
@@ -292,11 +301,15 @@ class TestEditor:
         with pytest.raises(UserError, match=r"paired by id: no label map for 00001 .*; name the files alike"):
             edit(**reference("00007"))
 
-    def test_half_precision_makes_nearly_the_same_photo(self, edit, face):
+    def test_half_precision(self, edit, face, model):
         with pytest.warns(UserWarning, match="out of noise"):
-            whole, half = edit(), edit(precision="bfloat16")
-        assert 0 < np.abs(whole.astype(int) - half).max()
-        assert np.abs(whole.astype(int) - half).mean() < 4, "of 255"
+            made = edit(precision="bfloat16")
+        assert (made != face.photo).any()
+        words = ["editor=sca_dm", f"editor.checkpoint={model}", "editor.precision=bfloat16"]
+        settings = config.typed(composed("evaluate", words, repository()), config.EditingEvaluation)
+        half, _ = build.editor(settings.editor, torch.device("cpu"))
+        assert {p.dtype for p in half.synthesizer.model.unet.parameters()} == {torch.bfloat16}
+        assert config.scientific(settings)["editor"]["precision"] == "bfloat16"
 
     def test_inversion_gives_a_photo_too(self, edit, face):
         with pytest.warns(UserWarning, match="out of noise"):
@@ -313,6 +326,36 @@ class TestEditor:
         assert rows["note"].str.contains("style of reference 00001").any()
         run = json.loads((tmp_path / "run" / "run.json").read_text())
         assert run["editor"]["numerics"]["reference"]["id"] == "00001"
+
+
+def test_the_first_stage_is_the_photo_encoded_and_decoded(scored, model):
+    first = load_synthesis(model)[0].first_stage
+    photo = to_tensor(ToyFaces(3, 32)[1].photo)
+    with torch.inference_mode():
+        expected = (first.decode(first.encode(photo[None] * 2 - 1))[0] + 1) / 2
+    made = generated(scored, "first_stage", "00001").astype(int)
+    assert np.abs(made - to_uint8(expected.clamp(0, 1))).max() <= 1
+    rows = pd.read_parquet(scored / "samples.parquet").set_index(["task", "sample_id"])
+    assert 0 < rows.at[("first_stage", "00001"), "ssim"] < 1
+
+
+class TestLayoutFit:
+    """What a label map tells of a photo's colours."""
+
+    def test_it_is_the_r2_of_a_regression_on_the_classes(self):
+        face = ToyFaces(2, 64)[0]
+        there = [c for c in range(19) if (face.labels == c).any()]
+        columns = np.stack([(face.labels == c).ravel() for c in there], 1).astype(float)
+        colours = face.photo.reshape(-1, 3).astype(float)
+        found, *_ = np.linalg.lstsq(columns, colours, rcond=None)
+        expected = 1 - ((colours - columns @ found) ** 2).sum() / ((colours - colours.mean(0)) ** 2).sum()
+        assert LayoutFit().score(face.photo, face.labels) == pytest.approx(expected)
+
+    def test_ends_of_the_scale(self):
+        labels = np.repeat(np.uint8([0, 5, 9, 18]), 16).reshape(8, 8)
+        assert LayoutFit().score(np.stack([labels * 3, labels, labels * 7], 2), labels) == pytest.approx(1)
+        assert LayoutFit().score(np.stack([np.tile(np.uint8([0, 255]), 32).reshape(8, 8)] * 3, 2), labels) == 0
+        assert LayoutFit().score(np.full((8, 8, 3), 7, np.uint8), labels) is None
 
 
 def test_diversity_is_the_mean_over_pairs():

@@ -245,7 +245,7 @@ class TestPage:
         assert samples["group"] == "task"
         texts = samples["texts"]
         seen = {(texts[r[1]], texts[r[2]]): set(r[7] or ()) for r in samples["rows"]}
-        assert len(seen) == 9
+        assert len(seen) == 12
         assert seen["00002", "reconstruction"] == {"photo", "edit", "labels"}
         assert seen["00002", "photo"] == set()
 
@@ -305,7 +305,7 @@ class TestPage:
             (copy / name).unlink()
         text = html([copy], tmp_path / "out", with_photos=True)
         assert "Unfinished: the status is running" in text
-        assert "the rows shown are those of samples.jsonl so far: 9 of 3" in text
+        assert "the rows shown are those of samples.jsonl so far: 12 of 12" in text
         assert "This record holds no showcase" in text
 
     def test_without_the_data_faces_are_shown_alone(self, copy, tmp_path):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from semfacediff.config.closed import Closed, Fraction
+from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
 from semfacediff.labels import ATTRIBUTES, SPACES, attribute_classes
@@ -90,7 +90,7 @@ class EditingEvaluation(Evaluation):
 
     task: Literal["editing"]
     protocol: Literal["thesis", "strict"]
-    attributes: Annotated[list[str], Field(min_length=1)]
+    attributes: Annotated[list[str], Field(min_length=1), Once]
     prompts: dict[str, str]
     negatives: Negatives
     negative_words: str
@@ -137,8 +137,6 @@ class EditingEvaluation(Evaluation):
     def _known(cls, attributes: list[str]) -> list[str]:
         for a in attributes:
             attribute_classes(a)
-        if len(set(attributes)) < len(attributes):
-            raise ValueError("each attribute once")
         return attributes
 
     @model_validator(mode="after")

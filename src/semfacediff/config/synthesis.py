@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from semfacediff.config.closed import Closed, Fraction, Positive, Seed
+from semfacediff.config.closed import Closed, Fraction, Once, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.editing import EditingEvaluation
 from semfacediff.config.evaluation import Evaluation
@@ -116,7 +116,7 @@ class GenerationConfig(Closed):
     """What is generated and measured; ``conf/generation/default.yaml`` says what each key does."""
 
     checkpoint: str | None
-    tasks: Annotated[list[Literal["reconstruction", "noise"]], Field(min_length=1)]
+    tasks: Annotated[list[Literal["reconstruction", "noise", "first_stage"]], Field(min_length=1), Once]
     sampler: Literal["ddim", "ddpm"]
     steps: Positive
     eta: Fraction
@@ -126,7 +126,7 @@ class GenerationConfig(Closed):
     precision: Literal["float32", "bfloat16", "float16"]
     diversity_samples: Annotated[int, Field(ge=0, le=64)]
     diversity_photos: Positive
-    latency_steps: list[Positive]
+    latency_steps: Annotated[list[Positive], Once]
     showcase: Annotated[int, Field(ge=0, le=16)]
 
 

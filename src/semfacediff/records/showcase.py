@@ -12,7 +12,7 @@ from pathlib import Path
 from semfacediff.records.writing import write_text
 
 PHOTO, LABELS, EDITED_LABELS = "photo", "labels", "edited_labels"
-RECONSTRUCTION, NOISE = "reconstruction", "noise"
+FIRST_STAGE, RECONSTRUCTION, NOISE = "first_stage", "reconstruction", "noise"
 SWAP_STYLE, SWAP_PARTS, MIX, INTERPOLATION, EDIT = "swap_style", "swap_parts", "mix", "interpolation", "edit"
 
 LIST = "showcase/showcase.json"

@@ -113,7 +113,7 @@ def read_record(folder: Path) -> Record:
 
     samples = optional("samples.parquet", lambda: pd.read_parquet(folder / "samples.parquet"), task not in TRAININGS)
     if samples is None:
-        samples = _rows_so_far(folder / "samples.jsonl", run.get("n_expected"), missing)
+        samples = _rows_so_far(folder / "samples.jsonl", _rows_expected(run), missing)
     if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
         missing.append("samples have no columns sample_id and status, so none is shown")
         samples = pd.DataFrame()
@@ -152,6 +152,15 @@ def _with_columns(file: Path, task: str) -> pd.DataFrame:
     table = pd.read_csv(file)
     wanted = {EDITING: ["attribute", "n"], SYNTHESIS: ["task", "n"]}.get(task, ["class", "iou"])
     return table if set(wanted) <= set(table.columns) else table[wanted]
+
+
+def _rows_expected(run: dict) -> int | None:
+    """How many rows the run has in the end; ``None``: its record does not say."""
+    n, plain = run.get("n_expected"), run.get("identity", {}).get("config", {})
+    if run.get("task") != SYNTHESIS or not n:
+        return n
+    tasks = plain.get("generation", {}).get("tasks", [])
+    return n * (len(tasks) + ("iou" in plain.get("metrics", {}).get("columns", []))) or None
 
 
 def _rows_so_far(file: Path, n_expected: object, missing: list[str]) -> pd.DataFrame:

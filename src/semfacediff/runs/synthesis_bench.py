@@ -1,6 +1,7 @@
 """Generate from label maps and score: the synthesis benchmark, one photo at a time."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +12,10 @@ from semfacediff import build, config
 from semfacediff.errors import UserError
 from semfacediff.labels import conversion
 from semfacediff.metrics.base import declared
-from semfacediff.metrics.generated import Diversity, FrameSSIM
+from semfacediff.metrics.generated import Diversity, FrameSSIM, LayoutFit
 from semfacediff.parsing import ModelParser
 from semfacediff.records.samples import ERROR, OK
-from semfacediff.records.showcase import NOISE, PHOTO, RECONSTRUCTION
+from semfacediff.records.showcase import FIRST_STAGE, NOISE, PHOTO, RECONSTRUCTION
 from semfacediff.records.writing import write_bytes
 from semfacediff.runs.parsing_scores import PhotoScorer
 from semfacediff.runs.prefetch import read_ahead
@@ -25,6 +26,9 @@ from semfacediff.types import FaceSample, to_uint8
 
 KEY = ("task", "sample_id")
 """Tasks are what is generated, and ``photo``: what the judge says of the photo itself."""
+_TIMED = 3
+"""Photos a step count: the fewest whose median bears one that something else on the machine slowed down. At full width
+without an accelerator a photo of 200 steps takes some six minutes."""
 AVERAGING = "counts pooled over photos, then IoU a class, mean over classes in truth or prediction, background included"
 
 
@@ -43,7 +47,7 @@ class Measures:
         Args:
             judge: facts of the judging parser. image_size: of the model.
         """
-        own = [m.identity() for m in (self.ssim, self.diversity) if m]
+        own = [m.identity() for m in (self.ssim, LayoutFit(), self.diversity) if m]
         sets = self.of_sets.sets.identities() if self.of_sets.sets else []
         sets = [s | {"input": f"8-bit RGB at {image_size} px, photos and generated photos"} for s in sets]
         return own + sets + ([_judgement(judge, image_size)] if self.judged else [])
@@ -151,7 +155,10 @@ class SynthesisBench:
         start = time.perf_counter()
         made = photo if task == PHOTO else self._made(task, sample, 0)
         row = {"latency_s": None if task == PHOTO else time.perf_counter() - start}
-        row["ssim"] = self.measures.ssim.score(photo, made) if self.measures.ssim and task == RECONSTRUCTION else None
+        remade = self.measures.ssim and task in (FIRST_STAGE, RECONSTRUCTION)
+        row["ssim"] = self.measures.ssim.score(photo, made) if remade else None
+        row["layout_r2"] = LayoutFit().score(made, labels)
+        row["layout_r2_other"] = LayoutFit().score(made, self._next_labels(sample)) if len(self.faces) > 1 else None
         row["lpips_diversity"] = self._diversity(sample, made) if task == NOISE else None
         if self.measures.judged:
             counts = self.scorer.row(FaceSample(sample.id, made, labels))
@@ -160,10 +167,16 @@ class SynthesisBench:
             write_bytes(self.file(task, sample.id), encoded_png(made))
         return row
 
+    def _next_labels(self, sample: FaceSample) -> np.ndarray:
+        """Of the next face of the data set, as the model sees them."""
+        return self.prepared(self.faces[(self._place[sample.id] + 1) % len(self.faces)])[1]
+
     def _made(self, task: str, sample: FaceSample, draw: int) -> np.ndarray:
         s = self.synthesizer
-        made = s.reconstruct([sample]) if task == RECONSTRUCTION else s.generate([sample], draw)
-        return to_uint8(made.images[0])
+        if task == NOISE:
+            return to_uint8(s.generate([sample], draw).images[0])
+        remake = {FIRST_STAGE: s.autoencode, RECONSTRUCTION: s.reconstruct}[task]
+        return to_uint8(remake([sample]).images[0])
 
     def _diversity(self, sample: FaceSample, first: np.ndarray) -> float | None:
         g = self.settings.generation
@@ -173,7 +186,10 @@ class SynthesisBench:
         return self.measures.diversity.score([first, *others])
 
     def latencies(self) -> list[dict]:
-        """Seconds for one photo of the first label map by number of steps, decoding included; one photo warms up."""
+        """Seconds for one photo of the first label map by number of steps, decoding included: the median of some.
+
+        One photo of a single step warms up.
+        """
         sample, times = self.faces[0], []
         for steps in self.settings.generation.latency_steps:
             options = dataclasses.replace(self.synthesizer.options, steps=steps, sampler="ddim")
@@ -181,9 +197,14 @@ class SynthesisBench:
             if not times:
                 warm = dataclasses.replace(options, steps=1)
                 Synthesizer(timed.model, warm, timed.space, self.faces.label_space).generate([sample])
-            start = time.perf_counter()
-            timed.generate([sample])
-            seconds = time.perf_counter() - start
+            seconds = statistics.median(_generation_s(timed, sample) for _ in range(_TIMED))
             taken_steps = len(options.timesteps())
-            times.append({"steps": taken_steps, "seconds": seconds, "seconds_per_step": seconds / taken_steps})
+            per_step = seconds / taken_steps
+            times.append({"steps": taken_steps, "seconds": seconds, "seconds_per_step": per_step, "photos": _TIMED})
         return times
+
+
+def _generation_s(synthesizer: Synthesizer, sample: FaceSample) -> float:
+    start = time.perf_counter()
+    synthesizer.generate([sample])
+    return time.perf_counter() - start

@@ -10,6 +10,8 @@ from semfacediff.metrics.photo_counts import PhotoCounts
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.records.samples import OK, write_csv, write_parquet
 
+_MEANS = ("ssim", "lpips_diversity", "layout_r2", "layout_r2_other")
+
 
 def write_synthesis_tables(
     folder: Path, samples: pd.DataFrame, of_sets: Mapping[str, Mapping[str, float]], space: LabelSpace | None
@@ -30,9 +32,12 @@ def _summary(task: str, rows: pd.DataFrame, space: LabelSpace | None) -> dict:
     """One row of ``summary.csv``; fractions 0..1, standard deviations with ddof 1."""
     good = rows[rows["status"] == OK]
     found: dict = {"task": task, "n": len(good)}
-    for name in ("ssim", "lpips_diversity"):
-        values = pd.Series(good.get(name), dtype=float).dropna()
-        found |= {f"{name}_mean": values.mean(), f"{name}_sd": values.std(), f"{name}_n": len(values)}
+    values = {name: pd.Series(good.get(name), dtype=float) for name in _MEANS}
+    for name, of_photos in values.items():
+        there = of_photos.dropna()
+        found |= {f"{name}_mean": there.mean(), f"{name}_sd": there.std(), f"{name}_n": len(there)}
+    own, other = (values[name] for name in ("layout_r2", "layout_r2_other"))
+    found["layout_better_share"] = (own > other)[own.notna() & other.notna()].mean()
     if space and len(good):
         counts = PhotoCounts.of(good[["sample_id", "miou", "confusion"]].to_dict("records"), space.n)
         table = class_scores(counts.confusion, space.classes, counts.images).set_index("class")

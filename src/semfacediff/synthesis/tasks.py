@@ -76,6 +76,13 @@ class Synthesizer:
         self._intake = Intake(model.options.image_size, space, data_space or space)
         self._all_parts = list(range(space.n))
 
+    def autoencode(self, faces: Faces) -> Synthesis:
+        """Every photo through the first stage and back: what no reconstruction can be expected to exceed."""
+        first_stage, images = self.model.first_stage, self._intake.images(faces)
+        with torch.no_grad():
+            made = first_stage.decode(first_stage.encode(images.to(first_stage.vq.device, first_stage.dtype)))
+        return self._finished(made, faces, ("",) * len(faces))
+
     def reconstruct(self, faces: Faces) -> Synthesis:
         """Every face from its own label map and style."""
         return self.swap_style(faces, faces)
@@ -217,9 +224,12 @@ class Synthesizer:
         latents = sample(eps, noise, o, drawing, self.on_step)
         _check_finite(latents, ids, "denoiser", mask.dtype)
         with torch.no_grad():
-            images = first_stage.decode(latents.to(first_stage.dtype)).float()
-        _check_finite(images, ids, "first stage", first_stage.dtype)
-        return Synthesis(((images + 1) / 2).clamp(0, 1).cpu(), notes)
+            return self._finished(first_stage.decode(latents.to(first_stage.dtype)), layouts, notes)
+
+    def _finished(self, images: Tensor, faces: Faces, notes: Notes) -> Synthesis:
+        """From what the first stage has decoded."""
+        _check_finite(images.float(), [face.id for face in faces], "first stage", self.model.first_stage.dtype)
+        return Synthesis(((images.float() + 1) / 2).clamp(0, 1).cpu(), notes)
 
     def _masks(self, faces: Faces) -> Tensor:
         """One-hot ``[N,K,S,S]`` on the model's device, in its precision."""

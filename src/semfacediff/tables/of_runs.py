@@ -103,12 +103,15 @@ _SYNTHESIS = (
     Column("miou", "mIoU %", True, 2, 100),
     Column("pixel_accuracy", "accuracy %", True, 2, 100),
     Column("image_miou_mean", "mIoU of a photo %", True, 2, 100),
+    Column("layout_r2_mean", "layout R2", True, 3),
+    Column("layout_r2_other_mean", "another's R2", None, 3),
+    Column("layout_better_share", "own above %", True, 1, 100),
     Column("lpips_diversity_mean", "diversity", True, 3),
 )
 
 
 def synthesis_grid(summary: pd.DataFrame) -> Grid:
-    """A row a task; the row ``photo`` is what the judging parser makes of the photos themselves."""
+    """A row a task; the row ``photo`` is what is measured of the photos themselves."""
     rows = [
         Row((row["task"],), (Value(row["n"]), *(Value(_number(row.get(c.name))) for c in _SYNTHESIS)))
         for row in summary.to_dict("records")
