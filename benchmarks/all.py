@@ -1,4 +1,4 @@
-"""Every comparison with a plain way, in one run: prints the ratios and writes them with the facts of the machine.
+"""Every comparison with a plain way or a bound, in one run: prints them, writes them with the facts of the machine.
 
     python benchmarks/all.py [--out results/benchmarks.json] [--only editing scoring ...] [--quick]
 
@@ -20,13 +20,14 @@ from comparing import HEAD, Comparison, line
 from semfacediff.records.environment import hardware, package_versions
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "benchmarks.json"
-MODULES = ("scoring", "fid", "parser_speed", "sca_dm", "editing", "prepare", "training_input")
+MODULES = ("scoring", "fid", "parser_speed", "sca_dm", "report", "editing", "prepare", "training_input")
 """Each has ``comparisons()``. The last two let OpenCV, and what is imported after them, have one thread."""
 QUICK = {
     "scoring": {"photos": 2, "size": 64, "turns": 1},
     "fid": {"photos": 1, "attributes": 2, "size": 64, "rows": 64},
     "parser_speed": {"parsers": ("face_lite",), "size": 64, "batches": (1,), "repeats": 1},
     "sca_dm": {"preset": "test", "turns": 1},
+    "report": {"photos": 20, "size": 64, "turns": 1},
     "editing": {"photos": 1, "size": 128, "turns": 1},
     "prepare": {"photos": 1},
     "training_input": {"photos": 8, "size": 64, "workers": 0},
@@ -51,6 +52,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true")
     a = arguments.parse_args()
     before, start = os.getloadavg()[0], time.time()
+    machine = hardware()  # before a benchmark sets threads for itself
     found = made(tuple(a.only), a.quick)
     out = a.out or (None if a.quick else OUT)
     short = [c.name for c in found if c.reached is False]
@@ -58,7 +60,7 @@ def main() -> None:
     print(f"{len(found)} comparisons in {seconds} s; short of what is wanted (*): {', '.join(short) or 'none'}")
     if out is not None:
         load = {"load_before": round(before, 2), "load_after": round(os.getloadavg()[0], 2)}
-        machine = hardware() | load | {"packages": package_versions()}
+        machine = machine | load | {"packages": package_versions()}
         facts = {"machine": machine, "seconds": seconds, "comparisons": [c.facts() for c in found]}
         out.write_text(json.dumps(facts, indent=1) + "\n")
         print(f"written: {out}")

@@ -352,6 +352,12 @@ class TestMistakes:
         assert said in sentence(capsys)
         assert not list((tmp_path / "out").glob("*"))
 
+    def test_an_unknown_attribute_is_named_once(self, photos, tmp_path, capsys):
+        assert run(photos / "square.png", "hair", "brown", "beard", "red", out=tmp_path / "out") == 2
+        said = sentence(capsys)
+        assert said.startswith("cascade.stages.1.attribute: unknown attribute 'beard'; choose one of hair, lips, ")
+        assert said.count("beard") == 1
+
     def test_no_parser(self, photos, tmp_path, capsys, nothing_ships):
         assert run(photos, "hair", "red", parser=None, out=tmp_path / "out") == 2
         assert sentence(capsys) == (

@@ -26,26 +26,32 @@ CUT = "parseFloat(document.querySelectorAll('#compare img')[1].style.clipPath.sp
 PROMPT = "#prompt input, #prompt textarea"
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}} green"
 SLOW = "slowly"
-ENOUGH = "enough"
 SERVE = f"""
-import os, sys, time
+import sys, time
 from semfacediff import cli
-from semfacediff.web import desk, portrait
-edit, enough = portrait.edit, os.path.join(os.environ["TMPDIR"], "{ENOUGH}")
-def edited(at, ask, desk, stop, on_step):
-    while "{SLOW}" in ask.prompt and not os.path.exists(enough):
-        on_step(1, 9)
+from semfacediff.web import desk, portrait, styling
+edit, make = portrait.edit, styling.make
+def wait(stop, on_step, of):
+    while True:
+        on_step(1, of)
         time.sleep(0.05)
         stop.check()
+def edited(at, ask, desk, stop, on_step):
+    if "{SLOW}" in ask.prompt:
+        wait(stop, on_step, 9)
     return edit(at, ask, desk, stop, on_step)
-portrait.edit = edited
+def made(first, second, ask, model, stop, on_step):
+    if ask.options.steps == 200:
+        wait(stop, on_step, 200)
+    return make(first, second, ask, model, stop, on_step)
+portrait.edit, styling.make = edited, made
 plain, tiny = desk.base_settings, ["editor.native_size=64", "editor.steps=500"]
 desk.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)
 sys.exit(cli.main(["web", *sys.argv[1:]]))
 """
 """The real server; the tiny pipeline at its own size, and with more steps than anybody waits for.
 
-An edit whose prompt holds ``SLOW`` lasts until it is stopped, or a file ``ENOUGH`` lies in the temporary folder.
+An edit whose prompt holds ``SLOW`` lasts until it is stopped, and so does a synthesis of 200 steps.
 """
 
 
@@ -158,7 +164,7 @@ def choose(page, dropdown, option):
 
 
 def begin_a_long_synthesis(page, first, second):
-    """200 steps for five faces."""
+    """200 steps."""
     load_two(page, first, second)
     page.locator("#task input[value=interpolate]").check()
     choose(page, "steps", "200")
@@ -179,9 +185,13 @@ def begin_a_long_edit(page, photo):
 
 
 def begin_a_slow_edit(page, photo):
-    """By Enter."""
     load(page, photo)
     says(page, "one face")
+    enter_a_slow_prompt(page)
+
+
+def enter_a_slow_prompt(page):
+    """By the key."""
     page.locator("#go:not([disabled])").wait_for()
     page.fill(PROMPT, f"bright green, {SLOW}")
     page.locator("#words dd", has_text=SLOW).first.wait_for()
@@ -326,16 +336,17 @@ def test_two_visitors_at_once_keep_their_own_photos(visit, photo, tmp_path):
     assert [f["photo"] for f in made] == ["face.png", "turned.png"]
 
 
-def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo, other):
-    """One edit at a time, and that one is stopped; nor does it run again by itself, or a load begin another."""
+def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo, tmp_path):
+    """One edit at a time, and that one is stopped; nor does it run again by itself, or a failed load end it."""
     page = visit()
     begin_a_slow_edit(page, photo)
     answered = "**/run/predict*"  # what waits in no queue: whether another edit begins, and the button after a load
     with page.expect_response(answered):
         page.press(PROMPT, "Enter")
+    (tmp_path / "page.png").write_bytes(b"<html></html>")
     with page.expect_response(answered):
-        load(page, other)
-    says(page, "other.png: 210 x 256 px, one face.")
+        load(page, tmp_path / "page.png")
+    says(page, "page.png: not a readable image")
     assert page.locator("#go").is_disabled()
     page.click("#cancel")
     says(page, "Stopped; everything is as it was before.")
@@ -345,17 +356,34 @@ def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo, other):
     assert page.locator("#history li").count() == 1
 
 
-def test_an_edit_of_a_photo_that_was_replaced_is_dropped(visit, photo, other, server):
-    page, enough = visit(), server[1] / ENOUGH
+def ended_by_itself(page):
+    """An edit that would last for ever: the page says why, and another can be made."""
+    says(page, "so it is dropped")
+    page.locator("#go:not([disabled])").wait_for()
+    assert page.locator("#cancel").is_disabled()
+    page.locator("#history", has_text="No edit yet.").wait_for()
+    edit(page, "hair", "bright green", 0)
+    assert page.locator("#history li").count() == 1
+
+
+def test_an_edit_of_a_photo_that_was_replaced_is_dropped(visit, photo, other):
+    page = visit()
     begin_a_slow_edit(page, photo)
     load(page, other)
     says(page, "other.png: 210 x 256 px, one face.")
-    enough.touch()
-    says(page, "so it is dropped")
-    enough.unlink()
-    assert page.locator("#history li").count() == 0
-    edit(page, "hair", "bright green", 0)
+    ended_by_itself(page)
     assert downloaded(page)[1]["photo"] == "other.png"
+
+
+def test_undo_during_an_edit_ends_it(visit, photo):
+    page = visit()
+    load(page, photo)
+    says(page, "one face")
+    edit(page, "hair", "dark blue", 0)
+    enter_a_slow_prompt(page)
+    page.click("#undo")
+    ended_by_itself(page)
+    assert [e["prompt"] for e in downloaded(page)[1]["edits"]] == ["bright green"]
 
 
 @pytest.mark.slow
@@ -381,6 +409,10 @@ def test_a_face_of_two_photos(visit, photo, other, server):
     page = visit()
     load_two(page, photo, other)
     says(page, "Second photo: other.png, 210 x 256 px, one face; padded with white to a square.", "style-message")
+    for which in ("first", "second"):
+        classes = page.locator(f"#legend-{which} li")
+        classes.filter(has_text="hair").first.wait_for()
+        assert classes.count() > 5
     page.locator("#parts label", has_text="hat").locator("input").check()
     choose(page, "steps", "10")
     page.locator("#style-go:not([disabled])").click()
@@ -419,7 +451,7 @@ def test_a_long_synthesis_can_be_stopped(visit, photo, other):
 
 
 def test_who_leaves_ends_what_runs_for_them(visit, photo, other, server):
-    """Had it run to its end, its results would lie there when the next visitor has had a turn."""
+    """Else the next visitor would never have a turn."""
     page = visit()
     begin_a_long_synthesis(page, photo, other)
     page.context.close()

@@ -34,6 +34,14 @@ def test_a_job_runs_until_it_is_stopped():
             stop.check()
 
 
+def test_who_ends_a_job_may_say_why():
+    stop = Stop("a photo")
+    stop.now("Another photo was loaded")
+    with pytest.raises(StoppedError, match=r"^Another photo was loaded$"):
+        stop.check()
+    assert stop.of == "a photo"
+
+
 def test_one_that_was_stopped_before_its_turn_does_not_begin():
     stop, jobs = Stop(), Jobs()
     stop.now()

@@ -112,6 +112,15 @@ class TestModel:
         with pytest.raises(UserError, match=r"^--synthesis: .* holds no synthesis.json; expected a run of train_"):
             StyleModel(str(tmp_path), desk)
 
+    def test_a_file_of_another_kind_is_shown_as_it_begins(self, desk, tmp_path):
+        (tmp_path / "notes.txt").write_text("hello")
+        with pytest.raises(UserError) as e:
+            StyleModel(str(tmp_path / "notes.txt"), desk)
+        assert str(e.value) == (
+            f"--synthesis: {tmp_path / 'notes.txt'}: not a readable weights file (expected what torch.save writes, or "
+            f".safetensors, got a file that begins with 'hello'); copy it again"
+        )
+
     def test_an_untrained_one_is_doubted(self, desk, model, tmp_path):
         save_synthesis(SCADM(PRESETS["test"]), tmp_path / "raw")
         assert "never trained" in wording.style_model(StyleModel(str(tmp_path / "raw"), desk))

@@ -149,6 +149,64 @@ def test_an_edit_of_what_is_there_no_more_is_dropped(editing, photo, desk, face,
     assert (editing[tab.made], editing[tab.stop], enabled(told, tab.go)) == (None, None, True)
 
 
+@pytest.mark.parametrize("change", ["load", "undo"])
+def test_an_edit_of_what_is_there_no_more_is_ended(editing, photo, desk, face, change):
+    """Before it could begin, or at its next step; the visitor is told why, and what is there now."""
+    tab = editing.tab
+    editing[tab.portrait] = portrait.edit(photo, Ask("lips", "dark red", "recolor", 1.0), desk)
+    editing.run("_begin")
+    stop = editing[tab.stop]
+    stop.check()
+    if change == "undo":
+        editing.run("_undo", "hair")
+    else:
+        editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
+    now = editing[tab.portrait]
+    editing.run("_outdate")
+    with pytest.raises(StoppedError, match="so it is dropped; edit again"):
+        stop.check()
+    assert "so it is dropped; edit again" in editing.run("_edit", *ASKED)[tab.message]
+    told = editing.run("_end")
+    assert editing[tab.portrait] is now
+    assert f"{now.name}: {now.photo.shape[1]} x {now.photo.shape[0]} px, " in told[tab.message]
+    assert "so it is dropped; edit again" in told[tab.message]
+    assert (editing[tab.made], editing[tab.stop]) == (None, None)
+    assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (True, False)
+
+
+def test_an_edit_of_what_is_there_goes_on(editing, photo):
+    """Whatever was there before; and nothing ends where nothing runs."""
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    editing.run("_outdate")
+    editing.run("_begin")
+    editing.run("_outdate")
+    editing[tab.stop].check()
+    assert editing.run("_load", None, "hair")[tab.message].startswith('<p role="alert"')
+    editing.run("_outdate")
+    editing[tab.stop].check()
+    editing.run("_edit", *ASKED)
+    assert "Edited the hair." in editing.run("_end")[tab.message]
+    editing.run("_outdate")
+
+
+def test_whatever_changes_the_photo_ends_an_edit_of_the_one_before(editing):
+    tab, outdate = editing.tab, editing.event("_outdate")
+    assert outdate.targets == [(tab.portrait._id, "change")]
+    assert outdate.queue is False
+    assert outdate.inputs == [tab.stop, tab.portrait]
+
+
+def test_an_edit_is_of_the_photo_that_was_there_when_it_was_asked_for(editing, photo, desk, face):
+    """Also where it waits for its turn while another is loaded."""
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    editing.run("_begin")
+    editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
+    editing.run("_edit", *ASKED)
+    assert editing[tab.made][tab.portrait].photo is photo.photo
+
+
 def test_a_stopped_edit_leaves_the_photo(editing, photo):
     tab = editing.tab
     editing[tab.portrait] = photo

@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from semfacediff.labels import palette
 from semfacediff.web import portrait as session
-from semfacediff.web import wording
+from semfacediff.web import styling, wording
 from semfacediff.web.desk import Ask
 
 EVIL = "<img src=x onerror=alert(1)> green"
@@ -33,6 +35,19 @@ def test_the_legend_names_every_class_that_is_seen(face, desk):
     names = re.findall(r"</span>(\w+) <small>", html)
     assert names[0] == "background"
     assert set(names) == {"background", "hair", "skin", "l_eye", "r_eye", "nose", "u_lip"}
+    assert "→ lips" in html
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_each_of_two_photos_has_a_legend_in_the_colours_of_its_parse(face, desk, which):
+    found = styling.opened(face(96, 128), "a.png", desk)
+    html = wording.face_legend(found, which, desk.space)
+    assert f"Classes of the {which} photo&#x27;s parse" in html
+    listed = dict(re.findall(r'background:#(\w{6})"></span>(\w+) <small>', html))
+    shown = np.unique(found.sample.labels)
+    colours = palette(desk.space)
+    assert listed == {bytes(colours[c]).hex(): desk.space.classes[c] for c in shown}
+    assert sum(map(float, re.findall(r"<small>([\d.]+) %", html))) == pytest.approx(100, abs=0.1 * len(shown))
     assert "→ lips" in html
 
 

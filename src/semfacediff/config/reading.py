@@ -47,7 +47,8 @@ def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and not isinstance(error["input"], str | int | float | list):
         return message
-    got = "" if repr(error["input"]) in message else f", got {error['input']!r}"
+    named = isinstance(error["input"], str) and repr(error["input"]) in message
+    got = "" if named else f", got {error['input']!r}"
     return f"{key}: {message[0].lower() + message[1:]}{got}"
 
 

@@ -36,7 +36,7 @@ class EditingTab(Tab):
     def __init__(self, desk: Desk, folder: Path, editor: str):
         super().__init__(folder)
         self.desk = desk
-        # (portrait, the page after its edit) from the end of the edit until it is shown
+        # The latter is the page after an edit, from the end of the edit until it is shown.
         self.portrait, self.made = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -94,7 +94,8 @@ class EditingTab(Tab):
         gr.on(triggers, self._audit, asked, [self.words, self.message], trigger_mode="always_last", **QUIET)
         begin = [self.go.click, self.prompt.submit]
         left = [self.portrait, self.made]
-        self._job(begin, self._edit, [self.portrait, *asked], left, [self.made, *shown], self.compare)
+        self._job(begin, self._edit, asked, left, [self.made, *shown], self.compare)
+        self.portrait.change(self._outdate, [self.stop, self.portrait], queue=False, **QUIET)
         self.undo.click(self._undo, [self.portrait, self.attribute], shown, **QUIET)
         self.edge.input(
             lambda x: gr.ImageSlider(slider_position=x),
@@ -114,10 +115,7 @@ class EditingTab(Tab):
                 portrait = session.opened(taken(Path(path)), safe_name(Path(path).name), self.desk)
         except UserError as e:
             return {self.upload: None, self.message: wording.refused(str(e))}
-        height, width = portrait.photo.shape[:2]
-        n = len(portrait.faces.shares) if portrait.faces else 0
-        text = f"{portrait.name}: {width} x {height} px, {wording.faces_seen(n, 'edited')}."
-        return self._view(portrait, attribute, text, request) | {self.upload: None}
+        return self._view(portrait, attribute, wording.portrait(portrait), request) | {self.upload: None}
 
     @told
     def _click(self, portrait: Portrait | None, event: gr.SelectData):
@@ -146,7 +144,6 @@ class EditingTab(Tab):
     def _edit(
         self,
         stop: Stop,
-        portrait: Portrait | None,
         attribute: str,
         prompt: str,
         editor: str,
@@ -162,18 +159,20 @@ class EditingTab(Tab):
         progress(0, desc="Editing")
         ask = Ask(attribute, prompt, editor, strength, seed, negative)
         with self.desk.jobs.running(stop):
-            made = session.edit(self._present(portrait), ask, self.desk, stop, on_step)
-        return {self.made: (portrait, self._view(made, attribute, f"Edited the {attribute}.", request))}
+            made = session.edit(self._present(stop.of), ask, self.desk, stop, on_step)
+        return {self.made: self._view(made, attribute, f"Edited the {attribute}.", request)}
 
-    def _end(self, portrait: Portrait | None, made: tuple[Portrait, dict] | None):
+    def _outdate(self, stop: Stop | None, portrait: Portrait | None) -> None:
+        """Ends an edit of what is there no more at its next step."""
+        if _outdated(stop, portrait):
+            stop.now(_OUTDATED)
+
+    def _end(self, stop: Stop | None, portrait: Portrait | None, made: dict | None):
         """Shows the edit, unless another photo was loaded, or an edit undone, while it was made."""
-        ended = super()._end(portrait)
-        if made is None:
-            return ended
-        before, view = made
-        if portrait is not before:
-            view = {self.message: wording.refused(_OUTDATED)}
-        return ended | {self.made: None} | view
+        view = made or {}
+        if _outdated(stop, portrait):
+            view = {self.message: wording.said(wording.portrait(portrait)) + wording.refused(_OUTDATED)}
+        return super()._end(stop, portrait) | {self.made: None} | view
 
     @told
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
@@ -210,3 +209,8 @@ class EditingTab(Tab):
             return None
         record = json.dumps(session.record(portrait, self.desk), indent=1, ensure_ascii=False) + "\n"
         return offered_files(own, f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
+
+
+def _outdated(stop: Stop | None, portrait: Portrait | None) -> bool:
+    """Whether a job works on something else than the portrait that is there."""
+    return stop is not None and portrait is not None and stop.of is not portrait

@@ -6,25 +6,33 @@ from collections.abc import Iterator
 
 from semfacediff.errors import UserError
 
+_AT_A_WISH = "Stopped; everything is as it was before"
+
 
 class StoppedError(UserError):
     """The visitor, or the end of the server, has ended the job."""
 
 
 class Stop:
-    """Ends a job from another thread."""
+    """Ends a job from another thread.
 
-    def __init__(self):
+    Args:
+        of: what the job works on.
+    """
+
+    def __init__(self, of: object = None):
+        self.of, self._why = of, _AT_A_WISH
         self._event = threading.Event()
 
-    def now(self) -> None:
-        """Ask for the end; the job ends at its next step."""
+    def now(self, why: str = _AT_A_WISH) -> None:
+        """Ask for the end; the job ends at its next step, and the visitor is told ``why``."""
+        self._why = why
         self._event.set()
 
     def check(self) -> None:
         """Raises :class:`StoppedError` if the end was asked for."""
         if self._event.is_set():
-            raise StoppedError("Stopped; everything is as it was before")
+            raise StoppedError(self._why)
 
 
 class Jobs:

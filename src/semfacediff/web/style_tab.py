@@ -73,19 +73,20 @@ class StyleTab(Tab):
             with gr.Column(min_width=200):
                 gr.Markdown("**First photo and its parse.**")
                 self.seen_first = gr.Image(alt_text="The first photo and its parse", elem_id="seen-first", **plain)
+                self.legend_first = gr.HTML(elem_id="legend-first")
             with gr.Column(min_width=200):
                 gr.Markdown("**Second photo and its parse.**")
                 self.seen_second = gr.Image(alt_text="The second photo and its parse", elem_id="seen-second", **plain)
+                self.legend_second = gr.HTML(elem_id="legend-second")
         self.about = gr.HTML("<p><b>What was made.</b> Nothing yet.</p>", elem_id="about")
         self.result = gr.Image(alt_text="The photos and what was made of them", elem_id="result", **plain)
 
     def _wire(self) -> None:
         loading = {"concurrency_limit": 1, "concurrency_id": "loading", **PRIVATE}
-        first = [self.upload_first, self.first, self.seen_first, self.message]
-        second = [self.upload_second, self.second, self.seen_second, self.message]
-        loaded = self.upload_first.upload(self._load_first, self.upload_first, first, **loading)
+        into = {which: [*self._of(which), self.message] for which in ("first", "second")}
+        loaded = self.upload_first.upload(self._load_first, self.upload_first, into["first"], **loading)
         self._enabled_after(loaded, self.first)
-        self.upload_second.upload(self._load_second, self.upload_second, second, **loading)
+        self.upload_second.upload(self._load_second, self.upload_second, into["second"], **loading)
         self.task.change(self._choose_task, self.task, [self.parts, self.message], **QUIET)
         self.form.change(self._choose_form, self.form, [self.guidance, self.message], **QUIET)
         asked = [self.first, self.second, self.task, self.parts, self.steps, self.seed, self.form, self.guidance]
@@ -94,14 +95,20 @@ class StyleTab(Tab):
 
     @told
     def _load_first(self, path: str | None, request: gr.Request):
-        return self._loaded(path, (self.upload_first, self.first, self.seen_first), "First", request)
+        return self._loaded(path, "first", request)
 
     @told
     def _load_second(self, path: str | None, request: gr.Request):
-        return self._loaded(path, (self.upload_second, self.second, self.seen_second), "Second", request)
+        return self._loaded(path, "second", request)
 
-    def _loaded(self, path: str | None, into: tuple, which: str, request: gr.Request) -> dict:
-        upload, state, seen = into
+    def _of(self, which: str) -> list:
+        """Upload, state, picture and legend of the ``first`` or ``second`` photo."""
+        if which == "first":
+            return [self.upload_first, self.first, self.seen_first, self.legend_first]
+        return [self.upload_second, self.second, self.seen_second, self.legend_second]
+
+    def _loaded(self, path: str | None, which: str, request: gr.Request) -> dict:
+        upload, state, seen, legend = self._of(which)
         if path is None:
             raise UserError("Load a photo first")
         try:
@@ -114,7 +121,8 @@ class StyleTab(Tab):
             upload: None,
             state: face,
             seen: picture_file(picture, own_folder(self.folder, request.session_hash)),
-            self.message: wording.said(f"{which} photo: {wording.face(face)}"),
+            legend: wording.face_legend(face, which, self.desk.space),
+            self.message: wording.said(f"{which.capitalize()} photo: {wording.face(face)}"),
         }
 
     @told

@@ -128,7 +128,11 @@ class StyleModel:
     """
 
     def __init__(self, path: str, desk: Desk):
-        model, card, self.digest = trained_synthesis(resolve_synthesis(path, "--synthesis"))
+        place = resolve_synthesis(path, "--synthesis")
+        try:
+            model, card, self.digest = trained_synthesis(place)
+        except UserError as e:
+            raise UserError(f"--synthesis: {e}") from e
         self.space, self.training, self.size = space(card.label_space), card.training, card.options.image_size
         conversion(desk.space, self.space)
         self.parts = offered_parts(self.space)

@@ -36,7 +36,10 @@ class Tab:
         self.cancel = gr.Button("Stop", elem_id=f"{self.name}cancel", **plain)
 
     def _job(self, triggers: list, do, asked: list, left: list, outputs: list, shown_on: gr.Blocks) -> None:
-        """``do(stop, *asked)`` on any of ``triggers``, unless one runs, then ``_end(*left)``; both fill ``outputs``."""
+        """``do(stop, *asked)`` on any of ``triggers``, unless one runs, then ``_end(stop, *left)``.
+
+        Both fill ``outputs``. The first of ``left`` is what the job works on.
+        """
 
         @wraps(do)
         def run(stop: Stop | None, *args):
@@ -44,7 +47,7 @@ class Tab:
             return gr.skip() if stop is None else do(stop, *args)
 
         buttons = [self.stop, self.go, self.cancel]
-        begun = gr.on(triggers, self._begin, self.stop, buttons, queue=False, **QUIET)
+        begun = gr.on(triggers, self._begin, [self.stop, left[0]], buttons, queue=False, **QUIET)
         made = begun.then(
             run,
             [self.stop, *asked],
@@ -55,19 +58,19 @@ class Tab:
             **PRIVATE,
         )
         for after in (made.then, made.failure):  # the latter where the queue is full
-            after(self._end, left, [*buttons, *outputs], queue=False, **QUIET)
+            after(self._end, [self.stop, *left], [*buttons, *outputs], queue=False, **QUIET)
         self.cancel.click(self._stop, self.stop, self.message, queue=False, **QUIET)
 
     def _enabled_after(self, loaded: gr.events.Dependency, ready: gr.State) -> None:
         """The button as soon as ``ready`` holds something, unless a job runs."""
         loaded.then(self._enable, [self.stop, ready], self.go, queue=False, **QUIET)
 
-    def _begin(self, stop: Stop | None):
+    def _begin(self, stop: Stop | None, of):
         if stop is not None:  # Enter in a text box, which stays in use
             return gr.skip()
-        return {self.stop: Stop(), self.go: gr.Button(interactive=False), self.cancel: gr.Button(interactive=True)}
+        return {self.stop: Stop(of), self.go: gr.Button(interactive=False), self.cancel: gr.Button(interactive=True)}
 
-    def _end(self, ready):
+    def _end(self, stop: Stop | None, ready):
         return {
             self.stop: None,
             self.go: gr.Button(interactive=ready is not None),

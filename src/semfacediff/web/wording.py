@@ -30,12 +30,27 @@ def faces_seen(n: int, used: str) -> str:
     return known.get(n, f"{n} faces: the largest is {used}")
 
 
+def portrait(loaded: Portrait) -> str:
+    """A photo as it was loaded."""
+    height, width = loaded.photo.shape[:2]
+    n = len(loaded.faces.shares) if loaded.faces else 0
+    return f"{loaded.name}: {width} x {height} px, {faces_seen(n, 'edited')}."
+
+
 def legend(portrait: Portrait, space: LabelSpace) -> str:
     """The classes of the parse with their colours and shares, largest first."""
-    labels, colours = portrait.labels_now, palette(space)
-    shares = np.bincount(labels.ravel(), minlength=space.n) / labels.size
+    return _legend(portrait.labels_now, space, "Classes of the parse")
+
+
+def face_legend(found: Face, which: str, space: LabelSpace) -> str:
+    """The same of the ``first`` or ``second`` of two photos."""
+    return _legend(found.sample.labels, space, f"Classes of the {which} photo's parse")
+
+
+def _legend(labels: np.ndarray, space: LabelSpace, of: str) -> str:
+    colours, shares = palette(space), np.bincount(labels.ravel(), minlength=space.n) / labels.size
     items = [_class(space.classes[i], colours[i], shares[i]) for i in np.argsort(-shares) if shares[i] >= _LEAST_SHARE]
-    return f'<ul class="legend" aria-label="Classes of the parse">{"".join(items)}</ul>'
+    return f'<ul class="legend" aria-label="{escape(of)}">{"".join(items)}</ul>'
 
 
 def _class(name: str, colour: np.ndarray, share: float) -> str:
