@@ -1,9 +1,11 @@
 """Scoring beside the next edits: the same numbers, bounded memory, nothing twice, nothing lost."""
 
 import json
+import multiprocessing
 import resource
 import threading
 import weakref
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,15 +142,21 @@ def test_what_is_in_memory_does_not_grow_with_the_photos(tmp_path, three_cores):
     assert most[60][0] <= 16, "read ahead, parsed ahead, and those whose edits wait"
 
 
+def peak_mib(folder: Path, n: int) -> float:
+    """Most memory of a process that does nothing else."""
+    with torch_threads(3):
+        bench(folder, ToyFaces(n, 64), Rippling(), None, "runtime.batch_size=4").run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 @pytest.mark.slow
-def test_ten_thousand_photos_need_no_more_memory_than_a_hundred(tmp_path, three_cores):
+def test_ten_thousand_photos_need_no_more_memory_than_a_hundred(tmp_path):
     peaks = []
     for n in (100, 10_000):
-        made = bench(tmp_path / str(n), ToyFaces(n, 64), Rippling(), None, "runtime.batch_size=4")
-        made.run()
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+            peaks.append(own.submit(peak_mib, tmp_path / str(n), n).result())
     # Of each of the 30,000 edits the key is kept; at the end there is the table of all.
-    assert peaks[1] - peaks[0] < 30_000 * 2 / 1024 + 40, "MiB"
+    assert 0 < peaks[1] - peaks[0] < 40, "MiB"
 
 
 def test_what_was_made_before_an_interruption_is_kept(tmp_path, three_cores):

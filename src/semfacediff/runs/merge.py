@@ -28,7 +28,7 @@ from semfacediff.runs.editing_tables import write_editing_tables
 from semfacediff.runs.evaluate_parsing import KEY as PARSING_KEY
 from semfacediff.runs.measure_sets import scored_sets
 from semfacediff.runs.parsing_scores import landmark_facts, write_scores
-from semfacediff.runs.synthesis_bench import KEY as SYNTHESIS_KEY
+from semfacediff.runs.synthesis_tables import KEY as SYNTHESIS_KEY
 from semfacediff.runs.synthesis_tables import write_synthesis_tables
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report, synthesis_report

@@ -8,7 +8,6 @@ from semfacediff.errors import UserError
 from semfacediff.labels import palette
 from semfacediff.report.reading import Record
 from semfacediff.runs.report_data import Shown, recorded_data, saved_picture, thumbnail
-from semfacediff.synthesis.latents import at_size
 
 _PX = 192
 """Long side of a thumbnail of the showcase."""
@@ -57,5 +56,7 @@ class GeneratedSource:
     def _given(self, sample_id: str, size: int) -> dict[str, np.ndarray]:
         if sample_id not in self.place:
             return {}
+        from semfacediff.synthesis.latents import at_size  # with it comes diffusers, which takes seconds
+
         photo, labels = at_size(self.faces[self.place[sample_id]], size)
         return {"photo": photo, "labels": palette(self.faces.label_space)[labels]}

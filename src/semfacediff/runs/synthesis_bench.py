@@ -24,8 +24,6 @@ from semfacediff.synthesis.latents import at_size
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.types import FaceSample, to_uint8
 
-KEY = ("task", "sample_id")
-"""Tasks are what is generated, and ``photo``: what the judge says of the photo itself."""
 _TIMED = 3
 """Photos a step count: the fewest whose median bears one that something else on the machine slowed down. At full width
 without an accelerator a photo of 200 steps takes some six minutes."""

@@ -10,6 +10,8 @@ from semfacediff.metrics.photo_counts import PhotoCounts
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.records.samples import OK, write_csv, write_parquet
 
+KEY = ("task", "sample_id")
+"""Of a row; tasks are what is generated, and ``photo``: what the judge says of the photo itself."""
 _MEANS = ("ssim", "lpips_diversity", "layout_r2", "layout_r2_other")
 
 
