@@ -187,7 +187,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         ("evaluate", "data.name=video", r"data: input tag 'video' .* expected tags: 'toy', 'folder', 'shards'"),
         ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),
         ("evaluate", "attributes=[hair,beard]", r"unknown attribute 'beard'; choose one of hair, lips, skin, eyes"),
-        ("evaluate", "attributes=[hair,hair]", r"each attribute once, got \['hair', 'hair'\]"),
+        ("evaluate", "attributes=[hair,hair]", r"attributes: expected each once, got \['hair', 'hair'\]"),
         ("evaluate", "attributes=[]", r"attributes: list should have at least 1 item .*got \[\]"),
         ("evaluate", "+prompts.beard=red", r"unknown attribute 'beard'; choose one of hair, lips"),
         ("evaluate", "prompts.hair=' '", r"the prompt for 'hair' is empty; set prompts.hair='...'"),

@@ -16,6 +16,9 @@ from semfacediff.errors import UserError
 
 _LARGE = 2**20
 """Bytes from which on a digest is remembered: weights, which every job of a sweep asks for, not photos."""
+_OF_TORCH = (b"PK\x03\x04", b"\x80")
+"""How a zip archive and a pickle begin."""
+_SHOWN_BYTES = 12
 
 
 def file_state(path: Path) -> tuple[str, int, int, int] | None:
@@ -79,12 +82,25 @@ def read_pickle_safely(path: Path) -> Mapping[str, Tensor]:
         if wanted:
             raise UserError(
                 f"{path}: refused, the pickle carries code or objects ({wanted[1]}), not only tensors; "
-                f"convert it to .safetensors where you trust it"
+                f"convert it to .safetensors as docs/synthesis.md, 'Released weights', says"
             ) from e
-        raise UserError(f"{path}: refused, not a pickle of tensors alone; copy or convert the file again") from e
+        got = f" ({other})" if (other := _other_kind(path)) else ""
+        raise UserError(f"{path}: refused, not a pickle of tensors alone{got}; copy or convert the file again") from e
     except Exception as e:  # on damaged bytes the unpickler raises IndexError, KeyError, AssertionError ...
-        reason = f"{type(e).__name__} {str(e)[:80]}".splitlines()[0].strip()
+        reason = _other_kind(path) or f"{type(e).__name__} {str(e)[:80]}".splitlines()[0].strip()
         raise UserError(f"{path}: not a readable weights file ({reason}); copy it again") from e
     if not isinstance(contents, Mapping):
         raise UserError(f"{path}: expected a dictionary of tensors, got a {type(contents).__name__}")
     return contents
+
+
+def _other_kind(path: Path) -> str:
+    """Of a file that could not be read and never was torch's: what was expected and what it is; else empty."""
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as f:
+        head = f.read(_SHOWN_BYTES)
+    if head.startswith(_OF_TORCH):
+        return ""
+    got = f"a file that begins with {repr(head)[1:]}" if head else "an empty file"
+    return f"expected what torch.save writes, or .safetensors, got {got}"

@@ -233,17 +233,20 @@ class TestPickles:
             read_pickle_safely(tmp_path / "a.bin")
 
     @pytest.mark.parametrize(
-        ("data", "got"), [(b"", "an empty file"), (b"hello, world", "a file that begins with 'hello, world'")]
+        ("text", "got"),
+        [
+            ("", "an empty file"),
+            ("hello, world", "a file that begins with 'hello, world'"),
+            ("This is a note on weights.\n" * 40, "a file that begins with 'This is a no'"),
+        ],
     )
-    @pytest.mark.parametrize("more", [b"", b" and so on" * 400])
-    def test_another_kind_of_file_is_shown_as_it_begins(self, tmp_path, data, got, more):
-        (tmp_path / "a.txt").write_bytes(data + (more if data else b""))
+    def test_another_kind_of_file_is_shown_as_it_begins(self, tmp_path, text, got):
+        """However torch's unpickler fails at it."""
+        (tmp_path / "a.txt").write_text(text)
         with pytest.raises(UserError) as e:
             read_weights(tmp_path / "a.txt")
-        assert str(e.value) == (
-            f"{tmp_path / 'a.txt'}: not a readable weights file (expected what torch.save writes, or .safetensors, "
-            f"got {got}); copy it again, or name another file"
-        )
+        assert f"(expected what torch.save writes, or .safetensors, got {got}); copy" in str(e.value)
+        assert "Error" not in str(e.value)
 
     def test_truncated(self, tmp_path):
         file = tmp_path / "a.pt"

@@ -23,11 +23,12 @@ from semfacediff.metrics.fidelity import luma
 from semfacediff.metrics.generated import Diversity, LayoutFit
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing import ModelParser, load_parser
-from semfacediff.runs import arrays
+from semfacediff.runs import arrays, synthesis_bench
 from semfacediff.runs.acquaintance import acquaintance
 from semfacediff.runs.evaluate_synthesis import SynthesisBench
 from semfacediff.synthesis import SCADM, load_synthesis, save_synthesis
 from semfacediff.synthesis.model import SCADMOptions
+from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tables.named import definitions, table
 from semfacediff.types import to_tensor, to_uint8
 
@@ -93,7 +94,7 @@ def test_the_record_says_how_its_numbers_came_about(scored):
         "lpips_diversity",
         "miou, pixel_accuracy",
     }
-    assert [t["steps"] for t in run["latency"]] == [1, 2]
+    assert [(t["steps"], t["photos"]) for t in run["latency"]] == [(1, 3), (2, 3)]
     assert any("lpips: weights random are not the public" in doubt for doubt in run["not_comparable"])
 
 
@@ -153,7 +154,7 @@ def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, setting
     half = settings("generation.precision=bfloat16", *few)
     assert runs.start(half, tmp_path) == 0
     apart = np.abs(generated(tmp_path, "noise", "00000").astype(int) - generated(scored, "noise", "00000"))
-    assert 0 < apart.max()
+    assert apart.max() > 0
     assert apart.mean() < 4, "of 255"
     assert config.scientific(half)["generation"]["precision"] == "bfloat16"
     assert "precision" not in config.scientific(settings())["generation"], "as records from before have it"
@@ -176,7 +177,22 @@ def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
         (["generation.checkpoint=null"], r"generation.checkpoint is not set: name a run of train_synthesis.py"),
         (["generation.checkpoint=nowhere"], r"generation.checkpoint: nothing is at nowhere; expected a run"),
         (["generation.steps=60"], r"steps: 60 does not divide 1000 .* use 50 or 100"),
-        (["generation.latency_steps=[300]"], r"steps: 300 would need step 1000"),
+        (
+            ["generation.steps=60"],
+            r"^generation.steps: .*, or generation.spacing=compatible for those 63$",
+        ),
+        (["generation.steps=300"], r"use 250 or 500, or generation.sampler=ddpm generation.steps=1000$"),
+        (
+            ["generation.latency_steps=[300]"],
+            r"^generation.latency_steps: 300 would need step 1000 .*; use 250 or 500$",
+        ),
+        (
+            ["generation.latency_steps=[1000]", "generation.sampler=ddpm", "generation.steps=1000"],
+            r"^generation.latency_steps: 1000 would need step 1000 of a schedule that ends at 999; use 500$",
+        ),
+        (["generation.tasks=[noise,noise]"], r"^generation.tasks: expected each once, got \['noise', 'noise'\]$"),
+        (["generation.latency_steps=[9,2,9]"], r"^generation.latency_steps: expected each once, got \[9, 2, 9\]$"),
+        (["generation.latency_steps=[60]"], r"use 50 or 100, or generation.spacing=compatible for those 63$"),
         (["generation.guidance=1.2"], r"guidance 1.2 is ambiguous: name its form"),
         (["parser.name=ground_truth", "parser.checkpoint=null"], r"ground_truth cannot judge generated photos"),
     ],
@@ -186,6 +202,23 @@ def test_what_cannot_be_done_is_one_sentence(settings, tmp_path, words, said):
         runs.start(settings(*words), tmp_path / "run")
     assert "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_time_of_a_step_count_is_the_median_of_three(settings, monkeypatch):
+    clock = iter([0, 9, 10, 11, 20, 24])  # 9, 1 and 4 s
+    monkeypatch.setattr(synthesis_bench.time, "perf_counter", lambda: next(clock))
+    made = []
+
+    class Timed(Synthesizer):
+        def generate(self, layouts, draw=0):
+            made.append(self.options.steps)
+
+    monkeypatch.setattr(synthesis_bench, "Synthesizer", Timed)
+    bench = object.__new__(SynthesisBench)
+    bench.settings, bench.faces = settings("generation.latency_steps=[4]"), ToyFaces(1, 32)
+    bench.synthesizer = Timed(SCADM(SCADMOptions(**OPTIONS)))
+    assert bench.latencies() == [{"steps": 4, "seconds": 4, "seconds_per_step": 1, "photos": 3}]
+    assert made == [1, 4, 4, 4]
 
 
 def test_label_maps_of_another_space_are_refused_before_any_photo_is_read(settings, tmp_path):

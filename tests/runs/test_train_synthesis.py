@@ -3,19 +3,22 @@
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -25,10 +28,11 @@ from semfacediff.runs.synthesis_objectives import DiffusionObjective
 from semfacediff.synthesis import load_synthesis
 from semfacediff.synthesis.codebook import nearest, revive, standardise
 from semfacediff.synthesis.first_stage import FirstStage
-from semfacediff.synthesis.first_stage_files import load_first_stage
+from semfacediff.synthesis.first_stage_files import trained_first_stage
 from semfacediff.synthesis.latents import prepared_faces, to_signed, with_latents
 from semfacediff.synthesis.losses import Dropout, drawn
-from semfacediff.synthesis.model import SCADMOptions
+from semfacediff.synthesis.model import PRESETS, SCADM, SCADMOptions
+from semfacediff.synthesis.published import published_names
 from semfacediff.synthesis.sampling import SamplingOptions, training_schedule
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.types import to_uint8
@@ -85,7 +89,7 @@ def test_leaves_a_record_and_a_model(trained, first):
 
 def test_a_first_stage_for_use_has_latents_of_mean_0_and_deviation_1(first):
     options = train_synthesis.synthesis_options(settings(), 19)
-    stage = load_first_stage(str(first), options)
+    stage = trained_first_stage(str(first), options).stage
     faces = ToyFaces(10, 32)
     photos = np.stack([faces[i].photo for i in range(10) if i % 5])
     with torch.no_grad():
@@ -157,12 +161,120 @@ def test_what_a_stage_does_not_read_may_change(trained, first, capsys):
             ["first_stage.checkpoint={first}", "synthesis.vq_codes=8"],
             r"is of another shape \(synthesis.vq_codes=8, there 16\); set them alike",
         ),
+        (["first_stage.checkpoint={first}", "diffusion.sample_steps=7"], r"^diffusion.sample_steps: .*; use 5 or 8$"),
+        (["first_stage.checkpoint={first}", "synthesis.head_width=7"], r"^synthesis.head_width: expected a divisor"),
+        (["stage=first", "synthesis.image_size=20"], r"^synthesis.image_size: expected a multiple of 8 .*, got 20$"),
+        (
+            ["first_stage.checkpoint={first}", "synthesis.unet_multipliers=[1,1,1,1]"],
+            r"^synthesis.image_size: expected at least 64, got 32: vq_multipliers and unet_multipliers halve it to a",
+        ),
     ],
 )
-def test_a_missing_first_stage_is_one_sentence(words, said, first, tmp_path):
+def test_what_does_not_fit_is_one_sentence_before_photos_are_read(words, said, first, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "data", lambda *_, **__: pytest.fail("photos were read"))
     with pytest.raises(UserError, match=said) as e:
         runs.start(settings(*(w.format(first=first, here=tmp_path) for w in words)), tmp_path / "run")
     assert "\n" not in str(e.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_of_grids_that_are_not_drawn_may_be_any(first, tmp_path):
+    asked = settings(f"first_stage.checkpoint={first}", "diffusion.sample_steps=7", "diffusion.sample_every_steps=0")
+    train_synthesis._start(asked, train_synthesis.synthesis_options(asked, 19))
+
+
+class TestFirstStageFiles:
+    """``first_stage.checkpoint=FILE``."""
+
+    @pytest.fixture
+    def published(self, first):
+        """The trained first stage under the keys of the public VQ-f4."""
+        state = load_file(first / "checkpoints" / "average" / "model.safetensors")
+        names = published_names(FirstStage(32, (1, 1, 2), 1, 16))
+        return {names[key]: value for key, value in state.items()}
+
+    def found(self, file):
+        return trained_first_stage(str(file), train_synthesis.synthesis_options(settings(), 19))
+
+    def test_a_lightning_checkpoint_is_taken(self, published, first, tmp_path):
+        extra = {"loss.discriminator.weight": torch.ones(2)}
+        torch.save({"state_dict": published | extra, "epoch": 3}, tmp_path / "model.ckpt")
+        ours, theirs = (self.found(place).stage.state_dict() for place in (first, tmp_path / "model.ckpt"))
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+    def test_other_widths_are_named_by_their_keys(self, tmp_path):
+        other = FirstStage(64, (1, 2), 2, 8)
+        names = published_names(other)
+        save_file({names[k]: v for k, v in other.state_dict().items()}, tmp_path / "vq.safetensors")
+        said = (
+            "first_stage.checkpoint: {} is of another shape (synthesis.vq_channels=32, there 64; "
+            "synthesis.vq_multipliers=[1, 1, 2], there [1, 2]; synthesis.vq_layers=1, there 2; synthesis.vq_codes=16, "
+            "there 8); set them alike"
+        )
+        with pytest.raises(UserError, match=re.escape(said.format(tmp_path / "vq.safetensors"))):
+            self.found(tmp_path / "vq.safetensors")
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (
+                lambda state: {"x": torch.ones(1)},
+                r"expected the keys of VQ-f4, got x, ... \(1 in all\); train one with",
+            ),
+            (lambda state: {f"vq.{k}": v for k, v in state.items()}, r"trained here, without its first_stage.json"),
+            (
+                lambda state: state | {"x": torch.ones(1)},
+                r"do not fit this architecture: 1 unexpected keys \(x\); train",
+            ),
+        ],
+    )
+    def test_another_file_is_one_sentence_with_its_name(self, published, tmp_path, change, said):
+        file = tmp_path / "some.safetensors"
+        save_file(change(published), file)
+        with pytest.raises(UserError, match=said) as e:
+            self.found(file)
+        assert str(e.value).startswith(f"first_stage.checkpoint: {file}: ")
+        assert str(e.value).endswith("first_stage.checkpoint=RUN|FILE")
+
+    def test_a_whole_model_is_not_a_first_stage(self, trained):
+        file = trained / "checkpoints" / "average" / "model.safetensors"
+        with pytest.raises(UserError, match=rf"checkpoint: {file}: a whole SCA-DM, not the first stage .*; train one"):
+            self.found(file)
+
+    def test_the_recipe_of_the_docs_converts_what_carries_a_class(self, published, tmp_path, monkeypatch):
+        name = "pytorch_lightning.callbacks.model_checkpoint"
+        modules = [".".join(name.split(".")[: i + 1]) for i in range(3)]
+        kept = type("ModelCheckpoint", (), {"__module__": name, "__qualname__": "ModelCheckpoint"})
+        with monkeypatch.context() as m:
+            for module in modules:
+                m.setitem(sys.modules, module, types.ModuleType(module))
+            sys.modules[name].ModelCheckpoint = kept
+            torch.save({"state_dict": published, "callbacks": {kept: {"best": 1}}}, tmp_path / "model.ckpt")
+        with pytest.raises(
+            UserError, match=r"convert it to .safetensors as docs/synthesis.md, 'Released weights', says"
+        ):
+            self.found(tmp_path / "model.ckpt")
+        text = (REPOSITORY / "docs" / "synthesis.md").read_text()
+        (recipe,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "safe_globals" in code]
+        monkeypatch.chdir(tmp_path)
+        exec(recipe, {})
+        assert self.found(tmp_path / "model.safetensors").stage.vq.config.num_vq_embeddings == 16
+
+
+def test_a_damaged_state_says_how_to_start_over(trained, first, tmp_path):
+    folder = Path(shutil.copytree(trained, tmp_path / "run"))
+    state = folder / "checkpoints" / "last" / "state.pt"
+    state.write_bytes(state.read_bytes()[:2000])
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"status": "running"}))
+    asked = settings(f"first_stage.checkpoint={first}")
+    said = r"state\.pt: not a readable weights file \(.*\); remove the folder (\S+/last) and repeat: the training"
+    with pytest.raises(UserError, match=said) as e:
+        runs.start(asked, folder)
+    shutil.rmtree(re.search(said, str(e.value))[1])
+    assert runs.start(asked, folder) == 0
+    assert weights(folder) == weights(trained)
+    assert (folder / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
 
 
 def test_a_loss_that_is_not_finite_names_its_samples(first, tmp_path, monkeypatch):
@@ -328,13 +440,83 @@ def test_two_processes_share_every_batch(trained, first, tmp_path, stage):
     assert np.allclose(alone, together, rtol=1e-4)  # sums of floats in another order
 
 
+def preset(name: str, *words: str) -> config.SynthesisTraining:
+    cfg = composed("train_synthesis", [f"experiment=sca_dm/{name}", *words], REPOSITORY)
+    return config.typed(cfg, config.SynthesisTraining)
+
+
+class TestPresets:
+    """``experiment=sca_dm/...``."""
+
+    @pytest.fixture(autouse=True)
+    def data(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SEMFACEDIFF_DATA", str(tmp_path))
+
+    def test_the_papers_training(self):
+        """As the published code trains: its sections on data, dropout and optimisation."""
+        asked = preset("paper")
+        d = asked.diffusion
+        assert d.lr == pytest.approx(2e-6 * d.accumulate * d.batch_size)  # by the launcher, on one device
+        assert (d.lr, d.batch_size, d.accumulate) == (9.6e-5, 8, 6)
+        assert d.steps == 138_000  # 236 epochs of 584 steps are what was judged
+        assert (d.weight_decay, d.warmup_steps, d.gradient_clip_norm) == (0.01, 0, None)
+        assert (d.image_dropout, d.null_dropout, d.part_dropout) == (0.5, 0, 0)
+        assert (d.ema_decay, d.precision) == (0.9999, "float32")
+        assert d.ema_of == "all"  # ours
+        assert (asked.stage, asked.data.name, asked.limit) == ("diffusion", "celebamask_hq", None)
+
+    def test_the_papers_networks(self):
+        o = train_synthesis.synthesis_options(preset("paper"), 19)
+        assert o == SCADMOptions() == PRESETS["paper"]
+        assert (o.classes, o.image_size, o.latent_shape) == (19, 256, (3, 64, 64))
+        assert (o.style_down - 1, o.token_width, o.style_width) == (5, 256, 1280)
+        assert (o.interleave_skips, o.absent_token, o.trained_null, o.prediction) == (False, False, False, "epsilon")
+        assert o.mask_attention
+        with torch.device("meta"):
+            model = SCADM(o)
+        parts = (model.unet, model.style_encoder, model.first_stage)
+        counts = [sum(p.numel() for p in part.parameters()) for part in parts]
+        assert counts == [486_912_387, 18_069_304, 55_322_782]
+        attentions = [block.attn1 for block in model.unet.modules() if hasattr(block, "attn1")]
+        heads = {attention.to_q.in_features: attention.heads for attention in attentions}
+        assert heads == {448: 14, 672: 21, 896: 28}
+
+    def test_the_ablation_differs_from_the_paper_in_two_values(self):
+        paper, ablation = (preset(name).model_dump() for name in ("paper", "no_mask_attention"))
+        found = {
+            f"{group}.{key}": value
+            for group in ("synthesis", "diffusion", "data", "vq")
+            for key, value in ablation[group].items()
+            if value != paper[group][key]
+        }
+        assert found == {"synthesis.mask_attention": False, "diffusion.image_dropout": 0.0}
+
+    def test_small_is_one_model_in_both_places(self):
+        cfg = composed("train_synthesis", ["synthesis=small"], REPOSITORY)
+        asked = config.typed(cfg, config.SynthesisTraining)
+        assert train_synthesis.synthesis_options(asked, 19) == PRESETS["small"]
+
+    @pytest.mark.parametrize("name", ["small", "tiny"])
+    def test_ours_have_the_corrected_variants_that_the_docs_name(self, name):
+        o = train_synthesis.synthesis_options(preset(name), 19)
+        assert (o.interleave_skips, o.trained_null, o.absent_token) == (True, True, False)
+        assert o.prediction == ("v" if name == "tiny" else "epsilon")
+
+    def test_tiny_trains_both_stages(self, tmp_path):
+        few = ("runtime.device=cpu", "limit=3", "vq.steps=1", "diffusion.steps=1", "diffusion.sample_steps=1")
+        assert runs.start(preset("tiny", *few, "stage=first"), tmp_path / "first") == 0
+        assert runs.start(preset("tiny", *few, f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
+        model, card = load_synthesis(tmp_path / "run" / "checkpoints" / "average")
+        assert (model.options.image_size, model.options.prediction, card.training["steps"]) == (64, "v", 1)
+        assert (tmp_path / "run" / "figures" / "samples_0000001.png").is_file()
+
+
 @pytest.mark.slow
 def test_tiny_learns_drawn_faces(tmp_path):
     """Some 25 minutes of one core: faces out of noise follow their label map and reconstructions have their skin."""
 
     def tiny(*words):
-        cfg = composed("train_synthesis", ["experiment=sca_dm/tiny", "runtime.device=cpu", *words], REPOSITORY)
-        return config.typed(cfg, config.SynthesisTraining)
+        return preset("tiny", "runtime.device=cpu", *words)
 
     assert runs.start(tiny("stage=first"), tmp_path / "first") == 0
     assert runs.start(tiny(f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0

@@ -39,11 +39,46 @@ class TestOptions:
         with pytest.raises(UserError, match=re.escape(message) + ", got 200"):
             SCADMOptions(image_size=200)
 
-    def test_widths_that_do_not_group(self):
-        with pytest.raises(
-            UserError, match=r"unet_channels and vq_channels: expected multiples of 32 .*, got 100 and 128"
-        ):
-            SCADMOptions(unet_channels=100)
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"unet_channels": 100}, r"^unet_channels: expected a multiple of 32 \(groups .*\), got 100$"),
+            ({"vq_channels": 48}, r"^vq_channels: expected a multiple of 32 \(groups .*\), got 48$"),
+            ({"image_size": 0}, r"^image_size: expected at least 1, got 0$"),
+            ({"style_down": 1}, r"^style_down: expected at least 2, got 1$"),
+            ({"vq_layers": 0}, r"^vq_layers: expected at least 1, got 0$"),
+            ({"vq_multipliers": ()}, r"^vq_multipliers: expected a whole number from 1 on for every level, got \(\)$"),
+            ({"unet_multipliers": (1, 0)}, r"^unet_multipliers: expected a whole number from 1 on .*, got \(1, 0\)$"),
+            ({"head_width": 128}, r"^head_width: expected a divisor of 32 \(transformers are 32 .*\), got 128$"),
+            ({"head_width": 48}, r"^head_width: expected a divisor of 32 .*, got 48$"),
+            ({"head_width": 7, "attention_factors": ()}, r"^head_width: expected a divisor of 32 .*, got 7$"),
+            (
+                {"attention_factors": (3,)},
+                r"^attention_factors: expected some of 1, 2, by which the levels of unet_multipliers=\[1, 1\] are "
+                r"smaller than the latent, got 3$",
+            ),
+            ({"attention_factors": (1, 0)}, r"^attention_factors: expected some of 1, 2, .*, got 0$"),
+            ({"attention_factors": (4,)}, r"^attention_factors: expected some of 1, 2, .*, got 4$"),
+            (
+                {"unet_multipliers": (1, 1, 1, 1)},
+                r"^image_size: expected at least 64, got 32: vq_multipliers and unet_multipliers halve it to a single "
+                r"pixel, which cannot be normalised; take fewer levels$",
+            ),
+            ({"vq_multipliers": (1, 1, 1, 1, 1)}, r"^image_size: expected at least 64, got 32: "),
+        ],
+    )
+    def test_sizes_that_make_no_network(self, asked, message):
+        tiny = {**vars(PRESETS["test"]), "unet_multipliers": (1, 1)}
+        with pytest.raises(UserError, match=message):
+            SCADMOptions(**{**tiny, **asked})
+
+    def test_the_smallest_latent_computes(self):
+        options = {**vars(PRESETS["test"]), "image_size": 16, "unet_multipliers": (1, 1), "head_width": 8}
+        model = SCADM(SCADMOptions(**options)).eval()
+        mask = one_hot(torch.zeros(1, 16, 16), 19)
+        with torch.inference_mode():
+            eps = model(torch.randn(1, 3, 4, 4), torch.tensor([3]), torch.zeros(1, 3, 16, 16), mask)
+        assert eps.isfinite().all()
 
     def test_lists_are_taken(self):
         assert SCADMOptions(unet_multipliers=[1, 2, 3, 4]) == SCADMOptions()
@@ -127,6 +162,7 @@ class TestFolders:
                 r"synthesis\.json: not a model's card \(.*wings.*\); retrain or copy the folder",
             ),
             ({"label_space": "lapa"}, r"label space 'lapa' has 11 classes, the model 19; copy the folder again"),
+            ({"options": {"image_size": 0}}, r"synthesis\.json: image_size: expected at least 1, got 0$"),
             ({"label_space": "cats"}, r"unknown label space 'cats'; choose one of celebamask, "),
         ],
     )

@@ -9,6 +9,7 @@ import torch
 from semfacediff.errors import UserError
 from semfacediff.synthesis.sampling import (
     SamplingOptions,
+    ddim_timesteps,
     denoiser,
     generators,
     invert,
@@ -80,6 +81,28 @@ def test_noise_added_on_the_way_has_the_published_size(found):
 
 
 class TestSteps:
+    @pytest.mark.parametrize(
+        ("steps", "ways", "said"),
+        [
+            (7, {}, "n: 7 does not divide 1000 (the release would silently take 8); use 5 or 8"),
+            (
+                60,
+                {"every": "e", "more": "m"},
+                "n: 60 does not divide 1000 (the release would silently take 63); use 50 or 100, or m for those 63",
+            ),
+            (1000, {}, "n: 1000 would need step 1000 of a schedule that ends at 999; use 500"),
+            (
+                300,
+                {"every": "e", "more": "m"},
+                "n: 300 would need step 1000 of a schedule that ends at 999; use 250 or 500, or e",
+            ),
+            (1001, {"every": "e"}, "n: expected 1 to 1000, got 1001"),
+        ],
+    )
+    def test_the_advice_is_what_there_is(self, steps, ways, said):
+        with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+            ddim_timesteps(steps, key="n", **ways)
+
     def test_compatible_spacing_takes_the_steps_of_the_release(self, manifest):
         stated = manifest(NAME)["actual_steps_for_requested"]
         possible = {n: s for n, s in stated.items() if s["last"] < 1000}

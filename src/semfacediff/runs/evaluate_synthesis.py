@@ -21,12 +21,12 @@ from semfacediff.runs.measure_sets import measured_sets
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.shards import taken
-from semfacediff.runs.synthesis_bench import AVERAGING, KEY, Measures, SynthesisBench
+from semfacediff.runs.synthesis_bench import AVERAGING, Measures, SynthesisBench
 from semfacediff.runs.synthesis_showcase import make_showcase
-from semfacediff.runs.synthesis_tables import write_synthesis_tables
+from semfacediff.runs.synthesis_tables import KEY, write_synthesis_tables
 from semfacediff.synthesis.checkpoint import SynthesisCard
 from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
-from semfacediff.synthesis.sampling import SamplingOptions
+from semfacediff.synthesis.sampling import SamplingOptions, ddim_timesteps
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tables.text import synthesis_report
 from semfacediff.types import FaceSample
@@ -127,10 +127,13 @@ def _facts(
 def sampling_options(g: config.GenerationConfig, seed: int) -> SamplingOptions:
     """How the run samples; a :class:`UserError` for step counts that the schedule cannot give."""
     names = ("steps", "sampler", "eta", "spacing", "guidance", "guidance_form")
-    options = SamplingOptions(**{name: getattr(g, name) for name in names}, seed=seed)
+    more = "generation.spacing=compatible"
+    if g.sampler == "ddim":
+        every = "generation.sampler=ddpm generation.steps=1000"
+        ddim_timesteps(g.steps, g.spacing, "generation.steps", every, more)
     for steps in g.latency_steps:
-        dataclasses.replace(options, steps=steps, sampler="ddim")
-    return options
+        ddim_timesteps(steps, g.spacing, "generation.latency_steps", more=more)
+    return SamplingOptions(**{name: getattr(g, name) for name in names}, seed=seed)
 
 
 def _measures(settings: config.SynthesisEvaluation, device: torch.device) -> Measures:

@@ -11,6 +11,7 @@ import torch
 from semfacediff import build, config
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import composite
+from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS as NEEDS_NO_WEIGHTS
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed_or_refused
 from semfacediff.labels import LabelSpace
@@ -30,6 +31,7 @@ SETTABLE = (
 )
 """Keys of ``evaluate.py`` that say how a photo is edited; others belong to a benchmark, or have a flag of their own."""
 WITHOUT_WEIGHTS = ("recolor", "identity")
+_OTHERWISE = "or take --editor recolor, which needs no weights"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
     """The plain configuration of an evaluation with this editor.
 
     Raises:
-        UserError: no such editor, or an override that is none or not one of :data:`SETTABLE`.
+        UserError: no such editor, an override that is none or not one of :data:`SETTABLE`, or no model to edit with.
     """
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
@@ -121,6 +123,11 @@ def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
             )
     if editor not in editors():
         raise UserError(f"--editor: expected one of {', '.join(editors())}, got '{editor}'")
+    if editor == "sca_dm" and not any(word.startswith("editor.checkpoint=") for word in overrides):
+        raise UserError(
+            f"--editor sca_dm needs a trained model: --set editor.checkpoint=RUN (a run of train_synthesis.py), "
+            f"{_OTHERWISE}"
+        )
     words = [f"editor={editor}", "tracking=none", *overrides]
     cfg = composed_or_refused("evaluate", words, config.repository())
     return config.typed(cfg, config.EditingEvaluation).model_dump()
@@ -163,10 +170,10 @@ def open_editor(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, A
     try:
         return build.editor(settings.editor, on, settings.weights, settings.runtime)
     except UserError as e:
-        if settings.editor.name in WITHOUT_WEIGHTS:
+        why = str(e).removesuffix(f"; {NEEDS_NO_WEIGHTS}")
+        if why == str(e):  # weights are not what is missing
             raise
-        why = str(e).removesuffix("; editor=recolor needs no weights")
-        raise UserError(f"{why}; or take --editor recolor, which needs no weights") from e
+        raise UserError(f"{why}; {_OTHERWISE}") from e
 
 
 def open_parser(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:

@@ -5,7 +5,9 @@ style of the reference. What lies outside the region is the composite's matter, 
 read.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image
 from semfacediff import config
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
 from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS
 from semfacediff.errors import UserError
 from semfacediff.labels import attribute_classes, attribute_indices, conversion, space
 from semfacediff.parsing import ModelParser
@@ -24,7 +27,7 @@ from semfacediff.parsing.default import default_parser
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.synthesis.faces import layout, paired
 from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
-from semfacediff.synthesis.sampling import SamplingOptions
+from semfacediff.synthesis.sampling import SamplingOptions, ddim_timesteps
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.types import FaceSample, to_tensor, to_uint8
 from semfacediff.weight_files import file_digest
@@ -111,7 +114,11 @@ def reference_editor(
     Raises:
         UserError: no model or no reference there, or a reference that does not fit.
     """
-    place = resolve_synthesis(settings.checkpoint, "editor.checkpoint")
+    ddim_timesteps(settings.steps, settings.spacing, "editor.steps", more="editor.spacing=compatible")
+    try:
+        place = resolve_synthesis(settings.checkpoint, "editor.checkpoint")
+    except UserError as e:
+        raise UserError(f"{e}; {WITHOUT_WEIGHTS}") from e
     model, card, digest = trained_synthesis(place)
     names = ("steps", "spacing", "guidance", "guidance_form")
     options = SamplingOptions(**{name: getattr(settings, name) for name in names})
@@ -128,14 +135,18 @@ def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
     file = Path(settings.reference).expanduser()
     if not file.is_file():
         raise UserError(f"editor.reference: expected a photo at {file}, found none; set editor.reference=FILE")
-    photo = decode_photo(Blob(file, file.name).read(), file.name)
+    with _named("editor.reference", "a photo"):
+        photo = decode_photo(Blob(file, file.name).read(), file.name)
     facts = {"id": file.stem, "photo": file_digest(file)}
     if settings.reference_labels:
         maps = Path(settings.reference_labels).expanduser()
         if not maps.is_file():
-            raise UserError(f"editor.reference_labels: expected a label map at {maps}, found none")
+            raise UserError(
+                f"editor.reference_labels: expected a label map at {maps}, found none; set editor.reference_labels=FILE"
+            )
         own = space(settings.reference_space)
-        labels, name = decode_labels(Blob(maps, maps.name).read(), maps.name, own), maps.stem
+        with _named("editor.reference_labels", f"its label map in space {own.name}"):
+            labels, name = decode_labels(Blob(maps, maps.name).read(), maps.name, own), maps.stem
         facts["labels"] = file_digest(maps)
     else:
         labels, own, name = *_parsed(photo), file.stem
@@ -150,6 +161,15 @@ def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
     if not labels.any():
         raise UserError(f"editor.reference: the label map of {file.name} shows no part of a face; take another photo")
     return Reference(face, facts)
+
+
+@contextlib.contextmanager
+def _named(key: str, wanted: str) -> Iterator[None]:
+    """A file that cannot be used is said under the key that names it."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(f"{key}: {e}; set {key}=FILE to {wanted}") from e
 
 
 def _parsed(photo: np.ndarray):

@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from semfacediff import build, config
 from semfacediff.data.counts import cache_folder
 from semfacediff.data.subset import Subset
+from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
 from semfacediff.records.tracking import tracked
@@ -25,10 +26,10 @@ from semfacediff.runs.synthesis_objectives import DiffusionObjective, FirstStage
 from semfacediff.seeding import derive_seed
 from semfacediff.synthesis.codebook import QuantisedAutoencoder
 from semfacediff.synthesis.first_stage import FirstStage
-from semfacediff.synthesis.first_stage_files import first_stage_digest, load_first_stage
+from semfacediff.synthesis.first_stage_files import TrainedFirstStage, trained_first_stage
 from semfacediff.synthesis.latents import PreparedFaces, prepared_faces, with_latents
 from semfacediff.synthesis.model import SCADM, SCADMOptions
-from semfacediff.synthesis.sampling import SamplingOptions
+from semfacediff.synthesis.sampling import SamplingOptions, ddim_timesteps
 
 _SHOWN = 6
 """Photos in the grids of a first stage."""
@@ -42,13 +43,13 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     device = build.device(settings.runtime)
     if device.type == "cpu":
         keep_freed_memory()
-    in_first_stage = settings.stage == "diffusion"
     # What can be refused cheaply comes before the photos are read.
-    start = first_stage_digest(settings.first_stage.checkpoint) if in_first_stage else None
+    options = synthesis_options(settings, build.label_space(settings.data).n)
+    start = _start(settings, options)
     parts = {part: build.data(settings.data, part, limit=settings.limit) for part in ("train", "val")}
     parts["val"] = _first(parts["val"], settings.steps.validate_photos)
-    options = synthesis_options(settings, parts["train"].label_space.n)
-    inputs = {part: data.digest for part, data in parts.items()} | {"first_stage": start}
+    digests = {part: data.digest for part, data in parts.items()}
+    inputs = digests | {"first_stage": start.digest if start else None}
     state = processes(device)
 
     def opened() -> RunFolder:
@@ -73,16 +74,36 @@ def _first(data: build.Data, n: int) -> build.Data:
 
 
 def synthesis_options(settings: config.SynthesisTraining, classes: int) -> SCADMOptions:
-    """Hyper-parameters of the model that ``settings`` ask for, for labels of ``classes`` classes."""
+    """Hyper-parameters of the model that ``settings`` ask for, for labels of ``classes`` classes.
+
+    Raises:
+        UserError: they make no network.
+    """
     trained_null = settings.diffusion.null_dropout > 0
-    return SCADMOptions(classes=classes, trained_null=trained_null, **settings.synthesis.model_dump())
+    try:
+        return SCADMOptions(classes=classes, trained_null=trained_null, **settings.synthesis.model_dump())
+    except UserError as e:
+        raise UserError(f"synthesis.{e}") from e
+
+
+def _start(settings: config.SynthesisTraining, options: SCADMOptions) -> TrainedFirstStage | None:
+    """The first stage that the diffusion works in; ``None`` where it is trained itself.
+
+    Raises:
+        UserError: there is none, it does not fit, or pictures of it cannot be sampled as asked.
+    """
+    if settings.stage == "first":
+        return None
+    if settings.diffusion.sample_every_steps:
+        ddim_timesteps(settings.diffusion.sample_steps, key="diffusion.sample_steps")
+    return trained_first_stage(settings.first_stage.checkpoint, options)
 
 
 def _trained(
     settings: config.SynthesisTraining,
     options: SCADMOptions,
     parts: dict[str, build.Data],
-    start: str | None,
+    start: TrainedFirstStage | None,
     folder: Path,
     device: torch.device,
     state: PartialState,
@@ -96,15 +117,15 @@ def _trained(
     with state.main_process_first():  # the others find what the first one prepared
         faces = {k: prepared_faces(d.faces, d.digest, options.image_size, cache) for k, d in parts.items()}
     torch.manual_seed(derive_seed(settings.seed, "init"))
-    if settings.stage == "first":
+    if start is None:
         objective = _first_stage(settings, options, faces, folder, device)
     else:
         model = SCADM(options)
-        model.first_stage = load_first_stage(settings.first_stage.checkpoint, options)
+        model.first_stage = start.stage
         model.to(device)
-        batch, encode = settings.runtime.batch_size, model.first_stage.encode
+        how = (model.first_stage.encode, start.digest, settings.runtime.batch_size, device, cache)
         with state.main_process_first():
-            faces = {k: with_latents(faces[k], parts[k].digest, encode, start, batch, device, cache) for k in faces}
+            faces = {k: with_latents(faces[k], parts[k].digest, *how) for k in faces}
         objective = _diffusion(settings, model, faces, folder, device)
     return StepTraining(objective, settings.steps, settings.seed, folder, accelerator, keep).run()
 

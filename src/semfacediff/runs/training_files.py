@@ -35,11 +35,21 @@ class TrainingFiles:
         return surviving(self.path("last")) is not None
 
     def found(self) -> dict | None:
-        """State of the last checkpoint with its ``weights``; ``None`` if there is none."""
+        """State of the last checkpoint with its ``weights``; ``None`` if there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
         folder = surviving(self.path("last"))
         if folder is None:
             return None
-        return {"weights": read_safetensors(folder / "model.safetensors"), **read_pickle_safely(folder / "state.pt")}
+        try:
+            weights = read_safetensors(folder / "model.safetensors")
+            return {"weights": weights, **read_pickle_safely(folder / "state.pt")}
+        except UserError as e:
+            raise UserError(
+                f"{str(e).rsplit('; ', 1)[0]}; remove the folder {folder} and repeat: the training starts over"
+            ) from e
 
     def save(self, which: str, model: nn.Module, card: ParserCard, state: dict | None = None) -> None:
         """:meth:`write` a parser."""

@@ -56,11 +56,11 @@ def read_synthesis_card(folder: Path) -> SynthesisCard:
         plain = json.loads(file.read_text())
         found = plain.pop("format")
         if found != FORMAT:
-            raise UserError(f"{file}: format {found!r} is not {FORMAT}; use the version of semfacediff that wrote it")
+            raise UserError(f"format {found!r} is not {FORMAT}; use the version of semfacediff that wrote it")
         card = SynthesisCard(**{**plain, "options": SCADMOptions(**plain["options"])})
         named = space(card.label_space)
-    except UserError:
-        raise
+    except UserError as e:
+        raise UserError(f"{file}: {e}") from e
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise UserError(f"{file}: not a model's card ({e}); retrain or copy the folder again") from e
     if named.n != card.options.classes:

@@ -1,6 +1,7 @@
 """A first stage on the disk: a folder that a training left, or the file of the public VQ-f4."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from semfacediff.weight_files import file_digest, read_safetensors, read_weights
 
 FORMAT = 1
 CARD = "first_stage.json"
+_BLOCK = re.compile(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight")
 _HOW = (
     "train one with train_synthesis.py stage=first and name its folder, or name the public VQ-f4 file: "
     "first_stage.checkpoint=RUN|FILE"
@@ -46,28 +48,69 @@ class FirstStageCard:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
 
 
-def first_stage_digest(checkpoint: str | None) -> str:
-    """SHA-256 of the weights that ``first_stage.checkpoint`` names.
+@dataclass(frozen=True)
+class TrainedFirstStage:
+    """A frozen autoencoder in eval mode, and the SHA-256 of the file of its weights."""
 
-    Raises:
-        UserError: none is named, or nothing usable is there.
-    """
-    return file_digest(_weights(checkpoint))
+    stage: FirstStage
+    digest: str
 
 
-def load_first_stage(checkpoint: str | None, options: SCADMOptions) -> FirstStage:
-    """The frozen autoencoder in eval mode.
+def trained_first_stage(checkpoint: str | None, options: SCADMOptions) -> TrainedFirstStage:
+    """What ``first_stage.checkpoint`` names.
 
     Raises:
         UserError: none is named, nothing usable is there, or it is of other hyper-parameters than ``options``.
     """
-    weights = _weights(checkpoint)
-    if weights.name == WEIGHTS and (weights.parent / CARD).is_file():
-        _same(_read_card(weights.parent), FirstStageCard.of(options), weights.parent)
-        stage = FirstStage(options.vq_channels, options.vq_multipliers, options.vq_layers, options.vq_codes)
-        return load_exactly(stage, read_safetensors(weights), str(weights)).requires_grad_(False).eval()
-    state = _autoencoder(flat_state_dict(read_weights(weights)))
-    return from_published("first_stage", _published(options), state).requires_grad_(False).eval()
+    weights, asked = _weights(checkpoint), FirstStageCard.of(options)
+    trained_here = weights.name == WEIGHTS and (weights.parent / CARD).is_file()
+    stage = _of_folder(weights.parent, asked) if trained_here else _of_file(weights, asked)
+    return TrainedFirstStage(stage.requires_grad_(False).eval(), file_digest(weights))
+
+
+def _of_folder(folder: Path, asked: FirstStageCard) -> FirstStage:
+    """What a training here left."""
+    _same(_read_card(folder), asked, folder)
+    stage = FirstStage(asked.channels, asked.multipliers, asked.layers, asked.codes)
+    return load_exactly(stage, read_safetensors(folder / WEIGHTS), f"first_stage.checkpoint: {folder / WEIGHTS}")
+
+
+def _of_file(file: Path, asked: FirstStageCard) -> FirstStage:
+    """Weights under the keys of the public VQ-f4."""
+    contents = read_weights(file)
+    try:
+        state = _autoencoder(flat_state_dict(contents))
+        found = _shape(state)
+        if found is None:
+            raise UserError(_not_it(state))
+    except UserError as e:
+        raise UserError(f"first_stage.checkpoint: {file}: {e}; {_HOW}") from e
+    _same(found, asked, file)
+    try:
+        return from_published("first_stage", _published(asked), state)
+    except UserError as e:
+        faults = str(e).removeprefix("component 'first_stage': ")
+        raise UserError(f"first_stage.checkpoint: {file}: {faults}; {_HOW}") from e
+
+
+def _shape(state: Mapping[str, Tensor]) -> FirstStageCard | None:
+    """What published keys tell of their network; ``None`` if they are of another one."""
+    widths = {found.groups(): len(v) for k, v in state.items() if (found := _BLOCK.fullmatch(k))}
+    stem, codes = state.get("encoder.conv_in.weight"), state.get("quantize.embedding.weight")
+    if stem is None or codes is None or not widths:
+        return None
+    multipliers = [widths[place] // len(stem) for place in sorted(widths) if place[1] == "0"]
+    layers = sum(level == "0" for level, _ in widths)
+    return FirstStageCard(len(stem), tuple(multipliers), layers, len(codes))
+
+
+def _not_it(state: Mapping[str, Tensor]) -> str:
+    """What is there instead of a first stage."""
+    if any(k.startswith(("unet.", "model.diffusion_model.")) for k in state):
+        return "a whole SCA-DM, not the first stage that it works in"
+    if any(k.startswith("vq.") for k in state):
+        return f"a first stage trained here, without its {CARD} beside it"
+    return f"expected the keys of VQ-f4, got {', '.join(list(state)[:3])}, ... ({len(state)} in all)"
 
 
 def _weights(checkpoint: str | None) -> Path:
@@ -96,22 +139,19 @@ def _read_card(folder: Path) -> FirstStageCard:
         raise UserError(f"{file}: not a first stage's card ({e}); retrain or copy the folder again") from e
 
 
-def _same(there: FirstStageCard, asked: FirstStageCard, folder: Path) -> None:
+def _same(there: FirstStageCard, asked: FirstStageCard, place: Path) -> None:
     names = ("channels", "multipliers", "layers", "codes")
-    differ = [
-        f"synthesis.vq_{n}={getattr(asked, n)}, there {getattr(there, n)}"
-        for n in names
-        if getattr(asked, n) != getattr(there, n)
-    ]
+    plain = [{n: json.loads(json.dumps(getattr(card, n))) for n in names} for card in (asked, there)]
+    differ = [f"synthesis.vq_{n}={plain[0][n]}, there {plain[1][n]}" for n in names if plain[0][n] != plain[1][n]]
     if differ:
-        raise UserError(f"first_stage.checkpoint: {folder} is of another shape ({'; '.join(differ)}); set them alike")
+        raise UserError(f"first_stage.checkpoint: {place} is of another shape ({'; '.join(differ)}); set them alike")
 
 
-def _published(o: SCADMOptions) -> dict:
+def _published(asked: FirstStageCard) -> dict:
     """Hyper-parameters in the words of the published configuration."""
-    ddconfig = {"ch": o.vq_channels, "ch_mult": list(o.vq_multipliers), "num_res_blocks": o.vq_layers}
+    ddconfig = {"ch": asked.channels, "ch_mult": list(asked.multipliers), "num_res_blocks": asked.layers}
     ddconfig |= {"z_channels": LATENT_CHANNELS, "double_z": False, "in_channels": 3, "out_ch": 3, "dropout": 0.0}
-    return {"n_embed": o.vq_codes, "embed_dim": LATENT_CHANNELS, "ddconfig": ddconfig | {"attn_resolutions": []}}
+    return {"n_embed": asked.codes, "embed_dim": LATENT_CHANNELS, "ddconfig": ddconfig | {"attn_resolutions": []}}
 
 
 def _autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

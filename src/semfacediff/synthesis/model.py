@@ -68,7 +68,7 @@ class SCADMOptions:
 
     def _check_positive(self) -> None:
         for name in _COUNTS:
-            if not getattr(self, name) >= _COUNTS[name]:
+            if getattr(self, name) < _COUNTS[name]:
                 raise UserError(f"{name}: expected at least {_COUNTS[name]}, got {getattr(self, name)}")
         for name in ("vq_multipliers", "unet_multipliers"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
@@ -88,11 +88,11 @@ class SCADMOptions:
             )
         widths = [self.unet_channels * m for m in self.unet_multipliers]
         # The middle, as wide as the last level, always has a transformer.
-        attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors] + widths[-1:]
-        if uneven := [w for w in attended if w % self.head_width]:
+        attended = {w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors} | {widths[-1]}
+        if (divided := math.gcd(*attended)) % self.head_width:
             raise UserError(
-                f"head_width: expected a divisor of {math.gcd(*attended)} (transformers are {uneven[0]} channels wide "
-                f"somewhere, in whole heads), got {self.head_width}"
+                f"head_width: expected a divisor of {divided} (transformers are "
+                f"{', '.join(map(str, sorted(attended)))} channels wide, in whole heads), got {self.head_width}"
             )
 
     def _check_halvings(self) -> None:

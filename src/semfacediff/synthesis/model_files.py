@@ -44,7 +44,11 @@ def trained_synthesis(place: Path) -> tuple[SCADM, SynthesisCard, str]:
         UserError: damaged, or not such a model.
     """
     if place.is_file():
-        model = from_checkpoint(read_weights(place), SCADMOptions())
+        contents = read_weights(place)
+        try:
+            model = from_checkpoint(contents, SCADMOptions())
+        except UserError as e:
+            raise UserError(f"{place}: {e}") from e
         return model, SynthesisCard(model.options, training={"run": "released"}), file_digest(place)
     model, card = load_synthesis(place)
     text = file_digest(place / WEIGHTS) + json.dumps([asdict(card.options), card.label_space], sort_keys=True)

@@ -101,20 +101,38 @@ class SamplingOptions:
                     f"steps: sampler=ddpm takes all {TRAIN_STEPS}, got {self.steps}; use sampler=ddim for fewer"
                 )
             return list(range(TRAIN_STEPS - 1, -1, -1))
-        if not 1 <= self.steps <= TRAIN_STEPS:
-            raise UserError(f"steps: expected 1 to {TRAIN_STEPS}, got {self.steps}")
-        found = list(range(1, TRAIN_STEPS + 1, TRAIN_STEPS // self.steps))
-        if found[-1] == TRAIN_STEPS:
-            raise UserError(
-                f"steps: {self.steps} would need step {TRAIN_STEPS} of a schedule that ends at {TRAIN_STEPS - 1}; "
-                f"use {_dividing(self.steps)}, or sampler=ddpm steps={TRAIN_STEPS}"
-            )
-        if len(found) != self.steps and self.spacing == "even":
-            raise UserError(
-                f"steps: {self.steps} does not divide {TRAIN_STEPS} (the release would silently take {len(found)}); "
-                f"use {_dividing(self.steps)}, or spacing=compatible for those {len(found)}"
-            )
-        return found[::-1]
+        return ddim_timesteps(
+            self.steps, self.spacing, every=f"sampler=ddpm steps={TRAIN_STEPS}", more="spacing=compatible"
+        )
+
+
+def ddim_timesteps(
+    steps: int, spacing: str = "even", key: str = "steps", every: str | None = None, more: str | None = None
+) -> list[int]:
+    """Training steps that DDIM takes, from noisy to clean.
+
+    Args:
+        steps, spacing: see :class:`SamplingOptions`.
+        key: what ``steps`` is called where it is set.
+        every, more: how all training steps, and the release's larger count, can be asked for there; ``None`` = not.
+
+    Raises:
+        UserError: a count that the schedule cannot give.
+    """
+    if not 1 <= steps <= TRAIN_STEPS:
+        raise UserError(f"{key}: expected 1 to {TRAIN_STEPS}, got {steps}")
+    found = list(range(1, TRAIN_STEPS + 1, TRAIN_STEPS // steps))
+    if found[-1] == TRAIN_STEPS:
+        raise UserError(
+            f"{key}: {steps} would need step {TRAIN_STEPS} of a schedule that ends at {TRAIN_STEPS - 1}; "
+            f"use {_dividing(steps)}" + (f", or {every}" if every else "")
+        )
+    if len(found) != steps and spacing == "even":
+        raise UserError(
+            f"{key}: {steps} does not divide {TRAIN_STEPS} (the release would silently take {len(found)}); "
+            f"use {_dividing(steps)}" + (f", or {more} for those {len(found)}" if more else "")
+        )
+    return found[::-1]
 
 
 def _dividing(steps: int) -> str:
