@@ -123,7 +123,8 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
 
 def test_a_killed_process_continues(trained, first, tmp_path):
     asked = settings(f"first_stage.checkpoint={first}")
-    process = multiprocessing.get_context("fork").Process(target=runs.start, args=(asked, tmp_path))
+    # Not a fork: autograd refuses to run in one once it has threads of its own in this process.
+    process = multiprocessing.get_context("spawn").Process(target=runs.start, args=(asked, tmp_path))
     process.start()
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "last").is_dir() and process.is_alive() and time.monotonic() < deadline:
