@@ -5,7 +5,7 @@ must be the record's.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from semfacediff.report.reading import SYNTHESIS, Record
 from semfacediff.report.sample_rows import Key, Pictures, extremes, group_name
 from semfacediff.report.wording import Score
 from semfacediff.runs.edit_rows import MASKS, digest_of_mask, edit_file
+from semfacediff.runs.prefetch import in_order, one_core_each
 from semfacediff.runs.report_data import Shown, recorded_data, saved_picture, thumbnail
 from semfacediff.runs.report_generated import GeneratedSource, showcase_thumbnails
 from semfacediff.tables.figures import overlay
@@ -61,11 +62,10 @@ def pictures(records: Sequence[Record], rank: Score | None, root: Path | None, p
             record = records[i]
             source = GeneratedSource(record, root) if record.task == SYNTHESIS else _Source.of(record, root, parser)
             left_out += [f"{records[i].id}: {why}" for why in source.doubts]
-            for sample_id, attributes in _by_sample(keys).items():
-                for attribute, shown in source.shown(sample_id, attributes).items():
+            for sample_id, found in _thumbnails(source, _by_sample(keys), px):
+                for attribute, (uris, said) in found.items():
                     key = (i, sample_id, attribute)
-                    panels[key] = {name: thumbnail(picture, px) for name, picture in shown.panels.items()}
-                    notes[key] = "; ".join(shown.notes)
+                    panels[key], notes[key] = uris, said
                     bar.update()
     files, of, dropped = _within_budget(chosen, panels, MAX_CHARACTERS - sum(map(len, showcases.values())))
     said = f"Shown are the {PER_END} worst and the {PER_END} best of every {group_name(records)}"
@@ -80,6 +80,24 @@ def _by_sample(keys: list[Key]) -> dict[str, list[str]]:
     for _, sample_id, attribute in keys:
         found[sample_id].append(attribute)
     return dict(sorted(found.items()))
+
+
+def _thumbnails(
+    source: "_Source | GeneratedSource", samples: dict[str, list[str]], px: int
+) -> Iterator[tuple[str, dict[str, tuple[dict[str, str], str]]]]:
+    """(sample, attribute -> (panel -> data URI, notes)) of all samples, a sample a core."""
+
+    def made(item: tuple[str, list[str]]):
+        sample_id, attributes = item
+        shown, uris = source.shown(sample_id, attributes), {}
+        for picture in (picture for one in shown.values() for picture in one.panels.values()):
+            if id(picture) not in uris:  # edits of one photo share it and its parse
+                uris[id(picture)] = thumbnail(picture, px)
+        named = {a: {name: uris[id(picture)] for name, picture in one.panels.items()} for a, one in shown.items()}
+        return sample_id, {a: (named[a], "; ".join(one.notes)) for a, one in shown.items()}
+
+    with one_core_each(True) as (pool, ahead):
+        yield from in_order(pool, made, samples.items(), ahead)
 
 
 def _within_budget(order: list[Key], panels: dict[Key, dict[str, str]], most: int):
@@ -129,7 +147,7 @@ class _Source:
             return {a: Shown({}, ["the data set has no such photo"]) for a in attributes}
         sample = self.faces[self.place[sample_id]]
         photo = self._at_working_size(sample.photo)
-        parses: dict[bytes, torch.Tensor] = {}
+        parses: dict[tuple[bytes, bytes], tuple[torch.Tensor, np.ndarray]] = {}
         return {a: self._edit(sample, photo, a, parses) for a in attributes}
 
     def _at_working_size(self, photo: np.ndarray) -> np.ndarray:
@@ -142,10 +160,10 @@ class _Source:
         row = self.rows.loc[(sample.id, name)]
         given, notes = self._given(sample.id, name, photo), []
         panels = {"photo": given}
-        labels = self._parsed(sample, given if self.reparses else photo, parses)
+        labels, overlaid = self._parsed(sample, given if self.reparses else photo, given, parses)
         if labels is not None:
             panels |= self._masks(row, name, labels, notes)
-            panels["parse"] = overlay(given, labels.numpy(), self.parser.label_space)
+            panels["parse"] = overlaid
         edit = self._saved(name, sample.id)
         if edit is None:
             notes.append("there is no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is not there")
@@ -172,12 +190,14 @@ class _Source:
     def _saved(self, name: str, sample_id: str) -> np.ndarray | None:
         return saved_picture(edit_file(self.record.folder, name, sample_id))
 
-    def _parsed(self, sample: FaceSample, photo: np.ndarray, parses: dict[bytes, torch.Tensor]) -> torch.Tensor | None:
+    def _parsed(self, sample: FaceSample, photo: np.ndarray, given: np.ndarray, parses: dict[tuple, tuple]):
+        """(labels of ``photo``, ``given`` with them over it); made once for all edits of them."""
         if self.parser is None:
-            return None
-        key = photo.tobytes()
+            return None, None
+        key = photo.tobytes(), given.tobytes()
         if key not in parses:
-            parses[key] = self.parser.before(sample, to_tensor(photo))
+            labels = self.parser.before(sample, to_tensor(photo))
+            parses[key] = labels, overlay(given, labels.numpy(), self.parser.label_space)
         return parses[key]
 
     def _masks(self, row: pd.Series, name: str, labels: torch.Tensor, notes: list[str]) -> dict[str, np.ndarray]:
