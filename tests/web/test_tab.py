@@ -87,7 +87,9 @@ def test_a_job_that_runs_keeps_its_stop(editing):
     told = editing.run("_begin")
     assert editing[tab.stop] is stop
     assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (None, None)
-    editing.run("_stop")
+    told = editing.run("_stop")
+    assert list(told) == [tab.cancel], "words of Stop could come after those of the end"
+    assert enabled(told, tab.cancel) is False
     with pytest.raises(StoppedError):
         stop.check()
 

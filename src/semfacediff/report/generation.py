@@ -32,7 +32,7 @@ def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
         Row(task, r.id, OURS, [n, *(_text(c, of.get(c.name)) for c in columns)], bool(r.doubts))
         for r, task, n, of in found
     ]
-    notes = ["the row photo is what the judging parser makes of the photos themselves"]
+    notes = ["photo: the photos themselves; first_stage: encoded and decoded, which no reconstruction can exceed"]
     theirs = published_reconstruction(repository)
     if theirs is not None and any((r.config.get("data") or {}).get("name") != _DRAWN for r in shown):
         for method, of in theirs.items():

@@ -7,7 +7,6 @@ import gradio as gr
 
 from semfacediff.web import wording
 from semfacediff.web.jobs import Stop
-from semfacediff.web.visits import told
 
 IDLE_S = 3600
 """So long is a photo kept of a visitor who does nothing."""
@@ -59,7 +58,7 @@ class Tab:
         )
         for after in (made.then, made.failure):  # the latter where the queue is full
             after(self._end, [self.stop, *left], [*buttons, *outputs], queue=False, **QUIET)
-        self.cancel.click(self._stop, self.stop, self.message, queue=False, **QUIET)
+        self.cancel.click(self._stop, self.stop, self.cancel, queue=False, **QUIET)
 
     def _enabled_after(self, loaded: gr.events.Dependency, ready: gr.State) -> None:
         """The button as soon as ``ready`` holds something, unless a job runs."""
@@ -80,8 +79,8 @@ class Tab:
     def _enable(self, stop: Stop | None, ready):
         return gr.skip() if stop is not None else gr.Button(interactive=ready is not None)
 
-    @told
     def _stop(self, stop: Stop | None):
+        """Ends the job at its next step; says nothing, for its words may come after those of the job's end."""
         if stop is not None:
             stop.now()
-        return {self.message: wording.said("Stopping after this step.")}
+        return gr.Button(interactive=False)
