@@ -66,6 +66,7 @@ from semfacediff.parsing.checkpoint import (
 from semfacediff.parsing.default import SHIPPED, default_parser
 from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.registry import FPN
 from semfacediff.parsing.segformer_folder import start_digest, start_from
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
@@ -320,23 +321,32 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     card = dataclasses.replace(card, options=dict(settings.options))
     model = build_parser(settings.name, classes=label_space.n, **card.options)
     if settings.pretrained is not None:
-        start = _imagenet().start_from if settings.name.startswith("segface_") else start_from
+        start = _starts(settings.name).start_from if _starts(settings.name) else start_from
         start(model, settings.name, settings.pretrained)
     return model, card
 
 
-def _imagenet():
-    """Imported late: torchvision and what it brings take a third of the start-up, and few commands need them."""
-    from semfacediff.parsing.segface import pretrained
+def _starts(name: str):
+    """The module that starts ``name`` from ImageNet weights; ``None``: a folder of the hub's layout.
 
-    return pretrained
+    Imported late: torchvision and timm take a third of the start-up, and few commands need them.
+    """
+    if name.startswith("segface_"):
+        from semfacediff.parsing.segface import pretrained
+
+        return pretrained
+    if name.startswith(FPN):
+        from semfacediff.parsing import fpn
+
+        return fpn
+    return None
 
 
 def start_weights(settings: config.ParserConfig) -> str | None:
     """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
     if settings.pretrained is not None:
-        if settings.name.startswith("segface_"):
-            return _imagenet().start_digest(settings.name, settings.pretrained)
+        if starts := _starts(settings.name):
+            return starts.start_digest(settings.name, settings.pretrained)
         return start_digest(settings.pretrained)
     return trained_parser(settings)[2] if settings.checkpoint is not None else None
 

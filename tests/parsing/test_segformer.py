@@ -352,7 +352,7 @@ class TestStart:
         [
             (
                 {"name": "unet_lite"},
-                "parser.pretrained is for parser=segformer_b0 to segformer_b5 and all segface, got parser=unet_lite",
+                "segformer_b0 to segformer_b5, all segface and all fpn, got parser=unet_lite",
             ),
             ({"checkpoint": "RUN"}, "parser.pretrained and parser.checkpoint are two starts; set one of them"),
         ],

@@ -11,7 +11,7 @@ class ParserConfig(Closed):
     """``name`` picks a kind, ``checkpoint`` a trained one; ``root`` is where precomputed label maps lie.
 
     ``pretrained``: a folder or a name on the model hub whose weights, except for the head, a new SegFormer starts from;
-    for a SegFace ``imagenet``, or a file of its backbone's weights.
+    for a SegFace or an fpn ``imagenet``, or a file of its encoder's weights.
     ``options``: of the architecture, where it has some. ``backend``: what computes a trained one: torch, or onnxruntime
     from the file that ``semfacediff export`` made. ``precision``: in which torch computes the layers that have many
     weights; training has its own.
@@ -37,9 +37,10 @@ class ParserConfig(Closed):
             raise ValueError("parser.root belongs to parser=precomputed, which needs it: parser.root=DIR")
         if self.name in ("precomputed", "ground_truth") and self.checkpoint is not None:
             raise ValueError(f"parser={self.name} reads no checkpoint; drop parser.checkpoint or parser={self.name}")
-        if self.pretrained is not None and not (self.name or "").startswith(("segformer_b", "segface_")):
+        if self.pretrained is not None and not (self.name or "").startswith(("segformer_b", "segface_", "fpn_")):
             raise ValueError(
-                f"parser.pretrained is for parser=segformer_b0 to segformer_b5 and all segface, got parser={self.name}"
+                "parser.pretrained is for parser=segformer_b0 to segformer_b5, all segface and all fpn, got "
+                f"parser={self.name}"
             )
         if self.pretrained is not None and self.checkpoint is not None:
             raise ValueError("parser.pretrained and parser.checkpoint are two starts; set one of them")

@@ -60,7 +60,7 @@ class ParserCard:
     @property
     def uses_landmarks(self) -> bool:
         """Whether the network is given the landmarks of a photo that has some."""
-        return self.name in KINDS and self.label_space in kind(self.name).landmarks
+        return self.name in KINDS and self.label_space in KINDS[self.name].landmarks
 
     @classmethod
     def of_kind(cls, name: str, label_space: str, input_size: int, training: dict | None = None) -> "ParserCard":

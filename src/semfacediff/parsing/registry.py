@@ -1,5 +1,6 @@
 """Every parser architecture by name, and how released weights enter."""
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,11 +105,25 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+FPN = "fpn_"
+"""Before the name of an encoder of timm."""
+
+
 def kind(name: str) -> Kind:
     """The architecture called ``name``; a :class:`UserError` lists the known ones."""
+    if name.startswith(FPN):
+        return _fpn(name.removeprefix(FPN))
     if name not in KINDS:
-        raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}")
+        raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}, or {FPN}ENCODER (any of timm)")
     return KINDS[name]
+
+
+@functools.cache
+def _fpn(encoder: str) -> Kind:
+    from semfacediff.parsing.fpn import normalisation  # timm takes a while to import
+
+    mean, std = normalisation(encoder)
+    return Kind("semfacediff.parsing.fpn", "FPN", head="head.1.bias", mean=mean, std=std, options={"encoder": encoder})
 
 
 def build_parser(name: str, *, classes: int = 19, **options) -> nn.Module:
