@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from semfacediff.downloads import TIMEOUT_S, DownloadError, Order, Source, check_space, megabytes
+from semfacediff.downloads import TIMEOUT_S, DownloadError, Source, check_space, megabytes
 from semfacediff.weight_files import file_digest, shown
 
 ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """``OWNER/MODEL``."""
 INDEX, CONFIG, PREPROCESSOR = "model_index.json", "config.json", "preprocessor_config.json"
-_WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)\b.*")
+_WEIGHTS = r"(diffusion_pytorch_model|pytorch_model|model)\b.*{}(\.index.*\.json)?"
+"""Names of weights, shards and their index; gets a suffix."""
 _BESIDE_WEIGHTS = (".json", ".txt", ".model")
 
 
@@ -64,7 +65,7 @@ class HubFile:
 
 
 @dataclass(frozen=True)
-class HubOrder(Order):
+class HubOrder:
     """Files of a repository at a commit, as the hub lists them."""
 
     id_: str
@@ -168,9 +169,8 @@ def _weights(names: Collection[str], halves: bool) -> list[str]:
     """
     for suffix in (".safetensors", ".bin"):
         for half in (True, False) if halves else (False,):
-            kind = re.compile(rf"{_WEIGHTS.pattern}{re.escape(suffix)}(\.index.*\.json)?")
-            found = [n for n in names if kind.fullmatch(n) and (".fp16" in n) == half and ".non_ema" not in n]
-            if found:
+            found = [n for n in names if re.fullmatch(_WEIGHTS.format(re.escape(suffix)), n) and ".non_ema" not in n]
+            if found := [n for n in found if (".fp16" in n) == half]:
                 return found
     return []
 

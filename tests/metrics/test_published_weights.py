@@ -30,6 +30,7 @@ def in_cache(tmp_path, monkeypatch):
     return put
 
 
+@pytest.mark.slow
 def test_pytorch_fids_file_opens_without_the_counters_of_its_normalisations(in_cache):
     """Files of before torch 0.4.1 do not have them, and the network does not use them."""
     torch.manual_seed(1)
