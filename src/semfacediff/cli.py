@@ -207,7 +207,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 def _add_fetch(commands) -> None:
     fetch = commands.add_parser("fetch", help="download weights: those that doctor says are missing, or those named")
-    fetch.add_argument("name", nargs="*", metavar="NAME", help="as doctor prints it, or OWNER/MODEL of the model hub")
+    fetch.add_argument(
+        "name", nargs="*", metavar="NAME", help="as doctor prints it, or OWNER/MODEL[/FOLDER] of the hub"
+    )
     fetch.set_defaults(run=_fetch)
 
 

@@ -18,6 +18,8 @@ from semfacediff.weight_files import file_digest, shown
 
 ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """``OWNER/MODEL``."""
+PLACE = re.compile(rf"({ID.pattern})(?:@([\w.-]+))?(?:/(\w[\w./-]*))?")
+"""``OWNER/MODEL[@REVISION][/FOLDER]``."""
 INDEX, CONFIG, PREPROCESSOR = "model_index.json", "config.json", "preprocessor_config.json"
 _WEIGHTS = r"(diffusion_pytorch_model|pytorch_model|model)\b.*{}(\.index.*\.json)?"
 """Names of weights, shards and their index; gets a suffix."""
@@ -45,14 +47,15 @@ def is_whole_model(folder: Path) -> bool:
     return CONFIG in names and any(".index." not in name for name in _weights(names, halves=False))
 
 
-def hub_source(id_: str, revision: str | None = None, files: Mapping[str, str] | None = None) -> Source:
+def hub_source(place: str, files: Mapping[str, str] | None = None) -> Source:
     """Files of a repository, by default those that a pipeline of diffusers or a model of transformers consists of.
 
     Args:
-        id_: ``OWNER/MODEL``. revision: branch or commit, default ``main``.
+        place: ``OWNER/MODEL[@REVISION][/FOLDER]``, with a folder all files in it; the revision is ``main`` if unsaid.
         files: instead, names with the SHA-256 that they must have.
     """
-    return lambda: _asked(id_, revision, files)
+    id_, revision, inside = PLACE.fullmatch(place).groups()
+    return lambda: _asked(id_, revision, inside, files)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class HubOrder:
             )
 
 
-def _asked(id_: str, revision: str | None, files: Mapping[str, str] | None) -> HubOrder:
+def _asked(id_: str, revision: str | None, inside: str | None, files: Mapping[str, str] | None) -> HubOrder:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=_endpoint())
@@ -125,6 +128,10 @@ def _asked(id_: str, revision: str | None, files: Mapping[str, str] | None) -> H
     known = {s.rfilename: HubFile(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
     if files is not None:
         wanted = tuple(HubFile(n, known[n].size if n in known else None, digest) for n, digest in files.items())
+    elif inside is not None:
+        wanted = tuple(file for name, file in sorted(known.items()) if name.startswith(f"{inside}/"))
+        if not wanted:
+            raise DownloadError(f"{id_}: it has no folder {inside}; fetch {id_}, or another folder of it")
     else:
         wanted = tuple(known[name] for name in sorted(_chosen(id_, revision, known)))
     return HubOrder(id_, revision, info.sha, wanted)

@@ -106,17 +106,28 @@ def test_a_revision_and_named_files_with_their_digests(site, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", site.address)
     commit = next(path for path in site.files if path.endswith("config.json")).split("/")[4]
     digest = hashlib.sha256(WEIGHTS).hexdigest()
-    folder = hub_source(ID, commit, {"model.safetensors": digest})().fetch()
+    folder = hub_source(f"{ID}@{commit}", {"model.safetensors": digest})().fetch()
     assert names(folder) == ["model.safetensors"]
     assert cached_folder(ID) is None  # main was not asked for
     assert cached_folder(ID, commit) == folder
     with pytest.raises(
         DownloadError, match=rf"gave model\.safetensors with SHA-256 {digest[:16]}\.\.\., expected 0000"
     ):
-        hub_source(ID, commit, {"model.safetensors": "0" * 64})().fetch()
+        hub_source(f"{ID}@{commit}", {"model.safetensors": "0" * 64})().fetch()
     assert names(folder) == []
     with pytest.raises(DownloadError, match=r"gone\.safetensors did not arrive"):
-        hub_source(ID, commit, {"gone.safetensors": "0" * 64})().fetch()
+        hub_source(f"{ID}@{commit}", {"gone.safetensors": "0" * 64})().fetch()
+
+
+def test_of_a_repository_of_several_models_comes_one_folder(site, monkeypatch):
+    site.repository(ID, {"a_512/model_299.pt": b"a", "a_512/more.txt": b"b", "a_51/model_299.pt": b"c", "x.md": b"d"})
+    monkeypatch.setenv("HF_ENDPOINT", site.address)
+    for place in (f"{ID}/a_512", f"{ID}@main/a_512"):
+        folder = hub_source(place)().fetch()
+        assert names(folder) == ["a_512/model_299.pt", "a_512/more.txt"]
+        assert cached_folder(ID) == folder
+    with pytest.raises(DownloadError, match=rf"^{ID}: it has no folder a; fetch"):
+        hub_source(f"{ID}/a")()
 
 
 def test_an_interrupted_snapshot_is_completed(model, site, faults):

@@ -52,7 +52,7 @@ class PublicFile:
         """How it is fetched, if it is."""
         if self.url:
             return lambda: RemoteFile(self.url, self.kept()[0], self.sha256, self.size)
-        return hub_source(self.hub, self.revision, {self.file: self.sha256}) if self.revision else None
+        return hub_source(f"{self.hub}@{self.revision}", {self.file: self.sha256}) if self.revision else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from semfacediff.downloads import DownloadError, fetch_line, get
 from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
 from semfacediff.errors import UserError
-from semfacediff.hub import ID, cached_folder, hub_source, is_whole_model
+from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
 from semfacediff.hydra_app import EXIT_MISTAKE
 from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, located
 from semfacediff.parsing.segface.backbones import BACKBONES
@@ -44,13 +44,13 @@ def fetch(names: Iterable[str]) -> int:
     What cannot be had does not keep the others; its reason is printed. The exit code says whether all are here.
 
     Args:
-        names: keys of ``weights``, ``imagenet_<backbone>``, or ids ``OWNER/MODEL`` of the hub.
+        names: keys of ``weights``, ``imagenet_<backbone>``, or ``OWNER/MODEL[@REVISION][/FOLDER]`` of the hub.
     """
     known = _ways()
     missing = [name for kind in of_public(None).values() for name, fact in kind.items() if fact["fetch"]]
     wanted = list(dict.fromkeys(names)) or missing
     for name in wanted:
-        if name not in known and not ID.fullmatch(name.partition("@")[0]):
+        if name not in known and not PLACE.fullmatch(name):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(
@@ -59,7 +59,7 @@ def fetch(names: Iterable[str]) -> int:
     failed = 0
     for name in wanted:
         try:
-            place = known[name]() if name in known else _of_hub(name, name)
+            place = known[name]() if name in known else get(name, [hub_source(name)])
         except DownloadError as e:
             failed += 1
             print(f"error: {name}: {str(e).removeprefix(f'{name}: ')}", file=sys.stderr)
@@ -76,17 +76,11 @@ def _ways() -> dict[str, Callable[[], Path]]:
     for weights in PUBLIC:
         ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
     for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in PUBLIC_PARSERS}}.items():
-        ways[name] = lambda name=name, id_=id_: _of_hub(name, id_)
+        ways[name] = lambda name=name, id_=id_: get(name, [hub_source(id_)])
     for backbone in BACKBONES:
         name = f"{IMAGENET}_{backbone}"
         ways[name] = lambda name=name, backbone=backbone: ImageNetFile.of(backbone).fetched(name)
     return ways
-
-
-def _of_hub(name: str, where: str) -> Path:
-    """``OWNER/MODEL`` or ``OWNER/MODEL@REVISION``."""
-    id_, _, revision = where.partition("@")
-    return get(name, [hub_source(id_, revision or None)])
 
 
 def _metrics_weights(weights: PublicWeights) -> Path:
