@@ -134,13 +134,13 @@ class RemoteFile:
 
     def _transfer(self) -> None:
         """Append to the part until it is whole, over as many connections as that takes."""
-        idle = 0
+        idle, most = 0, self._kept()
         while True:
-            before = self._kept()
             try:
                 return self._append()
             except _PASSING as e:
-                idle = 0 if self._kept() > before else idle + 1
+                idle = 0 if self._kept() > most else idle + 1
+                most = max(most, self._kept())
                 if idle == _ATTEMPTS:
                     kept = f"; {megabytes(self._kept())} are kept, the same command continues" if self._kept() else ""
                     raise DownloadError(f"{self.target.name}: {self.url} does not answer ({_reason(e)}){kept}") from e

@@ -79,6 +79,16 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(remote, site, size):
     assert [r for _, _, r in site.asked] == [f"bytes={len(CONTENT) + 4}-", None]
 
 
+def test_a_server_that_never_comes_to_the_end_is_given_up(remote, site, faults):
+    def promises_more(handler, content):
+        handler.give(content + b"more", sent=len(content))
+
+    site.faults = [promises_more, faults.status(416)] * 9
+    with pytest.raises(DownloadError, match=r"does not answer"):
+        replace(remote, size=None).fetch()
+    assert len(site.asked) == 5
+
+
 def test_a_server_that_knows_no_ranges_begins_again(remote, site, faults):
     site.faults = [faults.drop(1000), faults.no_ranges]
     remote.fetch()
