@@ -145,10 +145,11 @@ def test_a_part_of_another_file_is_found_out_and_the_next_try_succeeds(remote):
 
 
 def test_a_file_that_is_not_there_is_said_at_once_and_a_busy_server_is_asked_again(remote, site, faults):
-    site.faults = [faults.status(429), faults.status(503)]
-    remote.fetch()
-    assert len(site.asked) == 3
-    del site.asked[:]
+    for code in (408, 425, 429, 500, 502, 503, 504):
+        site.faults = [faults.status(code), faults.status(503)]
+        remote.fetch().unlink()
+        assert len(site.asked) == 3
+        del site.asked[:]
     gone = replace(remote, url=f"{site.address}/gone.pth", target=remote.target.with_name("gone.pth"))
     with pytest.raises(DownloadError, match=r"^gone\.pth: \S+/gone\.pth answers 404 Not Found$"):
         gone.fetch()
