@@ -9,13 +9,15 @@ import time
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from semfacediff.cli import main
 from semfacediff.data.toy_official import write_official
+from semfacediff.metrics import weights
 from semfacediff.metrics.weights import PUBLIC
 from semfacediff.parsing import default
 from semfacediff.parsing.checkpoint import checkpoint_digest
-from semfacediff.runs import doctor
+from semfacediff.runs import doctor, fetch
 
 OF_LABELS = {
     *("train_parser.py", "evaluate.py task=parsing"),
@@ -33,20 +35,23 @@ def bare(tmp_path, monkeypatch, nothing_ships):
         pytest.fail("went to the network")
 
     monkeypatch.setattr(socket, "socket", no_network)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
 
 
 def test_a_bare_machine_is_told_what_is_missing_and_how_to_get_it(tmp_path, capsys):
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     for public in PUBLIC:
-        for part in (public.file, f"{public.size:,} bytes", public.sha256_prefix[:8], public.url, public.key):
+        file = public.files[0]
+        for part in (file.file, f"{file.size:,} bytes", file.sha256[:8], f"semfacediff fetch {public.key};"):
             assert part in text
     assert "cpu: " in text
     full = next(line for line in text.splitlines() if line.startswith("  evaluate.py metrics=full:"))
     assert "data, a parser, an editor; no photos at SEMFACEDIFF_DATA; set it, or name another folder" in full
     assert full.endswith("missing weights: lpips_alexnet, inception, clip (or metrics.on_missing=skip)")
-    assert "sdxl_inpaint: missing; to fetch it: hf download diffusers/stable-diffusion-xl-1.0-inpainting-0.1" in text
+    assert "sdxl_inpaint: missing; to fetch it: semfacediff fetch sdxl_inpaint" in text
+    parser = "jonathandinu/face-parsing"
+    assert f"  {parser} (parser.checkpoint of the thesis): missing; to fetch it: semfacediff fetch {parser}\n" in text
     assert "make demo: nothing" in text
     assert not (tmp_path / "hub").exists()
     assert not (tmp_path / "home").exists()
@@ -65,7 +70,7 @@ def test_edits_need_a_pipeline_and_a_broken_one_is_told_from_none(tiny_sdxl, tmp
     assert whole["inpaint"].startswith(f"{tiny_sdxl}/inpaint; ")
     assert broken["sdxl_inpaint"].startswith("unusable: weights.sdxl_inpaint: the pipeline in ")
     assert "lacks vae/config.json" in broken["sdxl_inpaint"]
-    assert none["sdxl_inpaint"].startswith("missing; to fetch it: hf download ")
+    assert none["sdxl_inpaint"] == "missing; to fetch it: semfacediff fetch sdxl_inpaint"
     assert none["inpaint"] == "none named; any inpainting pipeline will do: weights.inpaint=FOLDER|ID"
     assert "no pipeline of sdxl_inpaint (above)" not in whole["semfacediff edit"]
     assert all(s["semfacediff edit"].endswith("no pipeline of sdxl_inpaint (above)") for s in (broken, none))
@@ -87,15 +92,15 @@ def test_json_has_the_same_facts(tmp_path, monkeypatch, capsys):
 
 def test_files_of_the_right_name_are_checked_by_digest(tmp_path, monkeypatch, capsys):
     for public in PUBLIC:
-        (tmp_path / public.file).write_bytes(b"something else")
+        (tmp_path / public.files[0].file).write_bytes(b"something else")
     found = doctor.examined(str(tmp_path))
     assert {w["state"] for w in found["weights"].values()} == {"another file"}
     assert found["commands"]["evaluate.py metrics=full"]["missing_weights"] == []
     assert found["commands"]["evaluate.py metrics=full"]["other_weights"] == ["lpips_alexnet", "inception", "clip"]
     assert main(["doctor", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("not the public one") == 3
-    digests = {public.file: public.sha256_prefix for public in PUBLIC}
-    monkeypatch.setattr(doctor, "file_digest", lambda path: digests[path.name])
+    digests = {public.files[0].file: public.files[0].sha256 for public in PUBLIC}
+    monkeypatch.setattr(weights, "file_digest", lambda path: digests[path.name])
     assert {w["state"] for w in doctor.examined(str(tmp_path))["weights"].values()} == {"there"}
 
 
@@ -204,9 +209,9 @@ def test_tables_whose_runs_are_missing_name_the_command(tmp_path, repository, mo
 
 
 def test_huge_files_are_not_read(tmp_path, monkeypatch):
-    (tmp_path / PUBLIC[0].file).write_bytes(b"0123456789")
-    monkeypatch.setattr(doctor, "_HASHED_BYTES", 9)
-    monkeypatch.setattr(doctor, "file_digest", lambda _: pytest.fail("read"))
+    (tmp_path / PUBLIC[0].files[0].file).write_bytes(b"0123456789")
+    monkeypatch.setattr(fetch, "_HASHED_BYTES", 9)
+    monkeypatch.setattr(fetch, "file_digest", lambda _: pytest.fail("read"))
     assert doctor.examined(str(tmp_path))["weights"]["lpips_alexnet"]["state"] == "unread"
 
 

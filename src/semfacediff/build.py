@@ -550,5 +550,5 @@ class _MetricWeights:
             self.absent |= dict.fromkeys(columns, str(e))
             return None
         if not found.comparable:
-            self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.file}")
+            self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.files[0].file}")
         return found

@@ -199,6 +199,20 @@ def _add_doctor(commands) -> None:
     doctor.set_defaults(run=_doctor)
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.fetch import fetch
+
+    return fetch(arguments.name)
+
+
+def _add_fetch(commands) -> None:
+    fetch = commands.add_parser("fetch", help="download weights: those that doctor says are missing, or those named")
+    fetch.add_argument(
+        "name", nargs="*", metavar="NAME", help="as doctor prints it, or OWNER/MODEL[/FOLDER] of the hub"
+    )
+    fetch.set_defaults(run=_fetch)
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from semfacediff.runs.compare import compare
 
@@ -345,6 +359,7 @@ def main(words: list[str] | None = None) -> int:
     _add_figures(commands)
     _add_prepare(commands)
     _add_doctor(commands)
+    _add_fetch(commands)
     _add_thesis(commands)
     _add_parse(commands)
     _add_export(commands)

@@ -21,6 +21,12 @@ _OF_TORCH = (b"PK\x03\x04", b"\x80")
 _SHOWN_BYTES = 12
 
 
+def shown(path: Path) -> str:
+    """Home abbreviated: messages enter records, which should not name a machine's users."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
 def file_state(path: Path) -> tuple[str, int, int, int] | None:
     """What changes with a file's contents, without reading them; ``None`` if it is not there."""
     try:

@@ -51,16 +51,12 @@ def test_an_explicit_folder_comes_first(copy, tiny_sdxl):
 
 
 def test_then_comes_the_hubs_cache_and_last_a_download(copy, tiny_sdxl, tmp_path, monkeypatch):
-    asked = []
-
-    def place(kind, folder):
-        return lambda id_: asked.append((kind, id_)) or folder
-
-    monkeypatch.setattr(weights, "_cached", place("cache", None))
-    monkeypatch.setattr(weights, "_downloaded", place("download", tiny_sdxl / "sdxl_inpaint"))
+    asked, whole = [], tiny_sdxl / "sdxl_inpaint"
+    monkeypatch.setattr(weights, "cached_folder", lambda id_: asked.append(("cache", id_)))
+    monkeypatch.setattr(weights, "get", lambda name, _: asked.append(("download", name)) or whole)
     public = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"
-    assert find_pipeline("sdxl_inpaint", None, str(tmp_path), download=True).folder == tiny_sdxl / "sdxl_inpaint"
-    assert asked == [("cache", public), ("download", public)]
+    assert find_pipeline("sdxl_inpaint", None, str(tmp_path), download=True).folder == whole
+    assert asked == [("cache", public), ("download", "sdxl_inpaint")]
     with pytest.raises(UserError):
         find_pipeline("sdxl_inpaint", "a/b", None, download=False)
     assert asked[2:] == [("cache", "a/b")]
@@ -75,15 +71,15 @@ def test_then_comes_the_hubs_cache_and_last_a_download(copy, tiny_sdxl, tmp_path
             None,
             False,
             r"editor=sdxl_inpaint needs the pipeline diffusers/stable-diffusion-xl-1\.0-inpainting-0\.1, which is "
-            r"neither at weights\.root nor in the hub's cache, and weights\.download is off; fetch it with 'hf "
-            r"download diffusers/\S+', or set weights\.sdxl_inpaint=FOLDER; editor=recolor needs no weights",
+            r"neither at weights\.root nor in the hub's cache, and weights\.download is off; fetch it with "
+            r"'semfacediff fetch sdxl_inpaint', or set weights\.sdxl_inpaint=FOLDER; editor=recolor needs no weights",
         ),
         (
             "sd_inpaint",
             None,
             "/nowhere",
             True,
-            r"stable-diffusion-v1-5/\S+, which is .*could not be downloaded",
+            r"stable-diffusion-v1-5/\S+, which is .*could not be downloaded \(stable-\S+ HF_HUB_OFFLINE or ",
         ),
         ("sdxl_inpaint", "/no/such/folder", None, True, r"weights\.sdxl_inpaint: no folder at /no/such/folder"),
         ("sdxl_inpaint", "~nobody/x", None, True, r"no folder at ~nobody/x; name a pipeline's folder or hub id"),

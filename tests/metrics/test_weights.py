@@ -6,9 +6,10 @@ import pickle
 import pytest
 import torch
 
+from semfacediff.downloads import DownloadError
 from semfacediff.errors import UserError
 from semfacediff.metrics import weights
-from semfacediff.metrics.weights import LPIPS_ALEXNET, MissingWeightsError, PublicWeights, find
+from semfacediff.metrics.weights import LPIPS_ALEXNET, MissingWeightsError, PublicFile, PublicWeights, find
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +17,10 @@ def empty_cache(tmp_path, monkeypatch):
     """An empty library cache, whatever this machine has; and no way out to the network."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
-    def no_network(*_):
-        raise OSError("network is off")
+    def no_network(_):
+        raise DownloadError("network is off")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(weights, "fetched", no_network)
     return tmp_path / "hub" / "checkpoints"
 
 
@@ -31,8 +32,8 @@ def saved(file, value):
 
 def test_order_is_explicit_then_root_then_cache_then_download(tmp_path, empty_cache, monkeypatch):
     explicit = saved(tmp_path / "mine.pth", 1)
-    root = saved(tmp_path / "root" / LPIPS_ALEXNET.file, 2).parent
-    cached = saved(empty_cache / LPIPS_ALEXNET.file, 3)
+    root = saved(tmp_path / "root" / LPIPS_ALEXNET.files[0].file, 2).parent
+    cached = saved(empty_cache / LPIPS_ALEXNET.files[0].file, 3)
 
     def found(explicit, root, download=False):
         return find(LPIPS_ALEXNET, explicit and str(explicit), root and str(root), download).state["x"].item()
@@ -41,7 +42,7 @@ def test_order_is_explicit_then_root_then_cache_then_download(tmp_path, empty_ca
     assert found(None, root) == 2
     assert found(None, tmp_path / "elsewhere") == 3
     cached.unlink()
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, target, prefix: saved(cached, 4))
+    monkeypatch.setattr(weights, "fetched", lambda _: saved(cached, 4))
     assert found(None, None, download=True) == 4
 
 
@@ -51,7 +52,7 @@ def test_records_name_weights_by_digest_and_know_the_public_ones(tmp_path):
     found = find(LPIPS_ALEXNET, str(file), None, download=False)
     assert found.name == f"sha256:{digest}"
     assert not found.comparable
-    public = PublicWeights("lpips_alexnet", "x.pth", "https://example.org/x.pth", 1, digest[:8])
+    public = PublicWeights("lpips_alexnet", (), (PublicFile("x.pth", 1, digest, url="https://example.org/x.pth"),))
     assert find(public, str(file), None, download=False).comparable
 
 
@@ -60,7 +61,9 @@ def test_random_weights_are_not_comparable():
     assert (found.state, found.name, found.comparable) == (None, "random", False)
 
 
-@pytest.mark.parametrize(("download", "why"), [(False, "weights.download is off"), (True, "could not be downloaded")])
+@pytest.mark.parametrize(
+    ("download", "why"), [(False, "weights.download is off"), (True, "could not be downloaded (network is off)")]
+)
 def test_a_miss_names_file_place_size_digest_and_ways_out(empty_cache, download, why):
     with pytest.raises(MissingWeightsError) as e:
         find(LPIPS_ALEXNET, None, None, download)
@@ -72,6 +75,7 @@ def test_a_miss_names_file_place_size_digest_and_ways_out(empty_cache, download,
         "weights.root",
         str(empty_cache),
         why,
+        "fetch it with 'semfacediff fetch lpips_alexnet'",
         "weights.lpips_alexnet=FILE",
         "metrics.on_missing=skip",
     ):
@@ -80,7 +84,7 @@ def test_a_miss_names_file_place_size_digest_and_ways_out(empty_cache, download,
 
 
 def test_nothing_is_downloaded_unless_allowed(monkeypatch):
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_: pytest.fail("went to the network"))
+    monkeypatch.setattr(weights, "fetched", lambda _: pytest.fail("went to the network"))
     with pytest.raises(MissingWeightsError):
         find(LPIPS_ALEXNET, None, None, download=False)
 
@@ -92,7 +96,7 @@ def test_home_is_abbreviated_for_messages_enter_records(monkeypatch, tmp_path):
 
 
 def test_explicit_path_that_is_not_there_is_no_reason_to_search_elsewhere(tmp_path, empty_cache):
-    saved(empty_cache / LPIPS_ALEXNET.file, 3)
+    saved(empty_cache / LPIPS_ALEXNET.files[0].file, 3)
     with pytest.raises(UserError, match=r"weights\.lpips_alexnet: no file at .*gone\.pth; correct the path"):
         find(LPIPS_ALEXNET, str(tmp_path / "gone.pth"), None, download=False)
 

@@ -1,7 +1,5 @@
 """ImageNet weights as the start of a SegFace: torchvision's files by path or from its cache."""
 
-import urllib.error
-
 import pytest
 import torch
 from torchvision.models import get_model
@@ -81,27 +79,14 @@ def test_it_starts_from_the_cache(file, monkeypatch):
     assert start_digest("segface_mobilenet", "imagenet") == file_digest(cached)
 
 
-def test_what_is_not_in_the_cache_is_fetched_and_checked(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *words: asked.append(words))
-    path = found("segface_resnet", "imagenet")
-    assert asked == [(f"https://download.pytorch.org/models/{FILES['resnet']}", str(path), "63fe2227")]
-    assert path == tmp_path / "checkpoints" / FILES["resnet"]
-
-
 def test_a_miss_names_file_place_size_and_ways_out(monkeypatch, tmp_path):
-    def offline(*_):
-        raise urllib.error.URLError("no network")
-
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(UserError) as caught:
         start_digest("segface_mobilenet", "imagenet")
     assert str(caught.value) == (
         "parser.pretrained: mobilenet_v3_large-8738ca79.pth (21 MB, SHA-256 8738ca79...) is not in "
-        f"{tmp_path / 'checkpoints'} and could not be downloaded; place it there, set parser.pretrained=FILE, or start "
-        "from scratch with parser.pretrained=null"
+        f"{tmp_path / 'checkpoints'}; fetch it with 'semfacediff fetch imagenet_mobilenet', set "
+        "parser.pretrained=FILE, or start from scratch with parser.pretrained=null"
     )
 
 

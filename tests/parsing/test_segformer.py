@@ -321,31 +321,29 @@ class TestStart:
         with pytest.raises(UserError, match=r"parser.pretrained: .* holds no config.json; copy the whole folder"):
             start_from(net, "segformer_b0", str(tmp_path))
 
-    def test_without_a_network_a_name_on_the_hub_says_what_to_put_where(self):
+    def test_a_name_on_the_hub_that_is_not_in_its_cache_says_how_to_fetch_it(self):
         with pytest.raises(
-            UserError, match=r"nvidia/none is no folder here, and the model hub did not give it"
-        ) as caught:
-            start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/none")
-        assert "put its config.json and model.safetensors into a folder and set parser.pretrained=FOLDER" in str(
-            caught.value
-        )
-        assert "\n" not in str(caught.value)
+            UserError, match=r"^parser\.pretrained: nvidia/none@v1 is no folder here, and the hub's"
+        ) as e:
+            start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/none@v1")
+        assert "fetch it with 'semfacediff fetch nvidia/none@v1', or put its config.json and mod" in str(e.value)
+        assert "\n" not in str(e.value)
 
-    def test_the_hub_is_asked_for_the_revision(self, ade, monkeypatch):
-        asked = []
-
-        def download(repository, file, revision):
-            asked.append((repository, file, revision))
-            if file == "model.safetensors":
-                raise FileNotFoundError(file)
-            return str(ade / file)
-
-        torch.save(load_file(ade / "model.safetensors"), ade / "pytorch_model.bin")
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-        start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/start@abc123")
-        assert asked == [
-            ("nvidia/start", file, "abc123") for file in ("config.json", "model.safetensors", "pytorch_model.bin")
-        ]
+    def test_a_name_on_the_hub_opens_from_its_cache_at_the_revision(self, ade, monkeypatch, tmp_path):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        repository = tmp_path / "models--nvidia--start"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "v1").write_text("abc123")
+        kept = repository / "snapshots" / "abc123"
+        kept.mkdir(parents=True)
+        (kept / "config.json").symlink_to(ade / "config.json")
+        torch.save(load_file(ade / "model.safetensors"), kept / "pytorch_model.bin")
+        (kept / "model.safetensors").symlink_to(tmp_path / "gone")
+        for revision in ("v1", "abc123"):
+            path = start_from(build_parser("segformer_b0"), "segformer_b0", f"nvidia/start@{revision}")
+            assert path == kept / "pytorch_model.bin"
+        with pytest.raises(UserError, match="the hub's cache does not hold it"):
+            start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/start")
 
     @pytest.mark.parametrize(
         ("changes", "message"),

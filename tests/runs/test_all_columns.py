@@ -130,7 +130,8 @@ def assert_told(run, printed):
     """Record and table name dialect, weights and doubts."""
     said = run["identity"]["inputs"]["metrics"]
     assert said["fid"]["dialect"] == "pytorch-fid 0.3.0, uint8 PNG, bilinear 299"
-    assert all(said[m]["weights"].startswith("sha256:") for m in ("lpips", "clip", "fid", "kid"))
+    assert all(said[m]["weights"].startswith("sha256:") for m in ("lpips", "fid", "kid"))
+    assert said["clip"]["weights"].startswith("tensors:")
     assert said["clip"]["model"] == CLIP
     assert len(run["not_comparable"]) == 3
     assert "fid[pytorch-fid 0.3.0, uint8 PNG, bilinear 299, n=4]" in printed

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import EditPair, Metric, declared
+from semfacediff.metrics.clip_layouts import as_openai
 from semfacediff.metrics.keeping import Kept
 
-_NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")
-"""Numbers that OpenAI's archives keep beside the parameters."""
 _KEPT_TEXTS = 512
 
 
@@ -30,7 +29,8 @@ class CLIP(Metric):
 
     Args:
         model: an open_clip architecture name, taken as it stands (OpenAI's weights belong to ``*-quickgelu``).
-        state: open_clip's (or OpenAI's) state dict of that architecture, or ``None`` for random weights (tests only).
+        state: state dict of that architecture, OpenAI's, open_clip's or transformers', or ``None`` for random weights
+            (tests only).
         weights: how the record names it.
         device: where it runs.
 
@@ -116,11 +116,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(net: torch.nn.Module, state: Mapping[str, Tensor], model: str) -> None:
-    """Put ``state`` into ``net``: flat or under ``state_dict``, with or without ``module.`` before the names."""
-    state = state.get("state_dict", state)
-    state = {k.removeprefix("module."): v for k, v in state.items() if k not in _NOT_PARAMETERS}
+    """Put ``state`` into ``net``, in any of the layouts that CLIP is published in."""
     try:
-        net.load_state_dict(state)
+        net.load_state_dict(as_openai(state))
     except (RuntimeError, AttributeError) as e:
         reason = str(e).splitlines()[-1].strip()[:160]
         raise UserError(

@@ -1,74 +1,148 @@
 """Where pretrained weights of the metrics come from, and what to do when they are not there."""
 
-import socket
-import urllib.error
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from semfacediff.downloads import DownloadError, RemoteFile, Source, fetch_line, get
 from semfacediff.errors import UserError
-from semfacediff.weight_files import file_digest, read_weights
+from semfacediff.hub import cached_files, hub_source
+from semfacediff.metrics.clip_layouts import as_openai, tensor_digest
+from semfacediff.weight_files import file_digest, read_weights, shown
 
 RANDOM = "random"
-_TIMEOUT_S = 15
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A published file of some weights.
+
+    Attributes:
+        file: its name. size: bytes. sha256: its digest.
+        url, cache: plain address, and the folder where the library that uses it keeps it; torch's own if ``None``.
+        hub, revision: instead, repository of the model hub, and the commit that is fetched; ``None``: only found.
+    """
+
+    file: str
+    size: int
+    sha256: str
+    url: str | None = None
+    cache: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+    @property
+    def below_root(self) -> Path:
+        """Its place in ``weights.root``: a file of a repository lies in a folder called like the repository."""
+        return Path(self.hub.partition("/")[2]) / self.file if self.hub else Path(self.file)
+
+    def kept(self) -> list[Path]:
+        """Where a library may have put it, there or not; of a repository the snapshots that have it."""
+        if self.hub:
+            return cached_files(self.hub, self.file)
+        folder = Path(self.cache).expanduser() if self.cache else Path(torch.hub.get_dir()) / "checkpoints"
+        return [folder / self.file]
+
+    def source(self) -> Source | None:
+        """How it is fetched, if it is."""
+        if self.url:
+            return lambda: RemoteFile(self.url, self.kept()[0], self.sha256, self.size)
+        return hub_source(f"{self.hub}@{self.revision}", {self.file: self.sha256}) if self.revision else None
 
 
 @dataclass(frozen=True)
 class PublicWeights:
-    """A file that the field uses under this name.
+    """Weights that the field uses under this name.
 
     Attributes:
-        key: configuration key below ``weights``. file, url: its public name and source.
-        size: bytes. sha256_prefix: first hex digits of its digest.
-        cache: folder where the library that uses it keeps it; torch's own if ``None``.
-        columns: what cannot be measured without it.
+        key: configuration key below ``weights``. columns: what cannot be measured without them.
+        files: published files with the same tensors, the original first.
+        layouts: whether these differ in names and precision, so that records name the tensors instead of the file.
     """
 
     key: str
-    file: str
-    url: str
-    size: int
-    sha256_prefix: str
-    cache: str | None = None
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...]
+    files: tuple[PublicFile, ...]
+    layouts: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file} ({self.size / 1e6:.0f} MB, SHA-256 {self.sha256_prefix[:8]}...)"
+        original = self.files[0]
+        others = " or another public copy" if len(self.files) > 1 else ""
+        return f"{original.file} ({original.size / 1e6:.0f} MB, SHA-256 {original.sha256[:8]}...){others}"
+
+    def published(self, path: Path) -> bool:
+        """Whether ``path`` is, byte for byte, one of the published files."""
+        return file_digest(path) in {f.sha256 for f in self.files}
 
 
 LPIPS_ALEXNET = PublicWeights(
-    key="lpips_alexnet",
-    file="alexnet-owt-7be5be79.pth",
-    url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    size=244_408_911,
-    sha256_prefix="7be5be79",
-    columns=("lpips",),
+    "lpips_alexnet",
+    ("lpips",),
+    (
+        PublicFile(
+            "alexnet-owt-7be5be79.pth",
+            244_408_911,
+            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        ),
+    ),
 )
 INCEPTION = PublicWeights(
-    key="inception",
-    file="pt_inception-2015-12-05-6726825d.pth",
-    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-    size=95_628_359,
-    sha256_prefix="6726825d",
-    columns=("fid", "kid"),
+    "inception",
+    ("fid", "kid"),
+    (
+        PublicFile(
+            "pt_inception-2015-12-05-6726825d.pth",
+            95_628_359,
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+            "pt_inception-2015-12-05-6726825d.pth",
+        ),
+    ),
 )
-_CLIP_DIGEST = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+_OPENAI = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+_TRANSFORMERS = "openai/clip-vit-base-patch32"
 CLIP_VIT_B_32 = PublicWeights(
-    key="clip",
-    file="ViT-B-32.pt",
-    url=f"https://openaipublic.azureedge.net/clip/models/{_CLIP_DIGEST}/ViT-B-32.pt",
-    size=353_976_522,
-    sha256_prefix=_CLIP_DIGEST,
-    cache="~/.cache/clip",
-    columns=("clip",),
+    "clip",
+    ("clip",),
+    (
+        PublicFile(
+            "ViT-B-32.pt",
+            353_976_522,
+            _OPENAI,
+            url=f"https://openaipublic.azureedge.net/clip/models/{_OPENAI}/ViT-B-32.pt",
+            cache="~/.cache/clip",
+        ),
+        PublicFile(
+            "open_clip_model.safetensors",
+            605_143_284,
+            "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+            hub="timm/vit_base_patch32_clip_224.openai",
+            revision="a6f597a30f7b82c51704746581f9a4e41421e878",
+        ),
+        PublicFile(
+            "model.safetensors",  # of a conversion, refs/pr/15, which transformers 5 takes
+            605_157_884,
+            "99d28a652e6ec46629ab7047a0ac82c69b1fe11e0ce672c43af65d3a9a3fc05d",
+            hub=_TRANSFORMERS,
+        ),
+        PublicFile(
+            "pytorch_model.bin",
+            605_247_071,
+            "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+            hub=_TRANSFORMERS,
+            revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+        ),
+    ),
+    layouts=True,
 )
 CLIP_MODEL = "ViT-B-32-quickgelu"
-"""The open_clip architecture that OpenAI's file belongs to."""
+"""The open_clip architecture that OpenAI's weights belong to."""
 PUBLIC = (LPIPS_ALEXNET, INCEPTION, CLIP_VIT_B_32)
 
 
@@ -78,47 +152,49 @@ class MissingWeightsError(UserError):
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A state dict (``None`` = random weights) and how records name it."""
+    """A state dict (``None`` = random weights) and how records name it.
+
+    ``name`` is ``sha256:`` and the file's digest; of CLIP, which is published in several layouts, ``tensors:`` and the
+    digest of the tensors, so that runs with different copies have the same identity.
+    """
 
     state: Mapping[str, Tensor] | None
     name: str
     comparable: bool
 
 
-def cached(weights: PublicWeights) -> Path:
-    """Where the library that uses the file keeps it."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints" if weights.cache is None else Path(weights.cache).expanduser()
-    return folder / weights.file
-
-
 def located(weights: PublicWeights, root: str | None) -> Path | None:
-    """The file in ``root`` or in the library's cache, if it is in one of them. Reads and fetches nothing."""
-    places = [Path(root).expanduser() / weights.file] if root else []
-    return next((path for path in (*places, cached(weights)) if path.is_file()), None)
+    """The file in ``root`` or in a library's cache, if it is in one of them. Reads and fetches nothing.
+
+    Of several files the first that has its published size: another one may be what an interrupted download left.
+    """
+    found = list(_candidates(weights, root))
+    return next((path for path, file in found if path.stat().st_size == file.size), found[0][0] if found else None)
 
 
-def shown(path: Path) -> str:
-    """Home abbreviated: messages enter records, which should not name a machine's users."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+def _candidates(weights: PublicWeights, root: str | None) -> Iterator[tuple[Path, PublicFile]]:
+    """Files of the right name that are there, with what they should be, in the order of the search."""
+    places = [(Path(root).expanduser() / file.below_root, file) for file in weights.files] if root else []
+    places += [(path, file) for file in weights.files for path in file.kept()]
+    return ((path, file) for path, file in places if path.is_file())
 
 
-def _downloaded(weights: PublicWeights) -> Path | None:
-    target = cached(weights)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT_S)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(weights.url, str(target), weights.sha256_prefix)
-    except (urllib.error.URLError, OSError, RuntimeError):
-        return None
-    finally:
-        socket.setdefaulttimeout(before)
-    return target
+def fetched(weights: PublicWeights) -> Path:
+    """Download them to where the library that uses them looks, from the hub first, which has mirrors.
+
+    Raises:
+        DownloadError: no source gives them.
+    """
+    ordered = sorted(weights.files, key=lambda file: file.hub is None)
+    get(weights.key, [source for file in ordered if (source := file.source())])
+    return located(weights, None)
 
 
 def find(weights: PublicWeights, explicit: str | None, root: str | None, download: bool) -> FoundWeights:
-    """Explicit path, then ``root``, then the library's cache, then (if allowed) a download.
+    """Explicit path, then ``root``, then the libraries' caches, then (if allowed) a download.
+
+    Args:
+        explicit: a file, a folder that holds one of the published names, or ``random``.
 
     Raises:
         UserError: the explicit path does not exist or cannot be read.
@@ -127,24 +203,27 @@ def find(weights: PublicWeights, explicit: str | None, root: str | None, downloa
     if explicit == RANDOM:
         return FoundWeights(None, RANDOM, comparable=False)
     if explicit is not None:
-        path = Path(explicit).expanduser()
-        if not path.is_file():
-            raise UserError(f"weights.{weights.key}: no file at {path}; correct the path, or unset it to search for it")
-        return _read(weights, path)
-    path = located(weights, root) or (_downloaded(weights) if download else None)
+        return _read(weights, _explicit(weights, Path(explicit).expanduser()), root)
+    path, why = located(weights, root), "weights.download is off"
+    if path is None and download:
+        try:
+            path = fetched(weights)
+        except DownloadError as e:
+            why = f"could not be downloaded ({e})"
     if path is None:
         raise MissingWeightsError(
-            f"weights.{weights.key}: {weights} is neither at weights.root nor in {shown(cached(weights).parent)}, and "
-            f"{'could not be downloaded' if download else 'weights.download is off'}; place it there, set "
-            f"weights.{weights.key}=FILE, or leave its columns empty with metrics.on_missing=skip"
+            f"weights.{weights.key}: {weights} is neither at weights.root nor in "
+            f"{shown(weights.files[0].kept()[0].parent)}{' or the hub cache' * (len(weights.files) > 1)}, and {why}; "
+            f"fetch it with '{fetch_line(weights.key)}', place it there, set weights.{weights.key}=FILE, or leave its "
+            f"columns empty with metrics.on_missing=skip"
         )
-    return _read(weights, path)
+    return _read(weights, path, root)
 
 
 def find_clip(model: str, explicit: str | None, root: str | None, download: bool) -> FoundWeights:
-    """:func:`find` for ``metrics.clip.model``; a public file is known for the default architecture only.
+    """:func:`find` for ``metrics.clip.model``; public files are known for the default architecture only.
 
-    With any other architecture OpenAI's file is not what the field means, so that the run is not comparable.
+    With any other architecture OpenAI's weights are not what the field means, so that the run is not comparable.
     """
     if model == CLIP_MODEL:
         return find(CLIP_VIT_B_32, explicit, root, download)
@@ -156,22 +235,46 @@ def find_clip(model: str, explicit: str | None, root: str | None, download: bool
     return replace(find(CLIP_VIT_B_32, explicit, root, download=False), comparable=False)
 
 
-def _read(weights: PublicWeights, path: Path) -> FoundWeights:
-    digest = file_digest(path)
-    known, program = digest.startswith(weights.sha256_prefix), _is_torchscript(path)
-    if program and not known:
+def _explicit(weights: PublicWeights, path: Path) -> Path:
+    found = path if path.is_file() else next((p for f in weights.files if (p := path / f.file).is_file()), None)
+    if found is None:
+        raise UserError(f"weights.{weights.key}: no file at {path}; correct the path, or unset it to search for it")
+    return found
+
+
+def _read(weights: PublicWeights, path: Path, root: str | None) -> FoundWeights:
+    state, known = _state(weights, path), weights.published(path)
+    if not weights.layouts:
+        return FoundWeights(state, f"sha256:{file_digest(path)}", known)
+    state = as_openai(state)
+    tensors = tensor_digest(state)
+    return FoundWeights(state, f"tensors:{tensors}", known or _vouched(weights, tensors, path, root))
+
+
+def _vouched(weights: PublicWeights, tensors: str, path: Path, root: str | None) -> bool:
+    """Whether a published file on this machine has the same tensors."""
+    others = (other for other, _ in _candidates(weights, root) if other != path and weights.published(other))
+    return any(tensor_digest(as_openai(_state(weights, other))) == tensors for other in others)
+
+
+def _state(weights: PublicWeights, path: Path) -> Mapping[str, Tensor]:
+    program, original = _is_torchscript(path), weights.files[0]
+    if program and not weights.published(path):
         # OpenAI's file is a program that holds the parameters; no other one is opened.
         raise UserError(
-            f"{path}: a TorchScript program, and not the public {weights.file}; save its state dict with torch.save, "
+            f"{path}: a TorchScript program, and not the public {original.file}; save its state dict with torch.save, "
             f"and name that file"
         )
     try:
-        state = _archived(path) if program else read_weights(path)
+        return _archived(path) if program else read_weights(path)
     except UserError as e:
         size = path.stat().st_size
-        told = f"; the public {weights.file} has {weights.size:,} bytes, this file {size:,}"
-        raise UserError(f"{e}{'' if size == weights.size else told}") from e
-    return FoundWeights(state, f"sha256:{digest}", comparable=known)
+        public = next((f for f in weights.files if f.file == path.name), original)
+        told = (
+            f"; the public {public.file} has {public.size:,} bytes, this file {size:,}; remove it and fetch it with "
+            f"'{fetch_line(weights.key)}'"
+        )
+        raise UserError(f"{e}{'' if size == public.size else told}") from e
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
+from semfacediff.hub import ID, cached_folder
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing.registry import IMAGENET_MEAN, IMAGENET_STD, load_exactly
 from semfacediff.weight_files import file_digest, read_weights
@@ -146,7 +148,7 @@ def start_digest(where: str) -> str:
 
 
 def _fetched(where: str) -> tuple[Path, Path]:
-    """(folder, weights file) of a local folder, else of the hub or its cache on this machine."""
+    """(folder, weights file) of a local folder, else of the hub's cache on this machine."""
     folder = Path(where).expanduser()
     if folder.is_dir():
         weights = next((folder / f for f in WEIGHT_FILES if (folder / f).is_file()), None)
@@ -154,32 +156,21 @@ def _fetched(where: str) -> tuple[Path, Path]:
             lacking = CONFIG if weights else f"{WEIGHT_FILES[0]} (or {WEIGHT_FILES[1]})"
             raise UserError(f"parser.pretrained: {folder} holds no {lacking}; copy the whole folder of the model there")
         return folder, weights
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", where) or where.startswith((".", "~")):
+    id_, _, revision = where.partition("@")
+    if not ID.fullmatch(id_):
         raise UserError(
             f"parser.pretrained: no folder is at {where}; expected one with {CONFIG} and {WEIGHT_FILES[0]}, or a name "
             "OWNER/MODEL on the model hub"
         )
-    return _from_hub(where)
-
-
-def _from_hub(where: str) -> tuple[Path, Path]:
-    from huggingface_hub import hf_hub_download  # slow to import, and hardly ever needed
-
-    repository, _, revision = where.partition("@")
-    reason = None
-    try:
-        folder = Path(hf_hub_download(repository, CONFIG, revision=revision or None)).parent
-        for file in WEIGHT_FILES:
-            try:
-                return folder, Path(hf_hub_download(repository, file, revision=revision or None))
-            except (OSError, ValueError) as e:
-                reason = e
-    except (OSError, ValueError) as e:
-        reason = e
-    raise UserError(
-        f"parser.pretrained: {where} is no folder here, and the model hub did not give it ({type(reason).__name__}); "
-        f"put its {CONFIG} and {WEIGHT_FILES[0]} into a folder and set parser.pretrained=FOLDER, or go online once"
-    ) from reason
+    folder = cached_folder(id_, revision or None)
+    weights = next((folder / f for f in WEIGHT_FILES if (folder / f).is_file()), None) if folder else None
+    if weights is None or not (folder / CONFIG).is_file():
+        raise UserError(
+            f"parser.pretrained: {where} is no folder here, and the hub's cache does not hold it; fetch it with "
+            f"'{fetch_line(where)}', or put its {CONFIG} and {WEIGHT_FILES[0]} into a folder and set "
+            "parser.pretrained=FOLDER"
+        )
+    return folder, weights
 
 
 def _json(file: Path) -> dict:

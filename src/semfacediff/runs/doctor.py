@@ -13,18 +13,16 @@ import torch
 from semfacediff.config import repository
 from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, PARTS, PHOTOS, POSE
 from semfacediff.data.files import PHOTO_SUFFIXES
-from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
+from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
-from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights, cached, located, shown
+from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.records.environment import hardware, package_versions
+from semfacediff.runs.fetch import PUBLIC_PARSERS, of_public
 from semfacediff.tables.named import definitions
-from semfacediff.weight_files import file_digest
-
-_HASHED_BYTES = 1 << 30
-"""Larger files than any public one are not read; the answer must come at once."""
+from semfacediff.weight_files import file_digest, shown
 
 DATA, LABELLED, OFFICIAL, PARSER, RECORDS, WANDB, EXPORT, PIPELINE = (
     "data",
@@ -112,7 +110,8 @@ def make_twins(folder: Path) -> int:
 def examined(root: str | None, data: str | None = None, checkpoint: str | None = None) -> dict:
     """Facts for a person or a program; sizes in bytes, memory in MiB."""
     place = data or os.environ.get("SEMFACEDIFF_DATA")
-    weights = {w.key: _weights(w, root) for w in PUBLIC}
+    public = of_public(root)
+    weights = public["weights"]
     facts = {
         "hardware": hardware() | {"memory_mib": _memory_mib(), "free_disk_mib": shutil.disk_usage(".").free >> 20},
         "devices": _devices(),
@@ -120,8 +119,7 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
         "data": {"SEMFACEDIFF_DATA": os.environ.get("SEMFACEDIFF_DATA"), **_data(place)},
         "parsers": _parsers(checkpoint),
         "records": _records(),
-        "weights": weights,
-        "pipelines": {editor: _pipeline(editor, root) for editor in (*PUBLIC_PIPELINES, "inpaint")},
+        **public,
     }
     there = presence(facts)
     facts["commands"] = {
@@ -218,35 +216,6 @@ def _records() -> dict:
     return {"tables": there, "measured": measured, "missing": missing}
 
 
-def _pipeline(editor: str, root: str | None) -> dict:
-    """A diffusion editor's pipeline: where it lies and what is to be said of it, or why not and how to get it."""
-    id_ = PUBLIC_PIPELINES.get(editor)
-    facts = {"place": None, "doubts": [], "error": None, "fetch": f"hf download {id_}" if id_ else None}
-    try:
-        files = find_pipeline(editor, None, root, download=False)
-    except NoPipelineError:
-        return facts
-    except UserError as e:
-        return facts | {"error": str(e)}
-    return facts | {"place": str(files.folder), "doubts": files.doubts, "fetch": None}
-
-
-def _weights(public: PublicWeights, root: str | None) -> dict:
-    """One public file: ``state`` is ``there``, ``another file`` (of that name), ``unread`` or ``missing``."""
-    path = located(public, root)
-    place = Path(root).expanduser() / public.file if root else cached(public)
-    wanted = {"file": public.file, "size": public.size, "sha256": public.sha256_prefix, "url": public.url}
-    facts = {**wanted, "columns": list(public.columns), "place": str(path or place), "found_size": None, "digest": None}
-    if path is None:
-        return facts | {"state": "missing", "fetch": f"curl -L --create-dirs -o '{place}' '{public.url}'"}
-    facts["found_size"] = path.stat().st_size
-    if facts["found_size"] > _HASHED_BYTES or not os.access(path, os.R_OK):
-        return facts | {"state": "unread", "fetch": None}
-    facts["digest"] = file_digest(path)
-    same = facts["digest"].startswith(public.sha256_prefix)
-    return facts | {"state": "there" if same else "another file", "fetch": None}
-
-
 def _memory_mib() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
@@ -287,6 +256,9 @@ def _lines(found: dict) -> list[str]:
     lines.append("pipelines of the diffusion editors:")
     for editor, pipeline in found["pipelines"].items():
         lines.append(f"  {editor}: {_about_pipeline(pipeline)}")
+    lines.append("parsers of the hub:")
+    for id_, parser in found["public_parsers"].items():
+        lines.append(f"  {id_} ({PUBLIC_PARSERS[id_]}): {_about_pipeline(parser)}")
     lines.append("what each command would need:")
     for name, command in found["commands"].items():
         faults = [HOW[need] for need in command["missing"]]
@@ -324,12 +296,12 @@ def _about_parser(parser: dict) -> str:
 
 def _about_pipeline(pipeline: dict) -> str:
     if pipeline["place"]:
-        return "; ".join([shown(Path(pipeline["place"])), *pipeline["doubts"]])
-    if pipeline["error"]:
+        return "; ".join([shown(Path(pipeline["place"])), *pipeline.get("doubts", ())])
+    if pipeline.get("error"):
         return f"unusable: {pipeline['error']}"
     if pipeline["fetch"] is None:
         return "none named; any inpainting pipeline will do: weights.inpaint=FOLDER|ID"
-    return f"missing; to fetch it: {pipeline['fetch']}"
+    return f"{'incomplete' if pipeline['incomplete'] else 'missing'}; to fetch it: {pipeline['fetch']}"
 
 
 def _about(key: str, w: dict) -> list[str]:
@@ -338,14 +310,15 @@ def _about(key: str, w: dict) -> list[str]:
     model = f", metrics.clip.model={CLIP_MODEL}" if key == "clip" else ""
     wanted = f"{w['file']}, {w['size']:,} bytes, SHA-256 {w['sha256'][:8]}..."
     if w["state"] == "missing":
-        ways = [f"    place it there, or set weights.{key}=FILE or weights.root=DIR; to fetch it:", f"    {w['fetch']}"]
-        return [f"  {key} ({columns}{model}): missing; {wanted}, expected at {place}", *ways]
+        ways = f"    to fetch it: {w['fetch']}; or set weights.{key}=FILE or weights.root=DIR"
+        return [f"  {key} ({columns}{model}): missing; {wanted}, expected at {place}", ways]
     if w["state"] == "there":
-        return [f"  {key} ({columns}{model}): {place}, the public file ({w['digest'][:8]}...)"]
+        return [f"  {key} ({columns}{model}): {place}, a public file ({w['digest'][:8]}...)"]
     what = f"digest {w['digest'][:8]}..." if w["digest"] else "not read"
+    copies = " unless their tensors are those of a public copy here" if key == "clip" else ""
     return [
         f"  {key} ({columns}{model}): {place}, {w['found_size']:,} bytes, {what}: not the public one ({wanted}); "
-        f"runs with it are not comparable"
+        f"runs with it are not comparable{copies}; to have that one, remove this and run: {fetch_line(key)}"
     ]
 
 

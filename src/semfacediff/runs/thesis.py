@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semfacediff.config import repository
-from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES
+from semfacediff.downloads import fetch_line
 from semfacediff.hydra_app import EXIT_INTERRUPTED, composed
 from semfacediff.runs.doctor import DATA, HOW, OFFICIAL, PARSER, examined, presence
 
@@ -52,7 +52,7 @@ PARTS = (
 )
 _WAY_OUT = {
     ACCELERATOR: "no accelerator (a CPU takes weeks; runtime.device=cpu asks for that)",
-    PIPELINE: f"no weights of editor=sdxl_inpaint; fetch them: hf download {PUBLIC_PIPELINES['sdxl_inpaint']}",
+    PIPELINE: f"no weights of editor=sdxl_inpaint; fetch them: {fetch_line('sdxl_inpaint')}",
 }
 
 

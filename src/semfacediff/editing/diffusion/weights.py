@@ -5,13 +5,14 @@ A pipeline is a folder as ``save_pretrained`` writes it: ``model_index.json`` an
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from semfacediff.downloads import DownloadError, fetch_line, get
 from semfacediff.errors import UserError
+from semfacediff.hub import ID, INDEX, cached_folder, hub_source
 from semfacediff.weight_files import file_digest, file_state
 
 PUBLIC_PIPELINES = {
@@ -23,7 +24,6 @@ TWIN_MARK = "random_weights.json"
 """A pipeline with this file in its folder holds random weights: it is for tests, its results compare with none."""
 WITHOUT_WEIGHTS = "editor=recolor needs no weights"
 
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _TOKENS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _LFS = b"version https://git-lfs"
 
@@ -69,7 +69,7 @@ class PipelineFiles:
         return [file_state(file) for file in sorted(self._loaded(self.variant(half)))]
 
     def _loaded(self, variant: str | None) -> Iterator[Path]:
-        yield self.folder / "model_index.json"
+        yield self.folder / INDEX
         for part, kind in self.parts.items():
             folder = self.folder / part
             yield from (
@@ -93,7 +93,7 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
         folder = Path(explicit).expanduser()
         if folder.is_dir():
             return _complete(folder, editor)
-        if not _HUB_ID.fullmatch(explicit):
+        if not ID.fullmatch(explicit):
             raise UserError(
                 f"weights.{editor}: no folder at {explicit}; name a pipeline's folder or hub id, or unset it"
             )
@@ -107,20 +107,36 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
             f"editor={editor} opens any inpainting pipeline: name one with weights.{editor}=FOLDER|ID{where}; "
             f"{WITHOUT_WEIGHTS}"
         )
-    folder = folder or _cached(id_) or (_downloaded(id_) if download else None)
-    if folder is None:
-        tried = "could not be downloaded" if download else "weights.download is off"
+    if folder is not None:
+        return _complete(folder, editor)
+    return _of_hub(editor, id_, download)
+
+
+def _of_hub(editor: str, id_: str, download: bool) -> PipelineFiles:
+    """The pipeline in the hub's cache, where an interrupted download may have left some of it."""
+    name = editor if PUBLIC_PIPELINES.get(editor) == id_ else id_
+    folder, why = cached_folder(id_), "weights.download is off"
+    if download and (folder is None or missing_pieces(folder)):
+        try:
+            folder, why = get(name, [hub_source(id_)]), "the hub has no more of it"
+        except DownloadError as e:
+            why = f"could not be downloaded ({e})"
+    lacks = missing_pieces(folder) if folder else []
+    if folder is None or lacks:
+        place = "which is neither at weights.root nor in the hub's cache"
+        if lacks:
+            place = f"of which the hub's cache lacks {', '.join(lacks)}"
         raise NoPipelineError(
-            f"editor={editor} needs the pipeline {id_}, which is neither at weights.root nor in the hub's cache, and "
-            f"{tried}; fetch it with 'hf download {id_}', or set weights.{editor}=FOLDER; {WITHOUT_WEIGHTS}"
+            f"editor={editor} needs the pipeline {id_}, {place}, and {why}; fetch it with '{fetch_line(name)}', or set "
+            f"weights.{editor}=FOLDER; {WITHOUT_WEIGHTS}"
         )
-    return _complete(folder, editor)
+    return PipelineFiles(folder, _parts(folder))
 
 
 def missing_pieces(folder: Path) -> list[str]:
     """Files that ``folder`` lacks to be a pipeline, relative to it, in the order of ``model_index.json``."""
-    if not (folder / "model_index.json").is_file():
-        return ["model_index.json"]
+    if not (folder / INDEX).is_file():
+        return [INDEX]
     return [piece for part, kind in _parts(folder).items() for piece in _missing(folder / part, _needed(kind))]
 
 
@@ -135,7 +151,7 @@ def _complete(folder: Path, editor: str) -> PipelineFiles:
 
 def _parts(folder: Path) -> dict[str, str]:
     """Part -> class name, without parts that the pipeline does not use."""
-    file = folder / "model_index.json"
+    file = folder / INDEX
     try:
         index = json.loads(file.read_text())
         return {p: entry[1] for p, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
@@ -196,25 +212,3 @@ def _there(file: Path) -> bool:
     with open(file, "rb") as f:
         start = f.read(len(_LFS))
     return bool(start) and start != _LFS
-
-
-def _cached(id_: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(id_, local_files_only=True))
-    except (OSError, ValueError):  # nothing of it is there
-        return None
-
-
-def _downloaded(id_: str) -> Path | None:
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()  # what failed is said in one sentence
-    for variant in ("fp16", None):
-        try:
-            return Path(DiffusionPipeline.download(id_, variant=variant, use_safetensors=True))
-        except (OSError, ValueError):  # no such variant, or no network
-            continue
-    return None

@@ -1,7 +1,6 @@
 """ImageNet weights that the training of a SegFace starts from: torchvision's files, by path or from its cache."""
 
 import re
-import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
+from semfacediff.downloads import RemoteFile, fetch_line, get
 from semfacediff.errors import UserError
 from semfacediff.parsing.registry import flat_state_dict, load_exactly
 from semfacediff.parsing.segface.backbones import spec
@@ -39,6 +39,10 @@ class ImageNetFile:
     def cached(self) -> Path:
         return Path(torch.hub.get_dir()) / "checkpoints" / self.name
 
+    def fetched(self, name: str) -> Path:
+        """Download it into torch's cache; ``name`` is for messages. A :class:`DownloadError` if it cannot be had."""
+        return get(f"{name} ({self.size_mb:.0f} MB)", [lambda: RemoteFile(self.url, self.cached, self.sha256_prefix)])
+
     @classmethod
     def of(cls, backbone: str) -> "ImageNetFile":
         weights = get_model_weights(spec(backbone).network).IMAGENET1K_V1
@@ -49,7 +53,7 @@ def start_from(model: SegFace, name: str, where: str) -> Path:
     """Load a classifier's weights into the backbone of a fresh ``segface_<backbone>``; the file's path.
 
     Args:
-        where: ``imagenet`` (torchvision's file, in torch's cache or downloaded) or a file of the same keys.
+        where: ``imagenet`` (torchvision's file, in torch's cache) or a file of the same keys.
 
     Raises:
         UserError: nothing is there, or the weights are another network's (their keys are listed).
@@ -80,23 +84,14 @@ def found(name: str, where: str) -> Path:
             )
         return path
     file = ImageNetFile.of(_backbone(name))
-    if not file.cached.is_file() and not _downloaded(file):
+    if not file.cached.is_file():
         raise UserError(
             f"parser.pretrained: {file.name} ({file.size_mb:.0f} MB, SHA-256 {file.sha256_prefix}...) is not in "
-            f"{file.cached.parent} and could not be downloaded; place it there, set parser.pretrained=FILE, or start "
-            "from scratch with parser.pretrained=null"
+            f"{file.cached.parent}; fetch it with '{fetch_line(f'{IMAGENET}_{_backbone(name)}')}', set "
+            "parser.pretrained=FILE, or start from scratch with parser.pretrained=null"
         )
     return file.cached
 
 
 def _backbone(name: str) -> str:
     return name.removeprefix("segface_")
-
-
-def _downloaded(file: ImageNetFile) -> bool:
-    try:
-        file.cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(file.url, str(file.cached), file.sha256_prefix)
-    except (urllib.error.URLError, OSError, RuntimeError):
-        return False
-    return True

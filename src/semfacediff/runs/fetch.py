@@ -1,0 +1,133 @@
+"""``semfacediff fetch``: which public weights there are, which of them are here, and how the others come here."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from semfacediff.downloads import DownloadError, fetch_line, get
+from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
+from semfacediff.errors import UserError
+from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
+from semfacediff.hydra_app import EXIT_MISTAKE
+from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, located
+from semfacediff.parsing.segface.backbones import BACKBONES
+from semfacediff.parsing.segface.pretrained import IMAGENET, ImageNetFile
+from semfacediff.weight_files import file_digest, shown
+
+PUBLIC_PARSERS = {
+    "jonathandinu/face-parsing": "parser.checkpoint of the thesis",
+    "nvidia/segformer-b5-finetuned-ade-640-640": "parser.pretrained, the start of its training",
+}
+"""Id on the hub -> what it is for."""
+_HASHED_BYTES = 1 << 30
+"""Larger files than any public one are not read; the answer must come at once."""
+
+
+def of_public(root: str | None) -> dict[str, dict[str, dict]]:
+    """Facts of all public weights by kind and name: where they lie; ``fetch`` is the command for what is missing.
+
+    Args:
+        root: ``weights.root``.
+    """
+    return {
+        "weights": {w.key: _weights(w, root) for w in PUBLIC},
+        "pipelines": {editor: _pipeline(editor, root) for editor in (*PUBLIC_PIPELINES, "inpaint")},
+        "public_parsers": {id_: _parser(id_) for id_ in PUBLIC_PARSERS},
+    }
+
+
+def fetch(names: Iterable[str]) -> int:
+    """Get ``names``, or all that :func:`of_public` finds missing, into the caches of the libraries that use them.
+
+    What cannot be had does not keep the others; its reason is printed. The exit code says whether all are here.
+
+    Args:
+        names: keys of ``weights``, ``imagenet_<backbone>``, or ``OWNER/MODEL[@REVISION][/FOLDER]`` of the hub.
+    """
+    known = _ways()
+    missing = [name for kind in of_public(None).values() for name, fact in kind.items() if fact["fetch"]]
+    wanted = list(dict.fromkeys(names)) or missing
+    for name in wanted:
+        if name not in known and not PLACE.fullmatch(name):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(
+                f"fetch: '{name}' is unknown; {hint}known are {', '.join(known)} and ids OWNER/MODEL[@REVISION]"
+            )
+    failed = 0
+    for name in wanted:
+        try:
+            place = known[name]() if name in known else get(name, [hub_source(name)])
+        except DownloadError as e:
+            failed += 1
+            print(f"error: {name}: {str(e).removeprefix(f'{name}: ')}", file=sys.stderr)
+        else:
+            print(f"{name}: {shown(place)}", flush=True)
+    if not wanted:
+        print("nothing is missing")
+    return EXIT_MISTAKE if failed else 0
+
+
+def _ways() -> dict[str, Callable[[], Path]]:
+    """Name -> how it is fetched, unless it is here."""
+    ways: dict[str, Callable[[], Path]] = {}
+    for weights in PUBLIC:
+        ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
+    for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in PUBLIC_PARSERS}}.items():
+        ways[name] = lambda name=name, id_=id_: get(name, [hub_source(id_)])
+    for backbone in BACKBONES:
+        name = f"{IMAGENET}_{backbone}"
+        ways[name] = lambda name=name, backbone=backbone: ImageNetFile.of(backbone).fetched(name)
+    return ways
+
+
+def _metrics_weights(weights: PublicWeights) -> Path:
+    path = located(weights, None)
+    if path is not None and not weights.published(path):
+        raise DownloadError(f"{shown(path)} is another file than the public one; remove it first")
+    return path or fetched(weights)
+
+
+def _weights(public: PublicWeights, root: str | None) -> dict:
+    """Weights of a metric: ``state`` is ``there``, ``another file`` (of that name), ``unread`` or ``missing``."""
+    path, original = located(public, root), public.files[0]
+    place = (Path(root).expanduser() if root else original.kept()[0].parent) / original.file
+    wanted = {"file": original.file, "size": original.size, "sha256": original.sha256, "url": original.url}
+    facts = {**wanted, "columns": list(public.columns), "place": str(path or place), "found_size": None, "digest": None}
+    if path is None:
+        return facts | {"state": "missing", "fetch": fetch_line(public.key)}
+    facts |= {"found_size": path.stat().st_size, "fetch": None}
+    if facts["found_size"] > _HASHED_BYTES or not os.access(path, os.R_OK):
+        return facts | {"state": "unread"}
+    facts["digest"] = file_digest(path)
+    return facts | {"state": "there" if public.published(path) else "another file"}
+
+
+def _pipeline(editor: str, root: str | None) -> dict:
+    """A diffusion editor's pipeline: where it lies and what is to be said of it, or why not and how to get it."""
+    id_ = PUBLIC_PIPELINES.get(editor)
+    begun = bool(id_ and cached_folder(id_))
+    facts = {
+        "place": None,
+        "incomplete": begun,
+        "doubts": [],
+        "error": None,
+        "fetch": fetch_line(editor) if id_ else None,
+    }
+    try:
+        files = find_pipeline(editor, None, root, download=False)
+    except NoPipelineError:
+        return facts
+    except UserError as e:
+        return facts | {"error": str(e), "fetch": None}
+    return facts | {"place": str(files.folder), "incomplete": False, "doubts": files.doubts, "fetch": None}
+
+
+def _parser(id_: str) -> dict:
+    """A parser of the hub: where it lies in the hub's cache, or how to get it, or the rest of it."""
+    folder = cached_folder(id_)
+    if folder is not None and is_whole_model(folder):
+        return {"place": str(folder), "incomplete": False, "fetch": None}
+    return {"place": None, "incomplete": folder is not None, "fetch": fetch_line(id_)}
