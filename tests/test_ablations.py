@@ -8,14 +8,11 @@ import pytest
 import yaml
 
 from semfacediff import config
-from semfacediff.hydra_app import composed
 from semfacediff.runs.cells import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "experiments" / "experiment" / "ablations"
-OF_EDITING = sorted(
-    p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(("parser_", "segface_", "face_lite"))
-)
+OF_EDITING = sorted(p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(("parser_", "segface_")))
 WITHOUT_WEIGHTS = {"feather_sigma", "dilation", "composite", "cascade", "parser", "working_size"}
 
 
@@ -62,15 +59,3 @@ def test_the_cells_of_an_ablation_are_different_runs(name, typed):
     assert {s.name for s in settings} <= {name}
     if name in WITHOUT_WEIGHTS:
         assert {s.editor.name for s in settings} <= {"recolor"}
-
-
-def test_the_recipe_of_the_shipped_parser_loses_one_ingredient_a_cell(monkeypatch):
-    monkeypatch.setenv("SEMFACEDIFF_DATA", "DIR")
-    cfgs = [composed("train_parser", ["experiment=ablations/face_lite", *cell], ROOT) for cell in cells("face_lite")]
-    settings = [config.typed(cfg, config.ParserTraining) for cfg in cfgs]
-    assert len({folder_digest(s) for s in settings}) == len(settings) == 7
-    whole = settings[0].model_dump()
-    for one in settings[1:]:
-        plain = one.model_dump()
-        changed = [(g, k) for g in ("train", "loss", "optim") for k in plain[g] if plain[g][k] != whole[g][k]]
-        assert len(changed) == 1

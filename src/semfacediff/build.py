@@ -425,6 +425,8 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
         model, card, digest = trained_parser(settings)
         fold_batch_norms(model.eval())
         facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
+        if exported := card.training.get("exported"):
+            facts["exported_from"] = exported["from_digest"]
         return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
 
     return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)

@@ -11,14 +11,20 @@ from semfacediff.hydra_app import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_MISTAK
 
 def _tables(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.named import definitions, stale_tables, write_tables
+    from semfacediff.tables.named import definitions, stale_tables, tables_to_renew, write_tables
 
     a = arguments
+    if a.fresh and not a.check:
+        raise UserError("--fresh tells what --check also refuses; write semfacediff tables --check --fresh")
     if a.check:
         stale = stale_tables(a.name, repository(), a.format)
         for file in stale:
             print(f"error: {file} is stale; run: semfacediff tables {Path(file).stem}", file=sys.stderr)
-        return EXIT_INCOMPLETE if stale else 0
+        renew = tables_to_renew(a.name, repository()) if a.fresh else {}
+        for name, reasons in renew.items():
+            command = definitions(repository())[name].command
+            print(f"error: {name} is not fresh: {'; '.join(reasons)}; repeat: {command}", file=sys.stderr)
+        return EXIT_INCOMPLETE if stale or renew else 0
     for name, runs in write_tables(a.name, repository(), a.format or "md").items():
         command = definitions(repository())[name].command
         print(f"not made: {name} needs {', '.join(runs)}; make with: {command}", file=sys.stderr)
@@ -354,6 +360,9 @@ def main(words: list[str] | None = None) -> int:
     tables = commands.add_parser("tables", help="render tables from records into results/tables")
     tables.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
+    tables.add_argument(
+        "--fresh", action="store_true", help="with --check: also fail on records that should be renewed"
+    )
     tables.add_argument("--format", choices=("md", "tex", "csv"), help="default: md; with --check all that are there")
     tables.set_defaults(run=_tables)
     _add_figures(commands)

@@ -181,3 +181,9 @@ def test_the_name_carries_dialect_and_n_and_small_sets_are_warned_of(network):
         "kid",
     )
     assert "seed 0" in kid["subsets"]
+
+
+def test_is_never_below_zero():
+    vectors = np.random.default_rng(3).normal(size=(12, 64))
+    moments = Moments.of(vectors)
+    assert 0 <= frechet_distance(moments, moments) < 1e-3

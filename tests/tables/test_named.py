@@ -9,8 +9,9 @@ import pytest
 
 from semfacediff import cli
 from semfacediff.errors import UserError
+from semfacediff.records.standing import SHIPPED
 from semfacediff.runs.groups import strata as strata_report_of
-from semfacediff.tables.named import definitions, stale_tables, table, write_tables
+from semfacediff.tables.named import definitions, stale_tables, table, tables_to_renew, write_tables
 
 from .conftest import edits
 
@@ -298,24 +299,7 @@ def test_the_reports_table_has_a_row_of_ours_below_each(checkout):
     assert ours[:2] == pytest.approx([60, 85])  # mean F1 of the two classes
     assert ours[4] == 30
     assert "U-Net 68.51" in " ".join(grid.notes)
-    assert "2 epochs of 9 photos at 128 px, batches of 8" in grid.notes[0]
-
-
-def test_unequal_budgets_are_no_comparison(checkout):
-    parsed(checkout, "u", task="train_parser", epochs_done=2)
-    parsed(checkout, "v", task="train_parser", epochs_done=2, n=9)
-    path = checkout / "results" / "runs" / "v" / "run.json"
-    path.write_text(path.read_text().replace('"size": 128', '"size": 256'))
-    keys = {
-        "kind": "course_report",
-        "run": None,
-        "runs": {"a": "u", "b": "v"},
-        "models": {},
-        "published": "ce7454_table_1.csv",
-    }
-    define(checkout, **keys)
-    with pytest.raises(UserError, match=r"budgets differ .*: b is another one than a"):
-        made(checkout)
+    assert grid.notes[0].startswith("unet_lite: from scratch, 2 epochs of 9 photos at 128 px, batches of 8; ")
 
 
 def test_published_classes_are_printed_as_typed_with_ours_once_there(checkout):
@@ -348,3 +332,25 @@ def test_fallback_directions_are_the_metrics_own():
         declared |= metric.higher_is_better
     shown = {**OF_EDITS, **OF_SETS}
     assert {name: shown[name].up for name in declared} == declared
+
+
+def test_a_table_on_a_superseded_or_dirty_run_says_so_first(checkout, edited_run, monkeypatch, capsys):
+    earlier = next(iter(json.loads(SHIPPED.read_text())["earlier"]))
+    facts = {"parser": {"name": "face_lite", "digest": earlier}, "code": {"dirty": True}}
+    edited_run(checkout / "results" / "runs" / "old", edits(5), facts)
+    define(checkout, run="old")
+    monkeypatch.setattr("semfacediff.config.repository", lambda: checkout)
+    write_tables(["mine"], checkout)
+    lines = (checkout / "results" / "tables" / "mine.md").read_text().splitlines()
+    assert lines[0] == "# Superseded: A title"
+    assert "- superseded: run old used parser face_lite 289769bd" in "\n".join(lines)
+    assert "- made from a tree with uncommitted changes: run old" in lines
+    capsys.readouterr()
+    assert cli.main(["tables", "--check"]) == 0
+    assert cli.main(["tables", "--check", "--fresh"]) == 1
+    assert "error: mine is not fresh: superseded run old (parser face_lite 289769bd" in capsys.readouterr().err
+    file = checkout / "results" / "tables" / "mine.md"
+    file.write_text(file.read_text().replace("Superseded: ", ""))
+    assert cli.main(["tables", "--check"]) == 1
+    assert cli.main(["tables", "--fresh"]) == 2
+    assert tables_to_renew(["mine"], checkout).keys() == {"mine"}

@@ -13,7 +13,9 @@ MIN_N = 2048
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """``|mu_a - mu_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2))`` by ``pytorch_fid.fid_score``.
+    """``|mu_a - mu_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2))`` by ``pytorch_fid.fid_score``; at least 0.
+
+    The distance of identical sets rounds to a value beside 0; below 0 it is clipped, as a distance has that bound.
 
     Raises:
         ValueError: fewer than two vectors, values that are not finite, or a root that is not real.
@@ -26,4 +28,5 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     # It prints a remark on singular products, and calls scipy by an old keyword; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(calculate_frechet_distance(a.mean, a.covariance, b.mean, b.covariance))
+        distance = float(calculate_frechet_distance(a.mean, a.covariance, b.mean, b.covariance))
+    return max(0.0, distance)

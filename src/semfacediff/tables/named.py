@@ -12,6 +12,7 @@ from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
 from semfacediff.records.pairing import STRATIFIED, directions, numeric_scores, scored_samples
+from semfacediff.records.standing import not_fresh, standing_notes, superseded
 from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.records.writing import write_text
 from semfacediff.tables.ablation import ablation_grid
@@ -76,6 +77,13 @@ class TableDefinition:
             return [self.sweep]
         optional = self.kind in ("class_f1", "synthesis", "synthesis_steps")
         return [self.run] if self.run is not None else [] if optional else list(self.runs.values())
+
+    def records(self, repository: Path) -> list[dict]:
+        """``run.json`` of every run that feeds the table; of optional ones those that are there."""
+        if self.sweep is not None:
+            return [read_run(folder) for _, folder in finished_runs(repository / RUNS / self.sweep)]
+        named = [self.run] if self.run is not None else list(self.runs.values())
+        return [read_run(repository / RUNS / run) for run in named if _there(repository, run)]
 
     def missing(self, repository: Path) -> list[str]:
         """Runs without which the table cannot be made, below ``results/runs``."""
@@ -176,27 +184,24 @@ def _photos(runs: Mapping[str, tuple[dict, Path]]) -> str:
     return ", ".join(f"{label} {n} photos" for label, n in counts.items())
 
 
-_BUDGET = ("train.epochs", "train.batch_size", "train.size")
+_BUDGET = ("train.epochs", "train.size", "train.batch_size")
 
 
 def _course_report(definition: TableDefinition, repository: Path) -> Grid:
     runs = {label: _record(definition, run, repository, ("train_parser",)) for label, run in definition.runs.items()}
-    budgets = {label: tuple(_leaf(run, key) for key in (*_BUDGET, "limit")) for label, (run, _) in runs.items()}
-    budgets = {label: (*b, runs[label][0]["identity"]["inputs"]["train"]) for label, b in budgets.items()}
-    if len(set(budgets.values())) > 1:
-        odd = next(label for label, b in budgets.items() if b != next(iter(budgets.values())))
-        raise UserError(
-            f"table '{definition.name}': the runs' budgets differ ({', '.join(_BUDGET)} or the photos): {odd} is "
-            f"another one than {next(iter(budgets))}; train them alike"
-        )
     ours = {label: (definition.models.get(label, ""), folder, run) for label, (run, folder) in runs.items()}
     grid = course_report(ours, published_rows(repository, definition.published))
-    run = next(iter(runs.values()))[0]
-    epochs, batch, size = (_leaf(run, key) for key in _BUDGET)
-    budget = (
-        f"ours: from scratch, {epochs} epochs of {run['n']} photos at {size} px, batches of {batch}; {_photos(runs)}"
+    return replace(grid, notes=[*(_budget(label, run) for label, (run, _) in runs.items()), *grid.notes])
+
+
+def _budget(label: str, run: dict) -> str:
+    epochs, size, batch = (_leaf(run, key) for key in _BUDGET)
+    start = "from the weights of an earlier run" if run["identity"]["inputs"].get("start_weights") else "from scratch"
+    validated = (run["data"].get("val") or run)["n"]
+    return (
+        f"{label}: {start}, {epochs} epochs of {run['n']} photos at {size} px, batches of {batch}; {validated} photos "
+        f"to validate"
     )
-    return replace(grid, notes=[f"{budget} to validate", *grid.notes])
 
 
 def _leaf(run: dict, key: str) -> object:
@@ -306,8 +311,10 @@ def table(definition: TableDefinition, repository: Path) -> Grid:
             f"{'them' if len(missing) > 1 else 'it'} with: {definition.command}"
         )
     grid = KINDS[definition.kind].grid(definition, repository)
-    notes = (*definition.notes, *grid.notes)
-    return replace(grid, title=definition.title, notes=notes, command=definition.command)
+    runs = definition.records(repository)
+    title = f"Superseded: {definition.title}" if any(map(superseded, runs)) else definition.title
+    notes = (*standing_notes(runs), *definition.notes, *grid.notes)
+    return replace(grid, title=title, notes=notes, command=definition.command)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -356,9 +363,7 @@ def stale_tables(names: list[str], repository: Path, form: str | None = None) ->
         form: of one format only.
     """
     known, named = _known(names, repository)
-    there = [
-        f for f in sorted((repository / TABLES).glob("*")) if f.suffix[1:] in (FORMATS if form is None else (form,))
-    ]
+    there = _committed(repository, FORMATS if form is None else (form,))
     wanted = [f for f in there if not names or f.stem in named]
     wanted += [_file(repository, n, form or "md") for n in names if n in known and n not in {f.stem for f in there}]
     grids: dict[str, Grid | None] = {}
@@ -370,3 +375,20 @@ def stale_tables(names: list[str], repository: Path, form: str | None = None) ->
         if grid is None or not file.exists() or file.read_text("utf-8") != rendered(grid, file.suffix[1:]):
             stale.append(str(file.relative_to(repository)))
     return stale
+
+
+def _committed(repository: Path, forms: Sequence[str]) -> list[Path]:
+    return [file for file in sorted((repository / TABLES).glob("*")) if file.suffix[1:] in forms]
+
+
+def tables_to_renew(names: list[str], repository: Path) -> dict[str, list[str]]:
+    """Committed table -> why its records should be made again: superseded, dirty or without digests of their files.
+
+    Args:
+        names: which, or the first words of several; if empty, all in ``results/tables``.
+    """
+    known, named = _known(names, repository)
+    committed = {file.stem for file in _committed(repository, FORMATS)} & known.keys()
+    wanted = sorted(committed if not names else committed & set(named))
+    reasons = {name: not_fresh(known[name].records(repository)) for name in wanted}
+    return {name: why for name, why in reasons.items() if why}
