@@ -10,7 +10,7 @@ fragments.
 
 import argparse
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from sdxl import made_on, sdxl_text_encoders, sdxl_unet, sdxl_vae
@@ -25,12 +25,16 @@ TOKENS, TEXT_WIDTH, POOLED_WIDTH = 77, 2048, 1280
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of all storages that operations have made and something still refers to; ``peak`` is the most."""
+    """Bytes of all storages that operations have made and something still refers to; ``peak`` is the most.
 
-    def __init__(self):
+    Args:
+        weights: are not counted, however often they are viewed.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor]):
         super().__init__()
         self.now = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {w.untyped_storage()._cdata for w in weights}
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
@@ -58,10 +62,13 @@ def weights_gib(network: torch.nn.Module) -> float:
     return sum(p.numel() * p.element_size() for p in network.parameters()) / 2**30
 
 
-def peak_gib(run: Callable[[], object]) -> float:
-    with torch.no_grad(), LiveBytes() as live:
-        run()
-    return live.peak / 2**30
+def peak_gib(network: torch.nn.Module, *runs: Callable[[], object]) -> float:
+    peaks = []
+    for run in runs:
+        with torch.no_grad(), LiveBytes(network.parameters()) as live:
+            run()
+        peaks.append(live.peak)
+    return max(peaks) / 2**30
 
 
 def main() -> None:
@@ -81,17 +88,14 @@ def main() -> None:
         added = {"text_embeds": torch.empty(rows, POOLED_WIDTH, **half), "time_ids": torch.empty(rows, 6, **half)}
         time = torch.empty(rows, dtype=torch.int64)
         photo, latents = torch.empty(1, 3, size, size), torch.empty(1, 4, side, side)
+        coded = (lambda: vae.encode(photo)), (lambda: vae.decode(latents))
         found = {
-            "UNet": (weights_gib(unet), peak_gib(lambda: unet(noise, time, text, added_cond_kwargs=added))),
+            "UNet": (weights_gib(unet), peak_gib(unet, lambda: unet(noise, time, text, added_cond_kwargs=added))),
             "text encoders": (sum(map(weights_gib, encoders)), 0.0),
-            "VAE, whole": (
-                weights_gib(vae),
-                max(peak_gib(lambda: vae.encode(photo)), peak_gib(lambda: vae.decode(latents))),
-            ),
+            "VAE, whole": (weights_gib(vae), peak_gib(vae, *coded)),
         }
         _tile(vae)
-        tiled = max(peak_gib(lambda: vae.encode(photo)), peak_gib(lambda: vae.decode(latents)))
-        found["VAE, tiles"] = weights_gib(vae), tiled
+        found["VAE, tiles"] = weights_gib(vae), peak_gib(vae, *coded)
     for name, (weights, alive) in found.items():
         print(f"{name:<14} weights {weights:6.2f} GiB, beside them {alive:6.2f} GiB")
     together = sum(found[part][0] for part in ("UNet", "text encoders", "VAE, whole"))

@@ -122,18 +122,9 @@ def edit(
     words = told(attribute, prompt, negative, rules, editor, f"for '{attribute}'").words
     editor.check({attribute: prompt})
     seed = derive_seed(seed, "array", attribute) if preset["seeds"] == "sample" else seed
-    request = EditRequest(
-        "array",
-        attribute,
-        to_tensor(photo),
-        masks,
-        prompt,
-        words.negative_prompt,
-        seed,
-        inpaint_mask=preset["inpaint_mask"],
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        label_space=space(label_space),
-    )
+    rest = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
+    rest["inpaint_mask"] = preset["inpaint_mask"]
+    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, words.negative_prompt, seed, **rest)
     if note := editor.note(request):
         warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
     edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))
