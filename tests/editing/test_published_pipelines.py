@@ -4,6 +4,7 @@ The twins are saved as today's diffusers and transformers save. What is on the h
 other names of files and keys, other tokenizer configurations.
 """
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semfacediff import config, runs
+from semfacediff import build, config, runs
 from semfacediff.editing.diffusion import PUBLIC_PIPELINES, InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.errors import UserError
 
@@ -202,7 +203,7 @@ def test_every_way_to_name_a_published_pipeline_opens_it(sdxl, hub_cache, tmp_pa
     assert files.variant(half=False) == "fp16"
     request = requested(0)
     _, edit = edit_of(files, request)
-    # Weights were rounded to float16: 2^-11 relative each, averaged over many.
+    # Weights were rounded to float16, 2^-11 relative; guidance 12 over two steps makes that 0.012 at most.
     assert 0 < (edit - plain.edit([request])[0]).abs().mean() < 0.02
 
 
@@ -210,9 +211,9 @@ def test_every_way_to_name_a_published_pipeline_opens_it(sdxl, hub_cache, tmp_pa
 def sd(tiny_sdxl, tmp_path_factory):
     """``sd(threshold)``: Stable Diffusion 1.5 whose checker blanks above ``threshold``: -2 everything, 2 nothing."""
 
+    @functools.cache
     def make(threshold: float) -> Path:
-        name = f"sd{threshold}"
-        return publish_sd(tiny_sdxl / "sd_inpaint", tmp_path_factory.mktemp(name) / name, threshold)
+        return publish_sd(tiny_sdxl / "sd_inpaint", tmp_path_factory.mktemp("sd") / f"{threshold}", threshold)
 
     return make
 
@@ -236,8 +237,6 @@ def test_sds_published_files_give_the_twins_edit_unless_the_checker_blanks_it(sd
     assert editor.pipe.safety_checker is None
     assert torch.equal(edit, expected)
     assert without.digest(half=False) != files.digest(half=False)
-    shutil.rmtree(files.folder / "safety_checker")
-    assert torch.equal(edit_of(without, request)[1], expected)
 
 
 def test_what_a_pipeline_lacks_is_not_left_out_of_it(sdxl):
@@ -249,12 +248,14 @@ def test_a_blanked_photo_is_a_failed_row_that_names_the_switch(sd, compose, tmp_
     words = "data=toy data.count=1 data.split=all parser=ground_truth editor=sd_inpaint metrics=no_weights strips=0"
     words += " attributes=[hair] runtime.device=cpu runtime.workers=0 editor.native_size=32 editor.steps=2"
     words += f" weights.sd_inpaint={sd(-2.0)}"
-    ended = {}
-    for switch in ("true", "false"):
-        cfg = compose("evaluate", *words.split(), f"editor.safety_checker={switch}")
-        ended[switch] = runs.start(config.typed(cfg, config.EditingEvaluation), tmp_path / switch)
-    assert ended == {"true": 1, "false": 0}
-    failed, made = (pd.read_parquet(tmp_path / switch / "samples.parquet").iloc[0] for switch in ended)
-    assert failed["status"] == "error"
-    assert "set editor.safety_checker=false" in failed["error"]
-    assert (made["status"], made["error"]) == ("ok", None)
+
+    def settings(*more: str) -> config.EditingEvaluation:
+        return config.typed(compose("evaluate", *words.split(), *more), config.EditingEvaluation)
+
+    assert runs.start(settings(), tmp_path) == 1
+    row = pd.read_parquet(tmp_path / "samples.parquet").iloc[0]
+    assert row["status"] == "error"
+    assert "set editor.safety_checker=false" in row["error"]
+    off = settings("editor.safety_checker=false")
+    editor, _ = build.editor(off.editor, torch.device("cpu"), off.weights, off.runtime)
+    assert editor.files.left_out == ("safety_checker",)

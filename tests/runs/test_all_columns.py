@@ -206,9 +206,9 @@ def test_the_thesiss_table_ends_with_its_columns_filled(
     assert len(samples) == 5 * n
     assert samples[["lpips", "ssim", "iou", "clip", "latency_s", "peak_memory_mib"]].notna().all(axis=None)
     assert set(samples["negative_prompt"]) == {""}
-    kid = ["kid", "kid_sd"]
-    assert rows.drop(columns=kid).notna().all(axis=None)
-    assert rows[kid].notna().all(axis=None) == (n == 4)
+    scored = [f"{metric}_{value}" for metric in ("lpips", "ssim", "iou", "clip") for value in ("mean", "sd")]
+    assert rows[[*scored, "fid", "fid_n", "latency_s_median"]].notna().all(axis=None)
+    assert rows[["kid", "kid_sd"]].notna().all(axis=None) == (n == 4)
     assert ("kid of hair is empty: 2 photos, at least 4 are needed" in printed) == (n == 2)
     stamps = record(tmp_path)["not_comparable"]
     assert "editor: random weights, for tests" in stamps

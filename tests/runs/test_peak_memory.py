@@ -45,7 +45,7 @@ def test_every_sample_and_every_cell_of_a_sweep_has_a_peak_of_its_own(compose, m
         lambda self, requests: [memory.work(needs[r.attribute]) or r.photo.clone() for r in requests],
     )
     words = "data=toy data.count=2 data.size=64 data.split=all parser=ground_truth editor=identity strips=0"
-    words += " metrics=no_weights runtime.device=cpu runtime.workers=0 attributes=[hair,lips]"
+    words += " metrics=no_weights runtime.device=cpu runtime.workers=0 runtime.batch_size=1 attributes=[hair,lips]"
 
     def peaks(name: str, *more: str) -> dict:
         settings = config.typed(compose("evaluate", *words.split(), *more), config.EditingEvaluation)
