@@ -201,6 +201,8 @@ def test_every_way_to_name_a_published_pipeline_opens_it(sdxl, hub_cache, tmp_pa
         return
     assert files.folder == snapshot
     assert files.variant(half=False) == "fp16"
+    if way == "id":  # the same files
+        return
     request = requested(0)
     _, edit = edit_of(files, request)
     # Weights were rounded to float16, 2^-11 relative; guidance 12 over two steps makes that 0.012 at most.

@@ -196,7 +196,7 @@ def test_the_thesiss_table_ends_with_its_columns_filled(
     if n == 2:
         monkeypatch.setattr(fid_score, "calculate_frechet_distance", in_their_span)
     words = f"experiment=thesis/table_6_1 data=toy data.count={n} data.size=64 data.n={n} editor.steps=2".split()
-    words += f"editor.native_size=64 working_size=64 weights.root={tiny_sdxl} parser.checkpoint={checkpoint}".split()
+    words += f"editor.native_size=32 working_size=64 weights.root={tiny_sdxl} parser.checkpoint={checkpoint}".split()
     words += f"metrics.clip.model={CLIP} runtime.device=cpu runtime.workers=0 strips=0".split()
     words += [f"weights.{key}={file}" for key, file in weights.items()]
     run = config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation)

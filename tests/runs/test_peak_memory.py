@@ -72,7 +72,7 @@ def test_the_counter_of_the_runs_own_device_is_used(monkeypatch):
 
 @pytest.mark.skipif(not os.access(peak_memory._CLEAR, os.W_OK), reason="the system resets no peak of a process")
 def test_the_peak_of_a_process_can_be_reset():
-    cpu, mib = torch.device("cpu"), 256
+    cpu, mib = torch.device("cpu"), 64
     reset_peak_memory(cpu)
     before = peak_memory_mib(cpu)
     block = np.ones(mib * 2**20, np.uint8)
