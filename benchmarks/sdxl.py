@@ -12,10 +12,12 @@ allocated and reserved; on the CPU the process's, which never falls), and what t
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,9 +37,57 @@ PROFILES = ("plain", "low_memory", "balanced", "fast")
 RULE = RegionRule(dilate_px=3)
 
 
-def make_sdxl(folder: Path, device: torch.device) -> None:
-    """SDXL inpainting as published (UNet of 2.6 billion parameters), with random weights, float16."""
-    from diffusers import AutoencoderKL, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+@contextlib.contextmanager
+def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """What is built in the block lies on ``device`` in ``dtype``."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def sdxl_unet() -> torch.nn.Module:
+    """SDXL inpainting's, of 2.6 billion parameters."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=128,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(320, 640, 1280),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(5, 10, 20),
+        cross_attention_dim=2048,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    )
+
+
+def sdxl_vae() -> torch.nn.Module:
+    """SDXL's."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        sample_size=1024,
+        scaling_factor=0.13025,
+    )
+
+
+def sdxl_text_encoders() -> list[torch.nn.Module]:
+    """CLIP's and OpenCLIP's."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     def text(hidden_size: int, layers: int, heads: int, act: str) -> CLIPTextConfig:
@@ -54,37 +104,19 @@ def make_sdxl(folder: Path, device: torch.device) -> None:
             pad_token_id=1,
         )
 
+    return [
+        CLIPTextModel(text(768, 12, 12, "quick_gelu")),
+        CLIPTextModelWithProjection(text(1280, 32, 20, "gelu")),
+    ]
+
+
+def make_sdxl(folder: Path, device: torch.device) -> None:
+    """SDXL inpainting as published, with random weights, float16."""
+    from diffusers import StableDiffusionXLInpaintPipeline
+
     torch.manual_seed(0)
-    with device:
-        unet = UNet2DConditionModel(
-            sample_size=128,
-            in_channels=9,
-            out_channels=4,
-            block_out_channels=(320, 640, 1280),
-            layers_per_block=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        ).half()
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-            sample_size=1024,
-            scaling_factor=0.13025,
-        ).half()
-        encoders = [
-            CLIPTextModel(text(768, 12, 12, "quick_gelu")).half(),
-            CLIPTextModelWithProjection(text(1280, 32, 20, "gelu")).half(),
-        ]
+    with made_on(device, torch.float16):
+        unet, vae, encoders = sdxl_unet(), sdxl_vae(), sdxl_text_encoders()
     StableDiffusionXLInpaintPipeline(
         vae=vae,
         text_encoder=encoders[0],

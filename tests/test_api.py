@@ -175,12 +175,13 @@ class TestEdit:
                 return True
 
             def edit(self, requests):
-                self.told = requests[0].negative_prompt
+                self.told, self.mask = requests[0].negative_prompt, requests[0].inpaint_mask
                 return [requests[0].photo]
 
         def told(**options):
             editor = Reading()
             semfacediff.edit(face.photo, "hair", "copper red hair", labels=face.labels, editor=editor, **options)
+            assert editor.mask == ("blend" if options.get("protocol") == "thesis" else "generation")
             return editor.told
 
         assert "brown hair" in told()

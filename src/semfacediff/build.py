@@ -472,7 +472,8 @@ def _inpaint_editor(
     memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
     memory.check()
     files = find_pipeline(settings.name, explicit, root, download)
-    options = InpaintOptions(**settings.model_dump(exclude={"name"}))
+    files = files if settings.safety_checker else files.without("safety_checker")
+    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker"}))
     dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
     opened_as = (files, dtype, on, memory, watch)
     unchanged = (opened_as, files.state(dtype != torch.float32))

@@ -1,5 +1,6 @@
 """``editor=``, ``runtime=`` and ``weights=`` of diffusion editors, from YAML to objects."""
 
+import ast
 import dataclasses
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from semfacediff import build, config
 from semfacediff.cli import main
 from semfacediff.editing.diffusion import InpaintOptions, MemoryProfile, tiny
+from semfacediff.editing.diffusion.pipeline import chosen_dtype
 from semfacediff.errors import UserError
 
 
@@ -26,7 +28,9 @@ def test_the_choices_say_what_the_thesis_did(typed, name, size):
 
 
 def test_defaults_in_code_and_in_yaml_are_one(typed):
-    assert InpaintOptions() == InpaintOptions(**typed("editor=sdxl_inpaint").editor.model_dump(exclude={"name"}))
+    assert InpaintOptions() == InpaintOptions(
+        **typed("editor=sdxl_inpaint").editor.model_dump(exclude={"name", "safety_checker"})
+    )
     fields = [f.name for f in dataclasses.fields(MemoryProfile)]
     assert list(config.DiffusionRuntime.model_fields) == fields
     assert MemoryProfile() == MemoryProfile(**typed("runtime=default").runtime.diffusion.model_dump())
@@ -37,9 +41,8 @@ def test_the_profiles_differ_in_what_they_spend(typed):
     assert low.batch_size == 1 < balanced.batch_size < fast.batch_size
     assert [r.diffusion.offload for r in (low, balanced, fast)] == ["model", "none", "none"]
     assert [r.diffusion.compile for r in (low, balanced, fast)] == [False, False, True]
-    for runtime in (low, balanced, fast):  # what changes results is asked for by name
-        numerics = MemoryProfile(**runtime.diffusion.model_dump()).numerics()
-        assert numerics == {"vae_tiling": False, "quantise": "none"}
+    changes = [MemoryProfile(**r.diffusion.model_dump()).numerics() for r in (low, balanced, fast)]
+    assert changes == [{"vae_tiling": tiles, "quantise": "none"} for tiles in (True, False, False)]
     assert {r.device for r in (low, balanced, fast)} == {"auto"}
 
 
@@ -50,6 +53,24 @@ def test_a_strength_that_leaves_no_step_is_refused_before_any_work(typed, streng
     )
     with pytest.raises(UserError, match=words):
         typed("editor=sdxl_inpaint", f"editor.strength={strength}", f"editor.steps={steps}")
+
+
+@pytest.mark.parametrize(
+    ("device", "auto"), [("cpu", torch.float32), ("cuda:1", torch.float16), ("mps", torch.float16)]
+)
+def test_precision_is_chosen_for_the_device(device, auto):
+    assert chosen_dtype("auto", torch.device(device)) == auto
+    assert chosen_dtype("bfloat16", torch.device(device)) == torch.bfloat16
+
+
+def test_no_tensor_of_the_editors_is_float64(repository):
+    """MPS has no float64."""
+    for file in sorted((repository / "src" / "semfacediff" / "editing").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            named = isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.float64", "torch.double")
+            cast = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "double"
+            assert not named, (file, node.lineno)
+            assert not cast, (file, node.lineno)
 
 
 def test_one_step_is_enough(typed):
@@ -96,12 +117,12 @@ def test_the_editor_that_is_built_is_the_one_described(typed, tiny_sdxl):
     settings = typed("editor=sd_inpaint", *words)
     editor, facts = build.editor(settings.editor, torch.device("cpu"), settings.weights, settings.runtime)
     assert editor.options == InpaintOptions(native_size=64, guidance=3)
-    assert editor.memory == MemoryProfile(vae_slicing=True, offload="model")
+    assert editor.memory == MemoryProfile(vae_slicing=True, vae_tiling=True, offload="model")
     assert (editor.name, editor.native_size, editor.batchable, editor.dtype) == ("sd_inpaint", 64, True, torch.float32)
     assert len(facts.pop("digest")) == 64
     assert facts == {
         "name": "sd_inpaint",
-        "numerics": {"dtype": "float32", "vae_tiling": False, "quantise": "none"},
+        "numerics": {"dtype": "float32", "vae_tiling": True, "quantise": "none"},
         "doubts": ["editor: random weights, for tests"],
     }
 

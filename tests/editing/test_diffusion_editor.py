@@ -2,15 +2,19 @@
 
 import dataclasses
 
+import cv2
+import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from semfacediff.editing.diffusion import InpaintEditor, PipelineFiles
 from semfacediff.editing.diffusion.pipeline import SCHEDULERS, _set_scheduler
 from semfacediff.editing.diffusion.weights import missing_pieces
 from semfacediff.editing.identity import Identity
 from semfacediff.errors import UserError
+from semfacediff.types import to_uint8
 
 EDITORS = ("sdxl_inpaint", "inpaint", "sd_inpaint")
 
@@ -50,6 +54,35 @@ def test_a_pipeline_saved_and_opened_again_gives_the_same_bits(inpainter, reques
     again = InpaintEditor(name, files, editor.options, editor.device, editor.memory)
     assert torch.equal(editor.edit([requested(0)])[0], again.edit([requested(0)])[0])
     assert files.doubts == []  # the mark stayed behind: what is saved anew counts as the user's own
+
+
+def test_the_thesiss_call_gives_the_bits_of_its_listing(plain, requested):
+    """Photo, feathered mask and empty negative prompt straight into diffusers, as the listing does."""
+    from diffusers import AutoPipelineForInpainting, DPMSolverMultistepScheduler
+
+    request = requested(0, negative_prompt="", inpaint_mask="blend", seed=42)
+    soft = cv2.GaussianBlur(np.rint(request.masks.generation[0].numpy() * 255).astype(np.uint8), (15, 15), 7)
+    blend = torch.from_numpy(soft[None] / np.float32(255))
+    request = dataclasses.replace(request, masks=dataclasses.replace(request.masks, blend=blend))
+    pipe = AutoPipelineForInpainting.from_pretrained(plain.files.folder, add_watermarker=False)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    result = pipe(
+        prompt=request.prompt,
+        negative_prompt="",
+        image=Image.fromarray(to_uint8(request.photo)),
+        mask_image=Image.fromarray(soft).convert("L"),
+        height=32,
+        width=32,
+        strength=0.90,
+        guidance_scale=12.0,
+        num_inference_steps=3,
+        generator=torch.Generator(device="cpu").manual_seed(42),
+    ).images[0]
+    (edit,) = plain.edit([request])
+    assert np.array_equal(to_uint8(edit), np.asarray(result))
+    for other in ({"negative_prompt": None}, {"inpaint_mask": "generation"}):
+        assert not torch.equal(plain.edit([dataclasses.replace(request, **other)])[0], edit), other
 
 
 def test_the_two_kinds_of_unet_are_what_they_say(inpainter, plain):

@@ -12,6 +12,8 @@ from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.editing.diffusion.memory import _tile, denoiser_of, ran_out_of_memory, settle
 from semfacediff.errors import UserError
 
+INT8 = "runtime.diffusion.quantise=int8"
+LOW = {"vae_slicing": True, "vae_tiling": True, "offload": "model"}
 NOTE_OF_4 = "out of memory with 4 at once, made with up to {}"
 
 
@@ -104,8 +106,29 @@ def test_notes_are_of_the_last_edit(faked, requested):
 
 
 def test_a_single_photo_that_does_not_fit_names_the_way_out(faked, requested):
-    with pytest.raises(UserError, match=r"out of memory with a single photo at 32 px; set runtime=low_memory, or a sm"):
+    advice = (
+        r"out of memory with a single photo at 32 px; not tried yet: runtime\.diffusion\.vae_tiling=true, "
+        r"runtime\.diffusion\.quantise=int8, a smaller editor\.native_size$"
+    )
+    with pytest.raises(UserError, match=advice):
         faked(0).edit([requested(0), requested(1)])
+
+
+@pytest.mark.parametrize(
+    ("memory", "dtype", "device", "expected"),
+    [
+        ({}, torch.float32, "cuda", ["editor.dtype=auto", "runtime=low_memory", INT8]),
+        ({"vae_slicing": True}, torch.float16, "mps", ["runtime=low_memory", INT8]),
+        (LOW, torch.float16, "cuda", [INT8]),
+        (LOW | {"vae_tiling": False}, torch.bfloat16, "cuda", ["runtime=low_memory", INT8]),
+        (LOW | {"quantise": "int8"}, torch.float16, "cuda", []),
+        ({}, torch.float32, "cpu", ["runtime.diffusion.vae_tiling=true", INT8]),
+        (LOW | {"quantise": "int8"}, torch.float32, "cpu", []),
+    ],
+)
+def test_the_advice_is_what_was_not_tried(memory, dtype, device, expected):
+    settings = MemoryProfile(**memory).untried(dtype, torch.device(device))
+    assert settings == [*expected, "a smaller editor.native_size"]
 
 
 def test_halving_gives_what_half_the_batch_gives(inpainter, requested, monkeypatch):

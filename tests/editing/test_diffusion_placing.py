@@ -1,5 +1,6 @@
 """Crops around a region and the way into the model's square and back."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -88,6 +89,17 @@ def test_another_size_keeps_its_aspect_and_repeats_its_edge(size):
     result = pasted(to_tensor(photo), torch.rand(3, 32, 32), at)
     assert result.shape == (3, *size)
     assert 0 <= result.min() <= result.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 48)])
+def test_a_mask_without_cells_keeps_its_levels(size):
+    levels = cv2.GaussianBlur(mask_of(*size, 8, 20, 10, 30).astype(np.uint8) * 255, (15, 15), 7)
+    soft = torch.from_numpy(levels[None] / np.float32(255))
+    at = placed(to_tensor(photo_of(*size)), soft, whole(*size), 32, cell=None)
+    wanted = Image.fromarray(levels).resize((round(32 * size[1] / size[0]), 32), Image.Resampling.LANCZOS)
+    assert np.array_equal(np.asarray(at.mask)[:, : wanted.width], np.asarray(wanted))
+    assert not np.asarray(at.mask)[:, wanted.width :].any()
+    assert len(np.unique(np.asarray(at.mask))) > 30
 
 
 def test_thin_regions_survive_the_way_to_the_latents():

@@ -189,6 +189,43 @@ def test_thesis_values_equal_the_libraries(files, weights, tmp_path, monkeypatch
     assert row["kid_sd"] == pytest.approx(np.std(kids, ddof=1), rel=1e-3)
 
 
+FIVE = ["hair", "lips", "skin", "eyes", "eyebrows"]
+
+
+@pytest.mark.parametrize(
+    ("n", "attributes"),
+    [
+        (2, ["hair", "lips"]),
+        pytest.param(2, FIVE, marks=pytest.mark.slow),
+        pytest.param(4, FIVE, marks=pytest.mark.slow),
+    ],
+)
+def test_the_thesiss_table_is_filled(weights, checkpoint, tiny_sdxl, tmp_path, monkeypatch, capsys, n, attributes):
+    """``experiment=thesis/table_6_1`` at the twin's size; KID needs four photos, and says so with two."""
+    if n == 2:
+        monkeypatch.setattr(fid_score, "calculate_frechet_distance", in_their_span)
+    words = f"experiment=thesis/table_6_1 data=toy data.count={n} data.size=64 data.n={n} editor.steps=2".split()
+    words += f"editor.native_size=32 working_size=64 weights.root={tiny_sdxl} parser.checkpoint={checkpoint}".split()
+    words += f"metrics.clip.model={CLIP} runtime.device=cpu runtime.workers=0 strips=0".split()
+    words += [f"weights.{key}={file}" for key, file in weights.items()]
+    words += [f"attributes=[{','.join(attributes)}]"] if attributes != FIVE else []
+    run = config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation)
+    assert runs.start(run, tmp_path) == 0
+    samples, rows, printed = table(tmp_path), summary(tmp_path), capsys.readouterr().out
+    assert list(rows.index) == attributes
+    assert len(samples) == len(attributes) * n
+    assert samples[["lpips", "ssim", "iou", "clip", "latency_s", "peak_memory_mib"]].notna().all(axis=None)
+    assert set(samples["negative_prompt"]) == {""}
+    scored = [f"{metric}_{value}" for metric in ("lpips", "ssim", "iou", "clip") for value in ("mean", "sd")]
+    assert rows[[*scored, "fid", "fid_n", "latency_s_median"]].notna().all(axis=None)
+    assert rows[["kid", "kid_sd"]].notna().all(axis=None) == (n == 4)
+    assert ("kid of hair is empty: 2 photos, at least 4 are needed" in printed) == (n == 2)
+    stamps = record(tmp_path)["not_comparable"]
+    assert "editor: random weights, for tests" in stamps
+    for columns in ("lpips", "clip", "fid, kid"):
+        assert any(stamp.startswith(f"{columns}: weights sha256:") for stamp in stamps), columns
+
+
 WITHOUT_FID = "metrics.columns=[clip,kid]"
 
 

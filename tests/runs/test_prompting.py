@@ -54,11 +54,13 @@ def test_an_editor_with_text_encoders_is_told_what_to_avoid():
     assert said.prompt == said.read == "straight hair"
     assert said.negative_prompt.startswith("distorted, blurry, wavy hair, curly hair")
     assert words_of("straight hair", rule=rules("generic")).words.negative_prompt == "distorted, blurry"
-    assert words_of("straight hair", rule=rules("none")).words.negative_prompt == ""
+    assert words_of("straight hair", rule=rules("none")).words.negative_prompt is None
+    assert words_of("straight hair", rule=rules("empty")).words.negative_prompt == ""
 
 
 def test_an_editor_without_is_told_nothing():
-    assert words_of("straight hair", editor=Reader()).words.negative_prompt == ""
+    assert words_of("straight hair", editor=Reader()).words.negative_prompt is None
+    assert words_of("straight hair", rule=rules("empty"), editor=Reader()).words.negative_prompt is None
     with pytest.raises(UserError, match="the negative prompt for 'hair': editor 'reader' reads none"):
         words_of("straight hair", own="waves", editor=Reader())
 
@@ -72,7 +74,7 @@ def test_a_negative_prompt_that_guidance_leaves_out_is_not_recorded(tiny_sdxl):
         return words_of("straight hair", own, editor=editor).words.negative_prompt
 
     assert "curly hair" in words(1.5)
-    assert words(1.0) == words(0.0) == ""
+    assert words(1.0) is words(0.0) is None
     with pytest.raises(UserError, match=r"editor 'sdxl_inpaint' reads none; leave it out or .*guidance over 1$"):
         words(1.0, own="curls")
 
@@ -141,7 +143,7 @@ def test_a_run_records_what_its_editor_was_told(files, tiny_sdxl, tmp_path, caps
 @pytest.mark.parametrize("overrides", [["editor=recolor"], ["editor=recolor", "protocol=thesis", "working_size=64"]])
 def test_recolor_is_told_none(files, tmp_path, overrides):
     assert runs.start(settings(files, *overrides), tmp_path) == 0
-    assert set(negatives(tmp_path).values()) == {""}
+    assert set(negatives(tmp_path).values()) == {None}
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["identity"]["inputs"]["words"] is None
     assert run["identity"]["config"]["negatives"] is None
@@ -168,7 +170,7 @@ def test_recolor_reads_500_words(files, tmp_path):
         ("prompts.hair=''", "the prompt for 'hair' is empty; set prompts.hair='...'"),
         ("negative_prompts={beard: x}", "unknown attribute 'beard'"),
         ("negative_prompts={hair: ''}", "the negative prompt for 'hair' is empty; leave it out or set negatives=none"),
-        ("negatives=all", "negatives: input should be 'none', 'generic' or 'attribute_aware', got 'all'"),
+        ("negatives=all", "negatives: input should be 'none', 'empty', 'generic' or 'attribute_aware', got 'all'"),
     ],
 )
 def test_mistakes(files, override, said):

@@ -101,4 +101,4 @@ def test_the_presets_compose(compose):
     assert (settings.protocol, settings.editor.name, settings.seeds) == ("thesis", "sdxl_inpaint", "run")
     assert (settings.editor.strength, settings.editor.guidance, settings.editor.steps) == (0.9, 12.0, 50)
     assert settings.attributes == ["hair", "lips", "skin", "eyes", "eyebrows"]
-    assert (settings.data.n, settings.seed, settings.negatives) == (100, 42, "none")
+    assert (settings.data.n, settings.seed, settings.negatives) == (100, 42, "empty")

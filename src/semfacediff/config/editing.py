@@ -26,7 +26,10 @@ class PrecomputedEditor(Closed):
 
 
 class InpaintEditor(Closed):
-    """See :class:`semfacediff.editing.diffusion.InpaintOptions`."""
+    """See :class:`semfacediff.editing.diffusion.InpaintOptions`.
+
+    ``safety_checker``: whether the pipeline's is opened, if it has one.
+    """
 
     name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
     scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc"]
@@ -38,6 +41,7 @@ class InpaintEditor(Closed):
     vae_dtype: Literal["float32", "same"]
     zoom: bool
     zoom_context: Annotated[float, Field(ge=0, le=8)]
+    safety_checker: bool
 
     @model_validator(mode="after")
     def _takes_a_step(self):
@@ -100,6 +104,7 @@ class EditingEvaluation(Evaluation):
     working_size: Annotated[int, Field(ge=32, le=4096)] | None
     region: RegionConfig
     editor: AnyEditor
+    inpaint_mask: Literal["generation", "blend"]
     composite: Literal["off", "blend", "exact"]
     seam: Literal["none", "laplacian", "poisson"]
     seeds: Literal["run", "sample"]

@@ -46,6 +46,8 @@ def scientific(config: Closed) -> dict[str, Any]:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
         plain |= _prompts(config)
+        if config.editor.name in _TEXTLESS:
+            del plain["inpaint_mask"]  # nor does a mask for pipelines
     if config.task == "parsing":
         plain.pop("metrics", None)
     if config.task == "train_synthesis":

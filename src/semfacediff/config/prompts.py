@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from semfacediff.config.closed import Closed, Fraction
 from semfacediff.labels import attribute_classes
 
-Negatives = Literal["none", "generic", "attribute_aware"]
+Negatives = Literal["none", "empty", "generic", "attribute_aware"]
 
 ANATOMICAL = (
     "skin nose eyes eyebrows lips hair clothing necklace earrings glasses hat".split()

@@ -20,10 +20,12 @@ class EditRequest:
         photo: float32 ``[3, H, W]`` in [0, 1], RGB; editors never write into it.
         masks: the attribute's masks at the photo's size; ``masks.generation`` is what may be repainted.
         prompt: what the region shall look like.
-        negative_prompt: what it shall not look like; empty where there is none.
+        negative_prompt: what it shall not look like; ``None`` where there is none, "" for the empty text.
         seed: of this request alone, in [0, 2**63); an editor draws from nothing else.
         strength: how far the edit may go, in (0, 1], instead of the editor's own; ``None`` = the editor's own. Editors
             without a strength take no notice of it.
+        inpaint_mask: which mask an inpainting pipeline gets: ``generation``, grown to whole latent cells, or ``blend``
+            with its levels, which the pipeline cuts at one half. Other editors use ``masks.generation``.
         labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
         on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
@@ -33,9 +35,10 @@ class EditRequest:
     photo: Tensor
     masks: RegionMasks
     prompt: str
-    negative_prompt: str
+    negative_prompt: str | None
     seed: int
     strength: float | None = None
+    inpaint_mask: str = "generation"
     labels: Tensor | None = None
     label_space: LabelSpace | None = None
     on_step: Callable[[int, int], None] | None = None

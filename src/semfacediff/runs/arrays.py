@@ -117,16 +117,18 @@ def edit(
         editor = _named_editor(editor, options, device)
     elif options:
         raise UserError(f"edit: options ({', '.join(options)}) are for an editor given by name; set them on the object")
-    rules = PromptRules(_preset("protocol", protocol)["negatives"], "", prompt_expansion=False)
+    preset = _preset("protocol", protocol)
+    rules = PromptRules(preset["negatives"], "", prompt_expansion=False)
     words = told(attribute, prompt, negative, rules, editor, f"for '{attribute}'").words
     editor.check({attribute: prompt})
-    seed = derive_seed(seed, "array", attribute) if _preset("protocol", protocol)["seeds"] == "sample" else seed
-    parse = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
-    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, words.negative_prompt, seed, **parse)
+    seed = derive_seed(seed, "array", attribute) if preset["seeds"] == "sample" else seed
+    rest = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
+    rest["inpaint_mask"] = preset["inpaint_mask"]
+    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, words.negative_prompt, seed, **rest)
     if note := editor.note(request):
         warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
     edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))
-    return composite(photo, edited, masks.blend[0].numpy(), _preset("protocol", protocol)["composite"])
+    return composite(photo, edited, masks.blend[0].numpy(), preset["composite"])
 
 
 def score(

@@ -1,7 +1,6 @@
 """What every photo of an editing benchmark is edited to, and what the row of one edit says."""
 
 import hashlib
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +99,3 @@ def mask_facts(masks: RegionMasks, photo: np.ndarray, empty: bool) -> dict:
 def digest_of_mask(mask: torch.Tensor) -> str:
     """First 16 hex digits of the SHA-256 of the mask at 8 bits, which is what all three masks are made of."""
     return hashlib.sha256(mask.mul(255).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:16]
-
-
-def peak_memory_mib() -> float:
-    """Peak of the accelerator's memory where there is one, else of the process's resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

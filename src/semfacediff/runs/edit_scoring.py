@@ -16,7 +16,7 @@ from semfacediff.metrics.base import EditPair, Metric
 from semfacediff.parsing import Parser
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import attribute_region
-from semfacediff.runs.edit_rows import Cell, checked_edit, edit_file, encoded_png, failure, peak_memory_mib
+from semfacediff.runs.edit_rows import Cell, checked_edit, edit_file, encoded_png, failure
 from semfacediff.types import FaceSample, to_tensor, to_uint8
 
 
@@ -47,6 +47,7 @@ class Task:
         row: what is known of it so far; all of it, where there is no ``request``.
         before_s: seconds of parse, mask and edit.
         edit: what the editor returned or raised. note: what it says of it.
+        peak_mib: most memory that was in use while it worked.
     """
 
     row: dict
@@ -56,6 +57,7 @@ class Task:
     before_s: float = 0.0
     edit: torch.Tensor | Exception | None = None
     note: str | None = None
+    peak_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class EditScorer:
         """
         if task.request is None:
             return task.row, None
-        row = task.row | {"latency_s": task.before_s, "peak_memory_mib": peak_memory_mib()}
+        row = task.row | {"latency_s": task.before_s, "peak_memory_mib": task.peak_mib}
         try:
             scores, made = self._scored(task)
         except Exception as e:  # one bad sample must not cost the others

@@ -31,6 +31,7 @@ from semfacediff.runs.edit_rows import (
     still_valid,
 )
 from semfacediff.runs.edit_scoring import EditScorer, Parsed, Task
+from semfacediff.runs.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.runs.prefetch import in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.runs.processes import agreed, in_turn, processes
 from semfacediff.seeding import derive_seed
@@ -155,6 +156,7 @@ class EditingBench:
     def _request(self, p: Parsed, masks: RegionMasks, row: dict) -> EditRequest:
         told = {k: row[k] for k in ("sample_id", "attribute", "negative_prompt", "seed", "strength")}
         told["prompt"] = row["expanded_prompt"] or row["prompt"]
+        told["inpaint_mask"] = self.settings.inpaint_mask
         parse = {"labels": p.labels, "label_space": self.parser.label_space}
         return EditRequest(photo=p.image, masks=masks, **parse, **told)
 
@@ -175,6 +177,8 @@ class EditingBench:
         """With their edits; if the editor fails, each is tried alone."""
         if not tasks:
             return []
+        device = self.state.device
+        reset_peak_memory(device)
         start = time.perf_counter()
         try:
             with torch_threads(self._editor_threads):
@@ -182,10 +186,11 @@ class EditingBench:
         except Exception as e:  # recorded with the sample
             if len(tasks) > 1:
                 return [made for task in tasks for made in self._batch([task])]
-            return [replace(tasks[0], edit=e)]
+            return [replace(tasks[0], edit=e, peak_mib=peak_memory_mib(device))]
         seconds = (time.perf_counter() - start) / len(tasks)
+        peak = {"peak_mib": peak_memory_mib(device)}
         # What the editor has to say of a batch is forgotten with the next one.
         return [
-            replace(task, edit=edit, note=self.editor.note(task.request), before_s=task.before_s + seconds)
+            replace(task, edit=edit, note=self.editor.note(task.request), before_s=task.before_s + seconds, **peak)
             for task, edit in zip(tasks, edits, strict=True)
         ]

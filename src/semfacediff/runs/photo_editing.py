@@ -21,13 +21,14 @@ from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.regions.faces import Faces
 from semfacediff.regions.masks import MIN_COVERAGE
-from semfacediff.runs.edit_rows import MASKS, Cell, checked_edit, digest_of_mask, peak_memory_mib
+from semfacediff.runs.edit_rows import MASKS, Cell, checked_edit, digest_of_mask
+from semfacediff.runs.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_tensor, to_uint8
 
 SETTABLE = (
-    *("editor.*", "region.*", "composite", "seam", "seeds", "negatives", "negative_words", "prompt_expansion"),
-    *("parser.backend", "weights.*", "runtime", "runtime.*"),
+    *("editor.*", "region.*", "inpaint_mask", "composite", "seam", "seeds", "negatives", "negative_words"),
+    *("prompt_expansion", "parser.backend", "weights.*", "runtime", "runtime.*"),
 )
 """Keys of ``evaluate.py`` that say how a photo is edited; others belong to a benchmark, or have a flag of their own."""
 WITHOUT_WEIGHTS = ("recolor", "identity")
@@ -85,6 +86,7 @@ class Tools:
             "region": s.region.model_dump(),
             "composite": s.composite,
             "seam": s.seam,
+            "inpaint_mask": s.inpaint_mask,
         }
 
 
@@ -231,14 +233,16 @@ def edited(
         **words,
         seed=seed,
         strength=cell.strength,
+        inpaint_mask=settings.inpaint_mask,
         labels=torch.from_numpy(labels.astype(np.int64)),
         label_space=tools.parser.label_space,
         on_step=on_step,
     )
     blend, start, made, note = masks.blend[0].numpy(), time.perf_counter(), photo, None
-    empty = masks.coverage < MIN_COVERAGE
+    empty, device = masks.coverage < MIN_COVERAGE, build.device(settings.runtime)
     if not empty:
         _open(tools.editor)
+        reset_peak_memory(device)
         raw = to_uint8(checked_edit(tools.editor.edit([request])[0], request.photo))
         made, note = composite(photo, raw, blend, settings.composite, settings.seam), tools.editor.note(request)
     outside = np.abs(made.astype(np.int16) - photo)[blend == 0]
@@ -253,7 +257,7 @@ def edited(
         "max_abs_outside": int(outside.max(initial=0)),
         "note": note,
         "seconds": round(time.perf_counter() - start, 3),
-        "peak_memory_mib": None if empty else round(peak_memory_mib(), 1),
+        "peak_memory_mib": None if empty else round(peak_memory_mib(device), 1),
     }
     return Stage(cell, masks, made, facts)
 

@@ -24,7 +24,7 @@ class PromptRules:
     """How prompts are completed and opposed; the fields are keys of an editing run's configuration.
 
     Attributes:
-        negatives: ``none``, ``generic`` or ``attribute_aware``.
+        negatives: ``none``, ``empty`` (the empty text), ``generic`` or ``attribute_aware``.
         negative_words: generic terms, parted by commas.
     """
 
@@ -77,10 +77,12 @@ def told(attribute: str, prompt: str, own_negative: str | None, rules: PromptRul
         return Told(attribute, Words(prompt, longer, own_negative), [])
     if not editor.reads_negatives():
         return Told(attribute, Words(prompt, longer), [])
+    if rules.negatives == "empty":
+        return Told(attribute, Words(prompt, longer, ""), [])
     generic = [term for text in rules.negative_words.split(",") if (term := text.strip())]
     terms = negative_terms(rules.negatives, longer or prompt, attribute, read_lexicon(), generic)
     negative, left_out = fitted(terms, tokenizers)
-    return Told(attribute, Words(prompt, longer, negative), left_out)
+    return Told(attribute, Words(prompt, longer, negative or None), left_out)
 
 
 def show(each: Iterable[Told]) -> None:

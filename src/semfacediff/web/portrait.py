@@ -144,7 +144,7 @@ def audit(ask: Ask, desk: Desk) -> Audit:
     except UserError as e:
         return dataclasses.replace(found, problem=str(e))
     words = cells[0].words
-    return dataclasses.replace(found, expanded=words.expanded_prompt or "", negative=words.negative_prompt)
+    return dataclasses.replace(found, expanded=words.expanded_prompt or "", negative=words.negative_prompt or "")
 
 
 def _without(prompt: str, understood: list[str]) -> tuple[str, ...]:

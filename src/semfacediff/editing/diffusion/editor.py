@@ -173,8 +173,8 @@ class InpaintEditor(Editor):
             if len(batch) > 1:
                 return None
         raise UserError(
-            f"out of memory with a single photo at {self.native_size} px; set runtime=low_memory, or a smaller "
-            f"editor.native_size"
+            f"out of memory with a single photo at {self.native_size} px; not tried yet: "
+            f"{', '.join(self.memory.untried(self.dtype, self.device))}"
         )
 
     def _say(self, batch: list[EditRequest], words: str) -> None:
@@ -218,11 +218,12 @@ class InpaintEditor(Editor):
         return {"callback_on_step_end": after_step}
 
     def _placed(self, request: EditRequest) -> Placed:
-        mask = request.masks.generation
+        soft = request.inpaint_mask == "blend"
+        mask = request.masks.blend if soft else request.masks.generation
         height, width = mask.shape[-2:]
         zoom = self.options.zoom
         box = zoom_box(mask[0].numpy() > 0.5, self.options.zoom_context) if zoom else whole(height, width)
-        return placed(request.photo, mask, box, self.native_size, latent_cell(self.pipe))
+        return placed(request.photo, mask, box, self.native_size, None if soft else latent_cell(self.pipe))
 
     def _check(self, batch: list[EditRequest], made: Tensor, flagged: list[bool] | None) -> None:
         """Black photos are refused, whoever blackened them."""
@@ -231,5 +232,6 @@ class InpaintEditor(Editor):
                 raise UserError(f"{request.sample_id}: the model gave no numbers; set editor.dtype=bfloat16 or float32")
             if blanked:
                 raise UserError(
-                    f"{request.sample_id}: the pipeline's safety checker blanked the edit; change the prompt or seed"
+                    f"{request.sample_id}: the pipeline's safety checker blanked the edit; change the prompt or seed, "
+                    f"or set editor.safety_checker=false"
                 )

@@ -13,7 +13,7 @@ KEPT = 512
 class PromptEmbeddings:
     """Arguments of a pipeline's call for the prompts of a batch.
 
-    An empty negative prompt means none: SDXL then guides away from zeros, as it was trained, not from the empty text.
+    Without a negative prompt SDXL guides away from zeros, as it was trained; an empty one is encoded like any text.
     Texts are encoded one by one, so that a text's embedding does not depend on its neighbours.
     """
 
@@ -29,7 +29,7 @@ class PromptEmbeddings:
             ),
             "StableDiffusionInpaintPipeline": ("prompt_embeds", "negative_prompt_embeds"),
         }.get(kind)
-        self._cache: dict[tuple[str, str], tuple] = {}
+        self._cache: dict[tuple[str, str | None], tuple] = {}
 
     @property
     def drops_negatives(self) -> bool:
@@ -40,16 +40,17 @@ class PromptEmbeddings:
         """Tensors of the embeddings ``[N, ...]`` by argument name, or lists of texts."""
         if self._names is None:
             return self._texts(requests)
-        rows = [self._embedded(r.prompt, r.negative_prompt if self._guided else "") for r in requests]
+        rows = [self._embedded(r.prompt, r.negative_prompt if self._guided else None) for r in requests]
         columns = zip(self._names, zip(*rows, strict=True), strict=True)
         return {name: torch.cat(values) for name, values in columns if values[0] is not None}
 
     def _texts(self, requests: list[EditRequest]) -> dict[str, list[str]]:
         negatives = [r.negative_prompt for r in requests]
+        told = self._accepts_negative and any(n is not None for n in negatives)
         texts = {"prompt": [r.prompt for r in requests]}
-        return texts | ({"negative_prompt": negatives} if self._accepts_negative and any(negatives) else {})
+        return texts | ({"negative_prompt": [n or "" for n in negatives]} if told else {})
 
-    def _embedded(self, prompt: str, negative: str) -> tuple:
+    def _embedded(self, prompt: str, negative: str | None) -> tuple:
         key = (prompt, negative)
         if key not in self._cache:
             if len(self._cache) >= KEPT:
@@ -59,6 +60,6 @@ class PromptEmbeddings:
                 device=self._pipe._execution_device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=self._guided,
-                negative_prompt=negative or None,
+                negative_prompt=negative,
             )
         return self._cache[key]

@@ -38,6 +38,23 @@ class MemoryProfile:
         """The switches that change results."""
         return {"vae_tiling": self.vae_tiling, "quantise": self.quantise}
 
+    def untried(self, dtype: torch.dtype, device: torch.device) -> list[str]:
+        """Settings that need less memory than these, the least harmful first; the last one always helps.
+
+        Args:
+            dtype: of the denoiser. device: where it works; on the CPU only what has an effect there.
+        """
+        accelerated, settings = device.type != "cpu", []
+        if accelerated and dtype == torch.float32:
+            settings.append("editor.dtype=auto")
+        if accelerated and not (self.vae_slicing and self.vae_tiling and self.offload == "model"):
+            settings.append("runtime=low_memory")
+        elif not self.vae_tiling:
+            settings.append("runtime.diffusion.vae_tiling=true")
+        if self.quantise == "none":
+            settings.append("runtime.diffusion.quantise=int8")
+        return [*settings, "a smaller editor.native_size"]
+
     def check(self) -> None:
         """Refuse a switch whose library is missing, before anything is loaded."""
         if self.quantise == "int8":

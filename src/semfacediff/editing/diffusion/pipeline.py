@@ -91,6 +91,9 @@ def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
     sdxl = any(part == "text_encoder_2" for part in files.parts) and "unet" in files.parts
     # A watermark, which SDXL would add if a certain package happens to be installed, is a change of the photo.
     options = {"add_watermarker": False} if sdxl else {}
+    options |= dict.fromkeys(files.left_out)
+    if "safety_checker" in files.left_out:
+        options["requires_safety_checker"] = False
     try:
         pipe = diffusers.AutoPipelineForInpainting.from_pretrained(
             str(files.folder),

@@ -33,7 +33,7 @@ class Placed:
 
     Attributes:
         photo: RGB, ``size x size``; what the box does not fill repeats its right and bottom edge.
-        mask: L, ``size x size``, 255 = repaint; constant on the model's latent cells.
+        mask: L, ``size x size``, 255 = repaint; either constant on the model's latent cells, or with its levels.
         box: the part of the photo that is in it. shape: (height, width) of that part within the square.
     """
 
@@ -75,26 +75,27 @@ def _span(start: int, end: int, side: int, n: int) -> tuple[int, int]:
     return int(min(max(first, 0), n - length)), int(length)
 
 
-def placed(photo: Tensor, mask: Tensor, box: Box, size: int, cell: int) -> Placed:
+def placed(photo: Tensor, mask: Tensor, box: Box, size: int, cell: int | None) -> Placed:
     """``box`` of a photo in the model's square: LANCZOS, aspect kept, at the top left.
 
-    The mask grows to every latent cell that it touches: the model sees one value a cell, and thin regions (eyebrows,
-    earrings) would lose pixels to rounding.
+    With a ``cell`` the mask grows to every latent cell that it touches: the model sees one value a cell, and thin
+    regions (eyebrows, earrings) would lose pixels to rounding. Without, it keeps its levels, resized as the photo is.
 
     Args:
-        photo: float32 ``[3, H, W]`` in [0, 1]. mask: float32 ``[1, H, W]`` in {0, 1}.
-        size: side of the square, a multiple of ``cell``. cell: pixels along one side of a latent cell.
+        photo: float32 ``[3, H, W]`` in [0, 1]. mask: float32 ``[1, H, W]`` in [0, 1].
+        size: side of the square, a multiple of ``cell``. cell: pixels along one side of a latent cell, or ``None``.
     """
     pixels = to_uint8(photo[(slice(None), *box.slices)])
-    region = mask[(0, *box.slices)].numpy() > 0.5
     scale = size / max(box.height, box.width)
     shape = tuple(min(max(round(n * scale), 1), size) for n in (box.height, box.width))
     below, right = size - shape[0], size - shape[1]
     square = cv2.copyMakeBorder(_resized(pixels, shape), 0, below, 0, right, cv2.BORDER_REPLICATE)
-    region = np.pad(_resized_mask(region, shape), ((0, below), (0, right)))
-    cells = region.reshape(size // cell, cell, size // cell, cell).any(axis=(1, 3))
-    region = cells.repeat(cell, 0).repeat(cell, 1)
-    return Placed(Image.fromarray(square), Image.fromarray(region.astype(np.uint8) * 255), box, shape)
+    levels = np.rint(mask[(0, *box.slices)].numpy() * 255).astype(np.uint8)
+    levels = _resized(levels, shape) if cell is None else _resized_mask(levels > 127, shape).astype(np.uint8) * 255
+    levels = np.pad(levels, ((0, below), (0, right)))
+    if cell is not None:
+        levels = levels.reshape(size // cell, cell, size // cell, cell).max(axis=(1, 3)).repeat(cell, 0).repeat(cell, 1)
+    return Placed(Image.fromarray(square), Image.fromarray(levels), box, shape)
 
 
 def pasted(photo: Tensor, made: Tensor, at: Placed) -> Tensor:
@@ -112,7 +113,7 @@ def pasted(photo: Tensor, made: Tensor, at: Placed) -> Tensor:
 
 
 def _resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` at ``shape`` = (height, width), LANCZOS."""
+    """uint8 ``[H, W, 3]`` or ``[H, W]`` at ``shape`` = (height, width), LANCZOS."""
     if pixels.shape[:2] == shape:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.LANCZOS))

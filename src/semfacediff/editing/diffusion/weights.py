@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semfacediff.downloads import DownloadError, fetch_line, get
@@ -39,10 +39,18 @@ class PipelineFiles:
     Attributes:
         folder: holds ``model_index.json``.
         parts: part -> class name, e.g. ``unet`` -> ``UNet2DConditionModel``.
+        left_out: parts of the folder that are not to be opened.
     """
 
     folder: Path
     parts: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+    def without(self, part: str) -> "PipelineFiles":
+        """The pipeline without ``part``, if it has one."""
+        if part not in self.parts:
+            return self
+        return replace(self, parts={p: k for p, k in self.parts.items() if p != part}, left_out=(*self.left_out, part))
 
     @property
     def doubts(self) -> list[str]:

@@ -10,12 +10,12 @@ class Words:
     Attributes:
         prompt: as asked for; what CLIP compares the edit with.
         expanded_prompt: what the editor reads instead, where a vague prompt was completed; else ``None``.
-        negative_prompt: what the region shall not look like; empty where there is none.
+        negative_prompt: what the region shall not look like; ``None`` where there is none, "" for the empty text.
     """
 
     prompt: str
     expanded_prompt: str | None = None
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
 
     @property
     def read(self) -> str:
