@@ -8,9 +8,8 @@ import os
 
 # Before anything imports torch or the hub: an accelerator would change floats, a download would hide a missing file.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", WANDB_MODE="disabled")
-# One thread unless asked: tests run in parallel processes. BLAS reads its variable when it is imported.
-THREADS = int(os.environ.get("SEMFACEDIFF_TEST_THREADS", "1"))
-os.environ["OMP_NUM_THREADS"] = str(THREADS)
+# One thread unless asked: tests run in parallel processes. Programs that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("SEMFACEDIFF_TEST_THREADS", "1")
 os.environ.pop("SEMFACEDIFF_DATA", None)
 os.environ.pop("SEMFACEDIFF_EXPERIMENTS", None)
 
@@ -37,8 +36,8 @@ from semfacediff.data.toy import ToyFaces
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = "SEMFACEDIFF_SHARED_DATA"
 
-torch.set_num_threads(THREADS)
-cv2.setNumThreads(THREADS)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+cv2.setNumThreads(torch.get_num_threads())
 # No deadline: a loaded machine is slow, not wrong. Derandomised: the same examples on every machine.
 settings.register_profile(
     "suite",

@@ -21,6 +21,7 @@ from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.records.environment import hardware, package_versions
 from semfacediff.tables.named import definitions
+from semfacediff.threads import allowed_cores
 from semfacediff.weight_files import file_digest
 
 _HASHED_BYTES = 1 << 30
@@ -264,7 +265,7 @@ def _devices() -> list[dict]:
     ]
     if torch.backends.mps.is_available():
         found.append({"device": "mps", "name": "Apple GPU", "memory_mib": None})
-    return [*found, {"device": "cpu", "name": f"{os.cpu_count()} cores", "memory_mib": _memory_mib()}]
+    return [*found, {"device": "cpu", "name": f"{allowed_cores()} cores", "memory_mib": _memory_mib()}]
 
 
 def _lines(found: dict) -> list[str]:
