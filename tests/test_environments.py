@@ -23,10 +23,9 @@ from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.parsing.any_photo import parse_any
 
 ODD = """Möller's "new" photos"""
-QUOTA = "0::/\n", "200000 100000\n"
-COMPUTE = (
-    "data.n=2 data.size=64 parser=ground_truth editor=recolor attributes=[hair] metrics=no_weights strips=0".split()
-)
+SMALL = (
+    "data=toy data.n=2 data.size=64 parser=ground_truth editor=recolor attributes=[hair] metrics=no_weights strips=0"
+).split()
 
 STARTED = """
 import locale, os, pathlib, runpy, sys
@@ -84,8 +83,8 @@ def started(script: Path, words: list[str], root: Path, cwd: Path, machine: list
     if "quota" in machine:
         (cwd / "proc/self").mkdir(parents=True)
         (cwd / "sys/fs/cgroup").mkdir(parents=True)
-        (cwd / "proc/self/cgroup").write_text(QUOTA[0])
-        (cwd / "sys/fs/cgroup/cpu.max").write_text(QUOTA[1])
+        (cwd / "proc/self/cgroup").write_text("0::/\n")
+        (cwd / "sys/fs/cgroup/cpu.max").write_text("200000 100000\n")
         known["QUOTA_ROOT"] = str(cwd)
     command = [sys.executable, "-c", STARTED, str(script), *words]
     return subprocess.run(
@@ -97,9 +96,10 @@ def evaluated(checkout: Path, cwd: Path, machine: list[str], **environment: str)
     """The folder of a short run on drawn faces."""
     out = cwd / ODD / "run"
     quoted = str(out).replace("'", r"\'")
-    words = ["data=toy", *COMPUTE, f"hydra.run.dir='{quoted}'"]
+    words = [*SMALL, f"hydra.run.dir='{quoted}'"]
     done = started(checkout / "evaluate.py", words, checkout, cwd, machine, **environment)
     assert done.returncode == 0, done.stderr
+    assert not list(checkout.rglob("__pycache__")), "it could write into the checkout"
     return out
 
 

@@ -5,7 +5,6 @@ import os
 import cv2
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from semfacediff import config, hydra_app, threads
 from semfacediff.records.environment import hardware
@@ -154,11 +153,6 @@ class TestConfiguration:
         )
         assert many.runtime.threads == 7
         assert config.scientific(plain) == config.scientific(many)
-
-    def test_configurations_from_before_it_existed_are_read(self, compose):
-        plain = OmegaConf.to_container(compose("evaluate", "data=toy"), resolve=True)
-        del plain["runtime"]["threads"]
-        assert config.checked(config.EditingEvaluation, plain).runtime.threads is None
 
     def test_workers_are_no_more_than_threads(self, compose):
         words = ["data=toy", "runtime.workers=8"]

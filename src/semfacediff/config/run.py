@@ -75,7 +75,7 @@ class RuntimeConfig(DeviceConfig):
 
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
-    threads: Positive | None = None  # configurations from before it existed lack it
+    threads: Positive | None
     overlap: bool
     diffusion: DiffusionRuntime
 
