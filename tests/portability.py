@@ -7,7 +7,6 @@ AVX-512. ``python tests/portability.py NAME ...`` runs some passes only, ``-- WO
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -50,15 +49,23 @@ def passed(name: str, words: list[str]) -> bool:
     return done.returncode == 0
 
 
+def elsewhere(python: str) -> str:
+    """What to do for another Python; a version manager's command may be there without the version."""
+    try:
+        subprocess.run([python, "--version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "not on this machine"
+    return f"make portability BASE_PYTHON={python} in a fresh clone"
+
+
 def main(words: list[str]) -> int:
     """0 if all passes pass."""
     names, further = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     if unknown := set(names) - set(PASSES):
         sys.exit(f"error: unknown pass {', '.join(unknown)}; choose from {', '.join(PASSES)}")
     for version in ("3.11", "3.12", "3.13"):
-        here = shutil.which(f"python{version}")
-        how = f"make portability BASE_PYTHON={here} in a fresh clone" if here else "not on this machine"
-        print(f"Python {version}: {'this one' if platform.python_version().startswith(version) else how}")
+        own = platform.python_version().startswith(f"{version}.")
+        print(f"Python {version}: {'this one' if own else elsewhere(f'python{version}')}", flush=True)
     return int(not all([passed(name, further) for name in names or PASSES]))
 
 
