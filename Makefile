@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test setup lint pictures browser bench
+.PHONY: demo test portability setup lint pictures browser bench
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ test: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2
+
+# The suite with the instructions of other processors and other numbers of threads, one line each; not quick.
+portability: $(READY)
+	$(PYTHON) tests/portability.py
 
 # Ours beside the plain way of doing the same, ratios printed; results/benchmarks.json. About ten minutes on two idle cores.
 bench: $(READY)

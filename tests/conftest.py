@@ -8,7 +8,8 @@ import os
 
 # Before anything imports torch or the hub: an accelerator would change floats, a download would hide a missing file.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", WANDB_MODE="disabled")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel processes
+# One thread unless asked: tests run in parallel processes. Programs that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("SEMFACEDIFF_TEST_THREADS", "1")
 os.environ.pop("SEMFACEDIFF_DATA", None)
 os.environ.pop("SEMFACEDIFF_EXPERIMENTS", None)
 
@@ -35,8 +36,8 @@ from semfacediff.data.toy import ToyFaces
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = "SEMFACEDIFF_SHARED_DATA"
 
-torch.set_num_threads(1)
-cv2.setNumThreads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+cv2.setNumThreads(torch.get_num_threads())
 # No deadline: a loaded machine is slow, not wrong. Derandomised: the same examples on every machine.
 settings.register_profile(
     "suite",
@@ -77,6 +78,25 @@ def pytest_collection_modifyitems(config, items):
 def _own_cache(tmp_path_factory):
     """What is cached between runs starts empty and stays out of the user's folder."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def largest_rounding(operations: int, magnitude: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
+    """How far two orders of the same computation may lie apart: ``operations * eps * magnitude``.
+
+    A sum of n products is at most n * eps / 2 * sum(|x * y|) off, in whatever order a processor adds it up (Higham,
+    Accuracy and Stability of Numerical Algorithms, 3.1); each of the two results may be.
+
+    Args:
+        operations: roundings behind one value: the lengths of its sums, added up.
+        magnitude: of the terms that are added, which is more than the sum's where they cancel.
+    """
+    return operations * torch.finfo(dtype).eps * magnitude
+
+
+@pytest.fixture(scope="session")
+def rounding() -> Callable[..., float]:
+    """:func:`largest_rounding`, for tolerances of two ways to the same number."""
+    return largest_rounding
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "semfacediff"
-COMMON = {"labels", "types", "errors", "seeding", "weight_files", "downloads", "hub"}
+COMMON = {"labels", "types", "errors", "seeding", "threads", "weight_files", "downloads", "hub"}
 STAGES = ("data", "parsing", "training", "regions", "editing", "metrics", "records", "tables", "report")
 MODEL_CODE = {"data", "parsing", "regions", "editing", "synthesis"}
 JOINING = {"runs", "build", "cli", "hydra_app", "web"}
@@ -92,8 +92,8 @@ def test_the_page_stands_at_the_edge():
 
 def test_the_configuration_knows_names_and_no_stage():
     for file in (SRC / "config").glob("*.py"):
-        assert ours(file) <= {"config", "labels", "errors"}
-    assert ours(SRC / "hydra_app.py") <= {"errors", "config", "records", "runs"}
+        assert ours(file) <= {"config", "labels", "errors", "threads"}
+    assert ours(SRC / "hydra_app.py") <= {"errors", "config", "records", "runs", "threads"}
 
 
 @pytest.mark.parametrize("file", [*FILES, *SCRIPTS], ids=shown)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_MISTAKE
+from semfacediff.threads import announce
 
 
 def _tables(arguments: argparse.Namespace) -> int:
@@ -67,7 +68,7 @@ def _add_prepare(commands) -> None:
     prepare.add_argument("--split", choices=("train", "val", "test", "all"), default="all")
     prepare.add_argument("--paint-order", choices=("official", "segface"), default="official")
     prepare.add_argument("--shard-size", type=_positive, default=1000, help="photos a tar (default: 1000)")
-    prepare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+    prepare.add_argument("--workers", type=_positive, help="processes (default: one a core that may be used)")
     prepare.add_argument("--allow-mask-resize", action="store_true", help="resize part masks of another size or shape")
     prepare.set_defaults(run=_prepare)
 
@@ -379,6 +380,7 @@ def main(words: list[str] | None = None) -> int:
     _add_report(commands)
     _add_web(commands)
     arguments = parser.parse_args(words)
+    announce()
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from semfacediff.errors import UserError
+from semfacediff.threads import announce
 
 EXIT_INCOMPLETE = 1
 EXIT_MISTAKE = 2
@@ -114,6 +115,7 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
             raise _JobFailed(codes[0])
 
     _prepare(root)
+    _announce_threads(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
     try:
         hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
@@ -133,6 +135,13 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
         _complain(f"{where} ({e.strerror}); set hydra.run.dir=DIR to a writable place")
         sys.exit(EXIT_MISTAKE)
     sys.exit(state["code"])
+
+
+def _announce_threads(words: list[str]) -> None:
+    """To libraries that load before the configuration is read; jobs of a sweep may run in other places than here."""
+    if not {"-m", "--multirun"} & set(words):
+        asked = [w.partition("=")[2] for w in words if w.startswith("runtime.threads=")]
+        announce(int(asked[-1]) if asked and asked[-1].isdecimal() and int(asked[-1]) else None)
 
 
 def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder: Path) -> int:

@@ -188,7 +188,8 @@ class TestEveryRecipe:
             assert all(not np.array_equal(a, b) for b in photos[:i])
 
     @pytest.mark.parametrize("name", CHANGING)
-    def test_the_number_of_threads_changes_nothing(self, toy_samples, name):
+    def test_the_number_of_threads_changes_no_more_than_rounding(self, toy_samples, name):
+        """A resized value between two levels may fall to the other one, and then passes four changes of colour."""
         sample = toy_samples(1, 256)[0]  # large enough for sums to be split
         results, threads = [], torch.get_num_threads()
         try:
@@ -197,8 +198,10 @@ class TestEveryRecipe:
                 results.append(RECIPES[name](sample.photo, sample.labels, CELEBAMASK, generator(7)))
         finally:
             torch.set_num_threads(threads)
-        assert np.array_equal(results[0][0], results[1][0])
-        assert np.array_equal(results[0][1], results[1][1])
+        apart = np.abs(results[0][0].astype(np.float32) - results[1][0])
+        assert (apart <= 1e-3).mean() >= 0.999
+        assert apart.max() <= 10, "1.25^4, and a level for each floor"
+        assert (results[0][1] == results[1][1]).mean() >= 0.999
 
 
 def _old_frame(name, labels):

@@ -1,4 +1,7 @@
-"""Losses against torch, published values and definitions; neither shares nor ignored pixels must show."""
+"""Losses against torch, published values and definitions; neither shares nor ignored pixels must show.
+
+Values are compared in float64, where the order of a sum does not show; float32 has tests of its own.
+"""
 
 from pathlib import Path
 
@@ -64,7 +67,7 @@ def criterion(request, weights):
 
 def on_one_pixel(probabilities):
     """Logits of one photo of one pixel that softmax turns into these."""
-    return torch.tensor(probabilities).log().view(1, -1, 1, 1)
+    return torch.tensor(probabilities, dtype=torch.float64).log().view(1, -1, 1, 1)
 
 
 # Every loss
@@ -146,19 +149,21 @@ def test_sure_and_right_costs_nothing_and_sure_and_wrong_much(name):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_cross_entropy_is_torchs(batch, weights, smoothing, weighted):
-    weights = weights if weighted else torch.ones(CLASSES)
-    expected = with_gradient(
-        lambda x, y: F.cross_entropy(x, y, weights, ignore_index=IGNORED, label_smoothing=smoothing), *batch
-    )
-    found = with_gradient(loss(weights, cross_entropy=1.0, label_smoothing=smoothing), *batch)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+    (logits, labels), weights = batch, weights if weighted else torch.ones(CLASSES)
+
+    def plain(x, y):
+        return F.cross_entropy(x, y, weights.to(x), ignore_index=IGNORED, label_smoothing=smoothing)
+
+    for x, rtol, atol in ((logits, 1e-4, 1e-6), (logits.double(), 1e-12, 1e-14)):
+        found = with_gradient(loss(weights.to(x), cross_entropy=1.0, label_smoothing=smoothing), x, labels)
+        torch.testing.assert_close(found, with_gradient(plain, x, labels), rtol=rtol, atol=atol)
 
 
 def test_published_weighted_cross_entropy():
     published = np.load(FIXTURES / "lite_parsers" / "ce7454_loss_metric.npz")
-    weights = class_weights("inverse_log", torch.from_numpy(published["class_distribution"]))
+    weights = class_weights("inverse_log", torch.from_numpy(published["class_distribution"])).double()
     value = loss(weights, cross_entropy=1.0)(
-        torch.from_numpy(published["logits"]), torch.from_numpy(published["gt"]).long()
+        torch.from_numpy(published["logits"]).double(), torch.from_numpy(published["gt"]).long()
     )
     assert value.item() == pytest.approx(float(published["weighted_ce"]), rel=1e-6)
 
@@ -176,12 +181,13 @@ def test_a_label_of_no_class_is_refused(batch):
 @pytest.mark.parametrize("classes", [19, 11])
 def test_published_segface_loss_and_gradient(classes, compose):
     published = np.load(FIXTURES / "segface" / "segface_loss.npz")
-    logits = torch.from_numpy(published[f"logits{classes}"])
+    logits = torch.from_numpy(published[f"logits{classes}"]).double()
     labels = torch.from_numpy(published[f"labels{classes}"]).long()
     chosen = config.typed(compose("train_parser", "loss=segface"), config.ParserTraining).loss
-    value, gradient = with_gradient(build_loss(chosen, torch.ones(classes)), logits, labels)
+    value, gradient = with_gradient(build_loss(chosen, torch.ones(classes, dtype=torch.float64)), logits, labels)
     assert value.item() == pytest.approx(float(published[f"total{classes}"]), rel=1e-6)
-    torch.testing.assert_close(gradient, torch.from_numpy(published[f"grad_total{classes}"]), rtol=1e-5, atol=1e-8)
+    expected = torch.from_numpy(published[f"grad_total{classes}"])
+    torch.testing.assert_close(gradient.float(), expected, rtol=1e-5, atol=1e-8)
     dice = losses.segface_dice(logits, labels)
     assert dice.item() == pytest.approx(float(published[f"dice{classes}"]), rel=1e-6)
 
@@ -201,13 +207,13 @@ def test_dice_is_a_mean_over_the_classes_of_the_labels():
 
 def test_dice_pools_its_sums_over_the_batch(batch):
     logits, labels = batch
-    p, y = logits.softmax(1).double().numpy(), labels.numpy()
+    p, y = logits.double().softmax(1).numpy(), labels.numpy()
     seen = y != IGNORED
     lost = []
     for c in range(CLASSES):
         pc, t = p[:, c][seen], (y == c)[seen]
         lost.append(1 - 2 * pc[t].sum() / (pc.sum() + t.sum()))
-    assert loss(dice=1.0)(logits, labels).item() == pytest.approx(np.mean(lost), rel=1e-6)
+    assert loss(dice=1.0)(logits.double(), labels).item() == pytest.approx(np.mean(lost), rel=1e-12)
 
 
 # Focal
@@ -215,8 +221,9 @@ def test_dice_pools_its_sums_over_the_batch(batch):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_looks_away_from_what_is_right(gamma):
-    value = loss(focal=1.0, focal_gamma=gamma)(on_one_pixel([0.5, 0.1, 0.2, 0.1, 0.1]), torch.tensor([[[2]]]))
-    assert value.item() == pytest.approx(0.8**gamma * -np.log(0.2), rel=1e-6)
+    logits = on_one_pixel([0.5, 0.1, 0.2, 0.1, 0.1])
+    value = loss(torch.ones(5).double(), focal=1.0, focal_gamma=gamma)(logits, torch.tensor([[[2]]]))
+    assert value.item() == pytest.approx(0.8**gamma * -np.log(0.2), rel=1e-12)
 
 
 def test_focal_without_gamma_is_cross_entropy(batch, weights):
@@ -252,7 +259,7 @@ def lovasz_by_definition(errors, truth):
 
 def test_lovasz_is_the_integral_it_is_defined_as(batch):
     logits, labels = batch
-    p, photos = logits.softmax(1).double(), []
+    p, photos = logits.double().softmax(1), []
     for i in range(3):
         flat = [(q, int(y)) for q, y in zip(p[i].flatten(1).T, labels[i].flatten(), strict=True) if y != IGNORED]
         classes = []
@@ -261,7 +268,7 @@ def test_lovasz_is_the_integral_it_is_defined_as(batch):
             classes.append(lovasz_by_definition([abs(float(q[c]) - (y == c)) for q, y in flat], truth))
         photos.append(np.mean(classes))
     assert len({int((labels[i] == CLASSES - 1).any()) for i in range(3)}) == 2
-    assert loss(lovasz=1.0)(logits, labels).item() == pytest.approx(np.mean(photos), rel=1e-6)
+    assert loss(lovasz=1.0)(logits.double(), labels).item() == pytest.approx(np.mean(photos), rel=1e-12)
 
 
 def test_lovasz_of_sure_answers_is_one_minus_iou():
@@ -324,12 +331,12 @@ def test_a_configuration_that_cannot_be_meant_is_refused(changes, message):
 # Class weights
 
 
-def test_published_class_weights():
+def test_published_class_weights(rounding):
     published = np.load(FIXTURES / "lite_parsers" / "ce7454_loss_metric.npz")
     weights = class_weights("inverse_log", torch.from_numpy(published["class_distribution"]))
     assert weights.dtype == torch.float32
-    np.testing.assert_allclose(weights, published["class_weights"], rtol=2e-7)
-    assert weights.double().sum().item() == pytest.approx(1)
+    np.testing.assert_allclose(weights, published["class_weights"], rtol=rounding(len(weights)))
+    assert weights.double().sum().item() == pytest.approx(1, rel=rounding(len(weights)))
 
 
 @pytest.mark.parametrize(("kind", "power"), [("inverse", -1.0), ("inverse_sqrt", -0.5)])
@@ -342,12 +349,12 @@ def test_weights_are_powers_of_the_frequency_with_mean_one(kind, power):
     assert ratio == pytest.approx([(c / 1000) ** power for c in (1000, 100, 10, 1)], rel=1e-5)
 
 
-def test_effective_numbers_are_the_papers_sums():
+def test_effective_numbers_are_the_papers_sums(rounding):
     """E(n) = 1 + beta + ... + beta^(n-1)."""
     counts = [1, 2, 3, 40]
     raw = [1 / sum(0.9**k for k in range(n)) for n in counts]
     weights = class_weights("effective_number", torch.tensor(counts), beta=0.9)
-    assert weights.tolist() == pytest.approx([4 * r / sum(raw) for r in raw], rel=1e-6)
+    assert weights.tolist() == pytest.approx([4 * r / sum(raw) for r in raw], rel=rounding(len(counts) + 8))
 
 
 def test_effective_numbers_lie_between_no_weights_and_inverse():

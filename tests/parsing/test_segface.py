@@ -85,7 +85,12 @@ def assert_published(found, stated, expected):
     by_class = found[0].double().flatten(1)
     np.testing.assert_allclose(by_class.mean(1), expected["class_mean"], rtol=0, atol=atol)
     np.testing.assert_allclose(by_class.std(1, correction=0), expected["class_std"], rtol=0, atol=atol)
-    assert (found.argmax(1).numpy() == expected["argmax"]).mean() >= 0.995
+    assert (found.argmax(1).numpy() == expected["argmax"]).mean() >= 0.999
+
+
+def assert_scale(found, stated):
+    """A standard deviation moves no further than the farthest of its numbers."""
+    assert found.double().std(correction=0).item() == pytest.approx(stated["logit_std"], rel=0, abs=stated["atol"])
 
 
 class TestArchitecture:
@@ -169,14 +174,14 @@ class TestPublishedOutputs:
     def test_helen_by_the_scale_of_its_logits(self, filled, manifest, x):
         name = "segface_helen_mobilenet"
         net = from_published("segface_mobilenet", filled(name), label_space="helen")
-        assert logits(net, x).double().std(correction=0).item() == pytest.approx(manifest(name)["logit_std"], rel=1e-6)
+        assert_scale(logits(net, x), manifest(name))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("backbone", ["convnext_base", "efficientnet", "resnet", "swin_base", "swinv2_tiny"])
     def test_the_others_by_the_scale_of_their_logits(self, backbone, filled, manifest, x):
         name = f"segface_celeb_{backbone}"
         net = from_published(f"segface_{backbone}", filled(name))
-        assert logits(net, x).double().std(correction=0).item() == pytest.approx(manifest(name)["logit_std"], rel=1e-6)
+        assert_scale(logits(net, x), manifest(name))
 
     def test_the_plain_transcription_of_the_benchmark(self, published, manifest, outputs, x, repository, monkeypatch):
         file = repository / "benchmarks" / "plain_segface.py"
@@ -188,30 +193,34 @@ class TestPublishedOutputs:
 
 
 class TestParts:
-    def test_mixing_before_enlarging_is_mixing_after_it(self):
+    def test_mixing_before_enlarging_is_mixing_after_it(self, rounding):
+        """In float64: what is left then is a mistake, not the order of the sums."""
         torch.manual_seed(0)
         widths, sizes = (5, 7, 3, 4), ((12, 20), (6, 10), (3, 5), (2, 3))
-        maps = [torch.randn(2, *size, width) for size, width in zip(sizes, widths, strict=True)]
-        projections = torch.nn.ModuleList(Projection(width) for width in widths)
-        mix = torch.nn.Conv2d(1024, 256, 1, bias=False)
+        maps = [torch.randn(2, *size, width).double() for size, width in zip(sizes, widths, strict=True)]
+        projections = torch.nn.ModuleList(Projection(width) for width in widths).double()
+        mix = torch.nn.Conv2d(1024, 256, 1, bias=False).double()
         same = [
             F.interpolate(p.proj(m).permute(0, 3, 1, 2), size=sizes[0], mode="bilinear")
             for p, m in zip(projections, maps, strict=True)
         ]
         expected = mix(torch.cat(same[::-1], dim=1)).permute(0, 2, 3, 1)
-        torch.testing.assert_close(fused(maps, projections, mix, torch.Size(sizes[0])), expected, rtol=0, atol=1e-6)
+        terms = mix.weight.abs().sum() / 256 * max(m.abs().max() for m in same)
+        atol = rounding(1024 + max(widths), terms.item(), torch.float64)
+        torch.testing.assert_close(fused(maps, projections, mix, torch.Size(sizes[0])), expected, rtol=0, atol=atol)
 
-    def test_places_are_sines_and_cosines_of_random_frequencies(self):
+    def test_places_are_sines_and_cosines_of_random_frequencies(self, rounding):
         torch.manual_seed(0)
         encoding = RandomFourier()
         g, (h, w) = encoding.positional_encoding_gaussian_matrix.double(), (9, 14)
         found = encoding(h, w)
         assert found.shape == (h, w, 256)
+        atol = rounding(8, 4 * math.pi * g.abs().max().item())  # eight roundings of an angle; slopes of sines are 1
         for row, column in ((0, 0), (8, 3), (4, 13)):
             at = torch.tensor([(column + 0.5) / w, (row + 0.5) / h], dtype=torch.float64)
             angle = 2 * math.pi * ((2 * at - 1) @ g)
             expected = torch.cat([angle.sin(), angle.cos()])
-            torch.testing.assert_close(found[row, column].double(), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(found[row, column].double(), expected, rtol=0, atol=atol)
 
     def test_upscaling_is_two_transposed_convolutions(self):
         torch.manual_seed(0)
@@ -246,11 +255,11 @@ def test_any_size_is_continued_and_cropped(model, height, width):
     torch.testing.assert_close(logits(model, photos), whole[..., :height, :width], rtol=0, atol=0)
 
 
-def test_a_photo_does_not_feel_its_neighbours(model):
+def test_a_photo_does_not_feel_its_neighbours(model, manifest):
     photos = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
     together = logits(model, photos.contiguous(memory_format=torch.channels_last))
     alone = torch.cat([logits(model, one) for one in photos.split(1)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, alone, rtol=0, atol=manifest("segface_celeb_mobilenet")["atol"])
 
 
 class TestReleasedCheckpoints:

@@ -91,13 +91,13 @@ def test_the_published_output_comes_out(models, manifest, outputs):
     by_class = found[0].double().flatten(1)
     np.testing.assert_allclose(by_class.mean(1), expected["class_mean"], rtol=0, atol=atol)
     np.testing.assert_allclose(by_class.std(1, correction=0), expected["class_std"], rtol=0, atol=atol)
-    assert (found.argmax(1).numpy().squeeze() == expected["argmax"].squeeze()).mean() >= 0.995
+    assert (found.argmax(1).numpy().squeeze() == expected["argmax"].squeeze()).mean() >= 0.999
 
 
 @both
 def test_the_scale_of_the_logits_is_the_stated_one(upsampling, models, manifest, x):
-    found = logits(models[upsampling], x).double().std(correction=0).item()
-    assert found == pytest.approx(manifest(NAMES[upsampling])["logit_std"], rel=1e-6)
+    found, stated = logits(models[upsampling], x).double().std(correction=0).item(), manifest(NAMES[upsampling])
+    assert found == pytest.approx(stated["logit_std"], rel=0, abs=stated["atol"])
 
 
 @both
@@ -112,12 +112,15 @@ def test_the_published_order_of_operations_gives_the_same(upsampling, models, ma
 class TestAttention:
     @pytest.mark.parametrize(("width", "heads"), [(16, 2), (32, 2), (128, 2), (192, 8)])
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-    def test_it_is_plain_attention(self, width, heads, layout):
+    def test_it_is_plain_attention(self, width, heads, layout, rounding):
+        """In float64: large scores make float32 differ by much more than a mistake might."""
         torch.manual_seed(0)
-        attention, x = Attention(width, heads), 3 * torch.randn(2, width, 9, 14)
+        attention, x = Attention(width, heads).double(), 3 * torch.randn(2, width, 9, 14).double()
         torch.nn.init.normal_(attention.qkv.weight, std=width**-0.5)
         x = x.contiguous(memory_format=layout)
-        torch.testing.assert_close(attention(x), plainly(attention, x), rtol=0, atol=1e-5)
+        values = attention.qkv(x).abs().max().item()
+        atol = rounding(2 * width + width // heads + 9 * 14, values**3 * width // heads, torch.float64)
+        torch.testing.assert_close(attention(x), plainly(attention, x), rtol=0, atol=atol)
 
     def test_its_gradients_are_those_of_plain_attention(self):
         torch.manual_seed(0)
@@ -139,12 +142,14 @@ class TestAttention:
         assert "aten::_scaled_dot_product_attention_math" not in called
         assert "aten::_softmax" not in called
 
-    def test_filling_up_narrow_heads_changes_nothing(self):
+    def test_filling_up_narrow_heads_changes_nothing(self, rounding):
         torch.manual_seed(0)
-        q, k, v = torch.randn(3, 1, 2, 50, 8)
+        q, k, v = torch.randn(3, 1, 2, 50, 8).double()
         expected = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5, -1) @ v
         assert attended(q, k, v).shape == (1, 2, 50, 8)
-        torch.testing.assert_close(attended(q, k, v), expected, rtol=0, atol=1e-6)
+        scores = 8 * q.abs().max().item() * k.abs().max().item()  # an error of a score is one of its exponential
+        atol = rounding(2 * 8 + 2 * 50, scores * v.abs().max().item(), torch.float64)
+        torch.testing.assert_close(attended(q, k, v), expected, rtol=0, atol=atol)
 
 
 @both

@@ -51,7 +51,7 @@ def test_the_published_output_comes_out(model, stated, outputs):
     by_class = found[0].double().flatten(1)
     np.testing.assert_allclose(by_class.mean(1), expected["class_mean"], rtol=0, atol=atol)
     np.testing.assert_allclose(by_class.std(1, correction=0), expected["class_std"], rtol=0, atol=atol)
-    assert (found.argmax(1).numpy().squeeze() == expected["argmax"].squeeze()).mean() >= 0.995
+    assert (found.argmax(1).numpy().squeeze() == expected["argmax"].squeeze()).mean() >= 0.999
 
 
 def test_the_skip_comes_before_the_upsampled(model, published, outputs):

@@ -33,11 +33,12 @@ def reconstructed(making, faces):
 
 
 def same(a, b):
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    """To 800 roundings of a number near 1: two steps of sampling pass about a hundred layers."""
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
 def differ(a, b):
-    assert (a - b).abs().amax((1, 2, 3)).min() > 1e-4
+    assert (a - b).abs().amax((1, 2, 3)).min() > 1e-3
 
 
 def with_hat(face):

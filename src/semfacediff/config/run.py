@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive
+from semfacediff.threads import threads_of
 
 
 class ParserConfig(Closed):
@@ -70,12 +71,19 @@ class DeviceConfig(Closed):
 
 class RuntimeConfig(DeviceConfig):
     """``batch_size``: edits that the editor gets at once. ``workers``: threads (in training processes) that decode.
-    ``overlap``: whether an evaluation scores beside the next photos; no number but latencies depends on it."""
+    ``overlap``: whether an evaluation scores beside the next photos; no number but latencies depends on it.
+    ``threads``: that torch, BLAS, OpenCV and workers keep busy, see :func:`semfacediff.threads.threads_of`."""
 
     batch_size: Positive
     workers: Annotated[int, Field(ge=0)]
+    threads: Positive | None
     overlap: bool
     diffusion: DiffusionRuntime
+
+    @property
+    def decoders(self) -> int:
+        """``workers``, but no more than ``threads``."""
+        return min(self.workers, threads_of(self.threads))
 
 
 class NoTracking(Closed):

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from semfacediff import __version__
+from semfacediff.threads import allowed_cores
 
 PACKAGES = (
     "accelerate diffusers hydra-core lpips numpy opencv-python-headless pandas pillow pytorch-fid scikit-image "
@@ -47,7 +48,7 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, object]:
-    """Processor, cores, accelerator and threads; no host name."""
+    """Processor, its instruction set as torch uses it, cores, accelerator and threads; no host name."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -56,6 +57,8 @@ def hardware() -> dict[str, object]:
         "system": platform.system(),
         "python": platform.python_version(),
         "cpu_cores": os.cpu_count(),
+        "allowed_cores": allowed_cores(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_threads": torch.get_num_threads(),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
     }

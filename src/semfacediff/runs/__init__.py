@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from semfacediff import config
+from semfacediff.threads import use_threads
 
 
 def start(settings: config.Closed, folder: Path) -> int:
     """Run the task that ``settings`` describe in ``folder``; returns the exit code (0 done, 1 incomplete)."""
+    use_threads(settings.runtime.threads)
     if settings.task == "train_parser":
         from semfacediff.runs.train_parser import train_parser as run
     elif settings.task == "train_synthesis":

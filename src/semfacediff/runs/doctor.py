@@ -22,6 +22,7 @@ from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.records.environment import hardware, package_versions
 from semfacediff.runs.fetch import PUBLIC_PARSERS, of_public
 from semfacediff.tables.named import definitions
+from semfacediff.threads import allowed_cores
 from semfacediff.weight_files import file_digest, shown
 
 DATA, LABELLED, OFFICIAL, PARSER, RECORDS, WANDB, EXPORT, PIPELINE = (
@@ -233,7 +234,7 @@ def _devices() -> list[dict]:
     ]
     if torch.backends.mps.is_available():
         found.append({"device": "mps", "name": "Apple GPU", "memory_mib": None})
-    return [*found, {"device": "cpu", "name": f"{os.cpu_count()} cores", "memory_mib": _memory_mib()}]
+    return [*found, {"device": "cpu", "name": f"{allowed_cores()} cores", "memory_mib": _memory_mib()}]
 
 
 def _lines(found: dict) -> list[str]:

@@ -44,6 +44,7 @@ from semfacediff.runs.photo_editing import (
 )
 from semfacediff.runs.prompting import PromptRules, Told, show
 from semfacediff.tables.figures import overlay, panel_figure
+from semfacediff.threads import use_threads
 
 SCHEMA_VERSION = 1
 REPORT = "edit_report.json"
@@ -104,6 +105,7 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
 
 def _task(out: Path, wish: Wish) -> _Task:
     settings = settings_of(wish)
+    use_threads(settings.runtime.threads)
     editor, editor_facts = open_editor(settings)
     negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
     cells, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)

@@ -89,7 +89,7 @@ class EditingBench:
 
     def rows(self, indices: Sequence[int]) -> Iterator[dict]:
         """The rows of some photos, less those of an earlier sitting: a row a cell, whatever fails."""
-        samples = read_ahead(self.faces, indices, self.settings.runtime.workers)
+        samples = read_ahead(self.faces, indices, self.settings.runtime.decoders)
         with one_core_each(self.settings.runtime.overlap) as (pool, ahead):
             photos = in_order(pool, self._parsed_or_error, samples, min(ahead, 1))
             yield from self._rows(photos, pool, ahead)

@@ -82,7 +82,7 @@ def _score_all(
     todo = agreed(state, missing)
 
     def rows(indices: Sequence[int]) -> Iterator[dict]:
-        samples = read_ahead(data.faces, indices, runtime.workers)
+        samples = read_ahead(data.faces, indices, runtime.decoders)
         with one_core_each(runtime.overlap) as (pool, ahead):
             yield from in_order(pool, lambda sample: _row(scorer, sample), samples, ahead)
 

@@ -92,7 +92,7 @@ def _edited(bench: EditingBench) -> dict[str, list[str]]:
 
 def _photos(bench: EditingBench, ids: list[str]) -> Iterator[np.ndarray]:
     place = {id_: i for i, id_ in enumerate(bench.faces.ids)}
-    for sample in read_ahead(bench.faces, [place[id_] for id_ in ids], bench.settings.runtime.workers):
+    for sample in read_ahead(bench.faces, [place[id_] for id_ in ids], bench.settings.runtime.decoders):
         yield bench.at_working_size(sample.photo)
 
 

@@ -20,6 +20,7 @@ from semfacediff.parsing.any_photo import ParsedPhoto
 from semfacediff.records.writing import failing_loudly, write_bytes, write_text
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
+from semfacediff.threads import use_threads
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".gif")
 REPORT = "parse_report.json"
@@ -121,6 +122,7 @@ def _task(
             "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder "
             "or a weights file)"
         )
+    use_threads()
     on = build.device(config.DeviceConfig(device=device))
     model, card, digest = build.trained_parser(settings)
     wanted = space(label_space or card.label_space)

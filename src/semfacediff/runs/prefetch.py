@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
+import cv2
 import torch
 
 from semfacediff.types import FaceSample
@@ -58,14 +59,25 @@ def torch_threads(n: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def _opencv_threads(n: int) -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(n)  # for all threads of the process
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@contextlib.contextmanager
 def one_core_each(overlap: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """(pool, ahead for :func:`in_order`): as many workers as torch has threads (:data:`MOST_WORKERS` at most).
 
-    In each, and in this thread while the block lasts, torch computes with one thread: several photos side by side keep
-    the cores busier than one photo spread over them, and what is computed does not depend on how many cores there are.
+    In each, and in this thread while the block lasts, torch and OpenCV compute with one thread: several photos side by
+    side keep the cores busier than one photo spread over them, and what is computed does not depend on how many cores
+    there are.
     Without ``overlap`` there is one worker, and nothing is ahead: the same computations one after another.
     """
-    with torch_threads(1) as threads:
+    with torch_threads(1) as threads, _opencv_threads(1):
         workers = min(threads, MOST_WORKERS) if overlap else 1
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool, 2 * workers if overlap else 0

@@ -29,6 +29,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.records.writing import failing_loudly, write_text
 from semfacediff.runs.prepare_files import Prepared, Settings, fingerprint, folder_files, into_tars, make, shards
+from semfacediff.threads import allowed_cores
 
 SETTINGS, LOG = "prepare.json", "prepare.jsonl"
 _KEYS = {"id", "absent", "odd", "error"}
@@ -44,7 +45,7 @@ def prepare(root: Path, out: Path, settings: Settings, workers: int | None = Non
     are gone is removed.
 
     Args:
-        workers: processes; ``None`` = one a core, 1 = none beside this one.
+        workers: processes; ``None`` = one a core that the process may use, 1 = none beside this one.
 
     Raises:
         UserError: not the official layout; ``out`` was begun with other settings, is in use, or cannot be written.
@@ -57,7 +58,7 @@ def prepare(root: Path, out: Path, settings: Settings, workers: int | None = Non
         todo = [e for e in entries if e.id not in rows]
         write_text(out / SPLIT_LIST, "".join(f"{e.id} {e.split}\n" for e in entries if e.split))
         _write_attributes(entries, out / ATTRIBUTES_FILE)
-        for one in _all_made(todo, entries, settings, out, workers or os.cpu_count() or 1):
+        for one in _all_made(todo, entries, settings, out, workers or allowed_cores()):
             rows[one.id] = one.row()
             _append(log, out, [rows[one.id]])
     return _finish(out, settings, index, [(e, rows[e.id]) for e in entries])

@@ -112,7 +112,7 @@ class SynthesisBench:
                 yield {"task": task, "sample_id": sample.id, **failed}
 
     def _samples(self, ids: Sequence[str]) -> Iterator[FaceSample]:
-        return read_ahead(self.faces, [self._place[id_] for id_ in ids], self.settings.runtime.workers)
+        return read_ahead(self.faces, [self._place[id_] for id_ in ids], self.settings.runtime.decoders)
 
     def prepared(self, sample: FaceSample) -> tuple[np.ndarray, np.ndarray]:
         """Photo uint8 ``[S, S, 3]`` and labels uint8 ``[S, S]`` in the model's space, as the model sees them."""

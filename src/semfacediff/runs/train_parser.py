@@ -131,7 +131,7 @@ def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: Part
     scorer = PhotoScorer(parser, test.label_space)
 
     def rows(indices: Sequence[int]) -> Iterator[dict]:
-        return (scorer.row(sample) for sample in read_ahead(test.faces, indices, settings.runtime.workers))
+        return (scorer.row(sample) for sample in read_ahead(test.faces, indices, settings.runtime.decoders))
 
     made = list(in_turn(state, range(len(test.faces)), rows))
     if state.is_main_process:

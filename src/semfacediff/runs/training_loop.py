@@ -207,7 +207,7 @@ class ParserTrainer:
 
     def _epoch(self) -> None:
         p, t, a = self.progress, self.settings.train, self.accelerator
-        place = (p.step, self.settings.runtime.workers, a.process_index, a.num_processes)
+        place = (p.step, self.settings.runtime.decoders, a.process_index, a.num_processes)
         batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling())
         self.net.train()
         about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}

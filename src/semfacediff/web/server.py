@@ -13,6 +13,7 @@ from pathlib import Path
 
 from semfacediff import config
 from semfacediff.errors import UserError
+from semfacediff.threads import use_threads
 from semfacediff.web.desk import Desk, offered
 from semfacediff.web.styling import StyleModel
 from semfacediff.web.uploads import MAX_UPLOAD_MB
@@ -52,6 +53,7 @@ def serve(place: Place) -> int:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page_module = _page_module()
         desk = Desk(place.parser, place.weights, place.device)
+        use_threads()
         model = StyleModel(place.synthesis, desk) if place.synthesis else None
         roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
         page = page_module.build_page(desk, model, Path(folder).resolve(), roots, place.editor)
