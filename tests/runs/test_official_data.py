@@ -31,7 +31,7 @@ LAYOUTS = ("official", "folder", "shards")
 CHEAP = "runtime.device=cpu runtime.workers=0".split()
 EVALUATED = [*CHEAP, *"data.split=all metrics=no_weights weights.download=false strips=0".split()]
 STAGES = "cascade={stages: [{attribute: hair, prompt: purple hair}, {attribute: lips, prompt: red lips}]}"
-TRAINING = "train.size=32 train.batch_size=1 train.epochs=1 train.augment=none train.test=true".split()
+TRAINING = "parser=unet_lite train.size=64 train.batch_size=1 train.epochs=1 train.augment=none train.test=true".split()
 SYNTHESIS = "task=synthesis generation.steps=1 generation.latency_steps=[] generation.diversity_samples=0".split()
 TIMES = ["latency_s", "peak_memory_mib"]
 
