@@ -255,10 +255,12 @@ class TestSynthesis:
         assert all(sum(n for *_, n in confusion) == 32 * 32 for confusion in photos["confusion"])
 
 
-def test_the_report_shows_the_photos_of_every_task(run, official_tree, tmp_path):
-    folders = [run(task, "official") for task in ("parsing", "editing", "thesis", "cascade", "synthesis")]
-    page = report(folders, tmp_path, Wish(with_photos=True, data=official_tree)).read_text()
-    assert page.count("data:image/webp;base64,") > 20
+@pytest.mark.parametrize("tasks", [("parsing", "editing", "thesis", "synthesis"), ("cascade",)])
+def test_the_report_shows_the_photos_of_every_task(run, official_tree, checkpoint, tmp_path, tasks):
+    parser = checkpoint if tasks == ("cascade",) else None
+    wish = Wish(with_photos=True, data=official_tree, parser=parser)
+    page = report([run(task, "official") for task in tasks], tmp_path, wish).read_text()
+    assert page.count("data:image/webp;base64,") > 10
     for said in ("expected the photos that the run saw", "no parse and no masks", "no photos and no label maps"):
         assert said not in page
 
