@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -268,11 +269,11 @@ def test_the_report_shows_the_photos_of_every_task(run, official_tree, checkpoin
 def in_this_process(command: list[str], check: bool):
     """Instead of another process: the same words, composed and run here; the training, which takes B5, is left out."""
     if "train_parser.py" in command[1]:
-        return type("Done", (), {"returncode": 0})
+        return SimpleNamespace(returncode=0)
     words = [word for word in command[2:] if not word.startswith("hydra.")]
     place = next(word for word in command if word.startswith("hydra.run.dir="))
     settings = config.typed(hydra_app.composed("evaluate", words, config.repository()), config.EditingEvaluation)
-    return type("Done", (), {"returncode": runs.start(settings, Path.cwd() / Path(place).name)})
+    return SimpleNamespace(returncode=runs.start(settings, Path.cwd() / Path(place).name))
 
 
 TINY_THESIS = (
@@ -293,9 +294,9 @@ def test_the_thesis_runs_whole(tiny_sdxl, checkpoint, official_tree, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEMFACEDIFF_DATA", raising=False)
     if run_by is not None:
-        monkeypatch.setattr(thesis.subprocess, "run", run_by)
-    words = [*TINY_THESIS.split(), f"weights.root={tiny_sdxl}", f"parser.checkpoint={checkpoint}"]
-    words += ["data=toy"] if data == "toy" else ["--data", str(official_tree), "data.split=all"]
+        monkeypatch.setattr(thesis, "subprocess", SimpleNamespace(run=run_by))
+    words = ["data=toy"] if data == "toy" else ["--data", str(official_tree), "data.split=all"]
+    words += [*TINY_THESIS.split(), f"weights.root={tiny_sdxl}", f"parser.checkpoint={checkpoint}"]
     assert main(["thesis", "--run", *words]) == 0
     finished = {file.parent.name: json.loads(file.read_text()) for file in tmp_path.rglob("run.json")}
     assert finished.keys() == {f"thesis_{part}" for part in ("6_1", "cascade", "6_1_recolor", "cascade_recolor")}
