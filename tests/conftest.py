@@ -197,6 +197,23 @@ def toy_shards(tmp_path, toy_samples) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def official_tree(tmp_path_factory) -> Path:
+    """The official CelebAMask-HQ layout with three drawn faces, one of each part; read it, never write into it.
+
+    Photos of 1024 px, part masks of 512, all lists. The numbers have gaps, the mapping lists a photo that is not there,
+    and the photo of the test part has no annotation.
+    """
+    from semfacediff.data.celebamask_layout import MAPPING
+    from semfacediff.data.toy_official import write_official
+
+    root = tmp_path_factory.mktemp("official") / "tree"
+    write_official(root, [0, 20, 2001], 1024, 512, groups=(0, 1, 2))
+    with open(root / MAPPING, "a") as f:
+        f.write("29999       7           000007.jpg\n")
+    return root
+
+
+@pytest.fixture(scope="session")
 def compose(repository) -> Callable[..., DictConfig]:
     """``compose(primary, *overrides)``: the untyped configuration, as the script ``<primary>.py`` would get it.
 

@@ -72,7 +72,7 @@ class TestData:
         assert message.startswith(f"4 of the samples in {root} cannot be used; mend them, or set data.on_error=skip to")
         for reason in (
             "images/00000.png: the file is empty",
-            "masks/00001.png: expected a label map in mode L or P, got mode RGB",
+            "masks/00001.png: expected a label map in mode L, P or I;16, got RGB",
             "images/00002.png: a photo without a label map",
             "images/00003.png: 1x1 px; a photo needs at least 32 px a side",
         ):

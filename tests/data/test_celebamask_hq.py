@@ -159,8 +159,11 @@ class TestOddParts:
 
     def test_masks_of_another_shape_than_the_photo(self, root):
         Image.new("RGB", (64, 48)).save(root / "CelebA-HQ-img" / "0.jpg")
-        with pytest.raises(UserError, match=r"CelebA-HQ-img/0.jpg: the photo is 64x48 px, its part masks 32x32, which"):
+        with pytest.raises(
+            UserError, match=r"CelebA-HQ-img/0.jpg: the label map is 32x32 px, its photo 64x48, which is"
+        ):
             data(root)
+        assert data(root, n=1, resize=True).faces[0].labels.shape == (48, 64)
 
     def test_grey_values_count_as_the_part(self, root):
         image = np.zeros((32, 32), np.uint8)

@@ -128,18 +128,27 @@ class TestFolder:
 
 
 class TestSamples:
-    def test_a_label_map_of_another_size(self, folder, encode, toy_samples):
+    def test_a_label_map_of_another_aspect_ratio(self, folder, encode, toy_samples):
         small = np.asarray(Image.fromarray(toy_samples(1)[0].labels).resize((32, 16), Image.Resampling.NEAREST))
         (folder / "masks" / "00000.png").write_bytes(encode(small))
         index = folder_index(folder)
         with pytest.raises(
             UserError,
-            match=r"^masks/00000.png: the label map is 32x16, its photo 64x64; set data.allow_mask_resize=true if",
+            match=r"^masks/00000.png: the label map is 32x16 px, its photo 64x64, which is another aspect ratio; set "
+            r"data.allow_mask_resize=true if the two show the same frame$",
         ):
             faces_of(index)[0]
         allowed = faces_of(index, allow_mask_resize=True)[0]
         assert allowed.photo.shape == (64, 64, 3)
-        assert np.array_equal(allowed.labels, small)
+        assert np.array_equal(allowed.labels, small.repeat(4, 0).repeat(2, 1))
+
+    @pytest.mark.parametrize("side", [32, 128])
+    def test_a_label_map_of_another_size_stays_as_it_is(self, folder, encode, toy_samples, side):
+        labels = toy_samples(1, side)[0].labels
+        (folder / "masks" / "00000.png").write_bytes(encode(labels))
+        sample = faces_of(folder_index(folder))[0]
+        assert sample.photo.shape == (64, 64, 3)
+        assert np.array_equal(sample.labels, labels)
 
     def test_every_defect_is_found_in_one_pass(self, toy_folder, encode, toy_samples):
         root = toy_folder(8)

@@ -136,7 +136,7 @@ class TestLapa:
             "train/labels/train_1.png: a label map without a photo",
             "train/images/train_2.jpg: not a readable image",
             "label values 11 lie outside space 'lapa' (0..10)",
-            "train/labels/train_4.png: the label map is 32x32, its photo 64x96",
+            "train/labels/train_4.png: the label map is 32x32 px, its photo 64x96",
             "id 'val_0' occurs 2 times: train/images/val_0.jpg, val/images/val_0.jpg; rename all but one",
         ):
             assert sentence in str(caught.value)

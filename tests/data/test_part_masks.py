@@ -95,7 +95,9 @@ def test_other_kinds_of_png_go_through_pillow(encode, mode):
         image = Image.fromarray(mask.astype(np.uint16) * 65535)
     else:
         image = Image.fromarray(np.uint8(255) * mask.astype(np.uint8)).convert(mode)
-    assert np.array_equal(decode_part(encode(image), "a").whole(), mask)
+    part = decode_part(encode(image), "a")
+    assert np.array_equal(part.whole(), mask)
+    assert part.grey == 0
 
 
 def test_an_interlaced_png_goes_through_pillow(encode, monkeypatch):

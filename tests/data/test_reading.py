@@ -136,12 +136,16 @@ class TestLabels:
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "LA"])
     def test_another_mode(self, encode, sample, mode):
         image = Image.fromarray(sample.labels).convert(mode)
-        with pytest.raises(UserError, match=f"^masks/a.png: expected a label map in mode L or P, got mode {mode}$"):
+        with pytest.raises(UserError, match=f"^masks/a.png: expected a label map in mode L, P or I;16, got {mode}$"):
             decode_labels(encode(image), "masks/a.png", CELEBAMASK)
 
-    def test_a_16_bit_map(self, encode):
-        with pytest.raises(UserError, match="expected a label map in mode L or P, got mode I;16"):
-            decode_labels(encode(np.zeros((8, 8), np.uint16)), "a", CELEBAMASK)
+    def test_a_16_bit_map(self, encode, sample):
+        deep = sample.labels.astype(np.uint16)
+        labels = decode_labels(encode(deep), "a", CELEBAMASK)
+        assert labels.dtype == np.uint8
+        assert np.array_equal(labels, sample.labels)
+        with pytest.raises(UserError, match=r"^a: label values 257, 514, .* lie outside space 'celebamask'"):
+            decode_labels(encode(deep * 257), "a", CELEBAMASK)
 
     def test_values_outside_the_space(self, encode):
         labels = np.zeros((8, 8), np.uint8)

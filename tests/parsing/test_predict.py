@@ -18,7 +18,6 @@ from semfacediff.parsing import (
     build_parser,
     load_parser,
 )
-from semfacediff.parsing.predict import resized_labels
 from semfacediff.types import FaceSample, to_tensor
 
 CPU = torch.device("cpu")
@@ -146,20 +145,6 @@ class TestPrecision:
             build.new_parser(plain, CELEBAMASK, 64)
 
 
-class TestResizedLabels:
-    def test_the_same_size_and_whole_factors(self):
-        labels = torch.arange(12, dtype=torch.uint8).view(3, 4)
-        assert torch.equal(resized_labels(labels, (3, 4)), labels.long())
-        twice = resized_labels(labels, (6, 8))
-        assert twice.dtype == torch.int64
-        assert torch.equal(twice, labels.long().repeat_interleave(2, 0).repeat_interleave(2, 1))
-        assert torch.equal(resized_labels(twice, (3, 4)), labels.long())
-
-    def test_no_new_values(self):
-        labels = torch.tensor([[0, 18], [18, 0]])
-        assert set(resized_labels(labels, (5, 7)).unique().tolist()) == {0, 18}
-
-
 class TestGroundTruth:
     def test_the_data_sets_labels_before_and_no_opinion_after(self, toy_samples):
         sample = toy_samples(1)[0]
@@ -215,7 +200,7 @@ class TestPrecomputed:
 
     def test_a_map_of_another_mode(self, root, encode, toy_samples):
         (root / "before" / "00000.png").write_bytes(encode(toy_samples(1)[0].photo))
-        with pytest.raises(UserError, match=r"^before/00000.png: expected a label map in mode L or P, got mode RGB"):
+        with pytest.raises(UserError, match=r"^before/00000.png: expected a label map in mode L, P or I;16, got RGB"):
             PrecomputedParser(root, CELEBAMASK).before(
                 FaceSample("00000", np.zeros((64, 64, 3), np.uint8)), torch.zeros(3, 64, 64)
             )

@@ -80,6 +80,24 @@ def test_each_part_gets_the_choices_that_it_knows(found, capsys):
     assert "editor.steps=2" not in recoloured, "it is the pipeline's"
 
 
+@pytest.mark.parametrize(
+    ("words", "layout", "all_photos"),
+    [
+        (["data=toy"], None, True),
+        (["data=folder"], None, True),
+        ([], "shards", True),
+        (["data=toy", "data.split=test"], None, False),
+        (["data=lapa"], None, False),
+        ([], "celebamask_hq", False),
+    ],
+)
+def test_data_without_a_test_part_are_taken_whole(found, capsys, words, layout, all_photos):
+    found["data"] |= {"photos": 5, "labels": True, "layout": layout}
+    main(["thesis", *words])
+    said = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  python evaluate.py")]
+    assert [("data.split=all" in command) for command in said] == [all_photos] * 4
+
+
 def test_drawn_faces_enter_no_record_of_the_thesis(found, capsys):
     for word, place in (("data=toy", "outputs/thesis/thesis_6_1"), ("data=shards", "results/runs/thesis_6_1")):
         main(["thesis", word])

@@ -211,12 +211,16 @@ class TestWhatComesIn:
         assert (making.reconstruct(big).images - reconstructed.images).abs().max() < 0.2
         assert making._masks(big).equal(making._masks(faces))
 
+    def test_photos_and_label_maps_of_different_sizes(self, making, faces, reconstructed):
+        apart = [replace(f, labels=f.labels.repeat(2, 0).repeat(2, 1)) for f in faces]
+        assert making.reconstruct(apart).images.equal(reconstructed.images)
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             (
                 lambda f: {"labels": f.labels[:16]},
-                r"'00000': the label map is 16x32, its photo 32x32; bring them to one",
+                r"'00000': the label map is 16x32, its photo 32x32, which is another aspect ratio; crop one",
             ),
             (
                 lambda f: {"labels": f.labels[:16], "photo": f.photo[:16]},

@@ -21,7 +21,7 @@ class OfficialFaces(FileFaces):
         entries: what to read, in order.
         order: ``official`` or ``segface``.
         labels_needed: paint label maps; without, the part masks are not opened.
-        allow_mask_resize: resize part masks that differ in size or shape (see ``celebamask_paint``).
+        allow_mask_resize: resize part masks that differ in size or aspect ratio (see ``celebamask_paint``).
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from semfacediff.data.part_masks import PartMask, decode_part, paint
+from semfacediff.data.sizes import in_frame
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 
@@ -21,25 +22,21 @@ def painted(
         parts: class name -> (file name for messages, bytes). A class without an entry is absent in the photo.
         order: class names in paint order; where two parts claim a pixel the later one has it.
         photo: its name and (height, width).
-        allow_resize: masks of another size than the rest, or of another shape than the photo, are resized (nearest).
+        allow_resize: masks of another size than the rest, or of another aspect ratio than the photo, are resized.
 
     Raises:
         UserError: no part at all, a mask that cannot be read, or of another size and ``allow_resize`` is off.
     """
-    name, (height, width) = photo
+    name, frame = photo
     if not parts:
         raise UserError(f"{name}: a photo without a part mask")
     names = {part: file for part, (file, _) in parts.items()}
     masks = {part: decode_part(data, file) for part, (file, data) in parts.items()}
     size, odd = _common_size(masks, names, allow_resize)
-    if size[0] * width != size[1] * height and not allow_resize:
-        raise UserError(
-            f"{name}: the photo is {width}x{height} px, its part masks {size[1]}x{size[0]}, which is another shape; "
-            f"set data.allow_mask_resize=true if they show the same frame"
-        )
     odd += [f"{names[k]}: {m.grey} grey pixels (they count as the part)" for k, m in masks.items() if m.grey]
     odd += [f"{names[k]}: the mask is empty" for k, m in masks.items() if not m.rows.any()]
-    return paint([(CELEBAMASK.index(part), masks[part]) for part in order if part in masks], size), odd
+    labels = paint([(CELEBAMASK.index(part), masks[part]) for part in order if part in masks], size)
+    return in_frame(labels, name, frame, allow_resize), odd
 
 
 def _common_size(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from semfacediff.data.attributes import Value, read_attributes
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
+from semfacediff.data.sizes import in_frame
 from semfacediff.data.splits import Split
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
@@ -195,7 +196,7 @@ class FileFaces:
     Args:
         entries: what to read, in order.
         label_space: space of the label maps.
-        allow_mask_resize: accept a label map whose size differs from its photo's (it stays at its own size).
+        allow_mask_resize: resize a label map of another aspect ratio than its photo's (see ``sizes``).
     """
 
     def __init__(self, entries: Iterable[Entry], label_space: LabelSpace, allow_mask_resize: bool = False):
@@ -234,12 +235,7 @@ class FileFaces:
         labels = None
         if label_bytes is not None:
             labels = decode_labels(label_bytes, entry.labels.name, self.label_space)
-            if labels.shape != photo.shape[:2] and not self.allow_mask_resize:
-                (h, w), (mh, mw) = photo.shape[:2], labels.shape
-                raise UserError(
-                    f"{entry.labels.name}: the label map is {mw}x{mh}, its photo {w}x{h}; "
-                    f"set data.allow_mask_resize=true if the two show the same frame"
-                )
+            labels = in_frame(labels, entry.labels.name, photo.shape[:2], self.allow_mask_resize)
         return FaceSample(entry.id, photo, labels, dict(entry.attributes))
 
     def state(self) -> str:

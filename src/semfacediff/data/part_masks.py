@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from semfacediff.data.reading import decode_any
+from semfacediff.data.sizes import resized_labels
 
 try:
     from zlib_ng import zlib_ng as fast_zlib
@@ -36,7 +36,7 @@ class PartMask:
         height, width: of the whole mask, px.
         top: index of the first kept row; rows outside the kept ones are empty.
         rows: bool ``[h, width]``, True = the pixel belongs to the part.
-        grey: pixels whose value is neither 0 nor 255.
+        grey: pixels whose value is neither black nor white.
     """
 
     height: int
@@ -70,7 +70,7 @@ def _any_image(data: bytes, name: str) -> PartMask:
     values = decode_any(data, name)
     channels = values.reshape(*values.shape[:2], -1)
     present = channels.any(axis=2)
-    grey = int(((channels != 0) & (channels != 255)).any(axis=2).sum())
+    grey = int((~np.isin(channels, (0, 255, 65535))).any(axis=2).sum())  # the last is white in 16 bit
     return PartMask(*present.shape, 0, present, grey)
 
 
@@ -83,8 +83,7 @@ def paint(parts: Iterable[tuple[int, PartMask]], size: tuple[int, int]) -> np.nd
     for label, part in parts:
         top, rows = part.top, part.rows
         if part.size != size:
-            whole = part.whole().view(np.uint8)
-            top, rows = 0, cv2.resize(whole, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).view(bool)
+            top, rows = 0, resized_labels(part.whole().view(np.uint8), size).view(bool)
         np.copyto(labels[top : top + len(rows)], np.uint8(label), where=rows)
     return labels
 

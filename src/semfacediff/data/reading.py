@@ -24,7 +24,7 @@ MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 # The limit above is checked before anything is decoded, and its error is the one to read.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-_LABEL_MODES = ("L", "P")
+_LABEL_MODES = ("L", "P", "I;16")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow's many decoders raise on damaged bytes."""
 
@@ -166,18 +166,18 @@ def decode_any(data: bytes, name: str) -> np.ndarray:
 
 
 def decode_labels(data: bytes, name: str, space: LabelSpace) -> np.ndarray:
-    """uint8 ``[H, W]`` label map in ``space``, from a PNG in mode L or P (pixel value = label).
+    """uint8 ``[H, W]`` label map in ``space``, from a PNG in mode L, P or I;16 (pixel value = label).
 
     Raises:
         UserError: empty, unreadable, truncated, another mode, or a value outside the space.
     """
     image = _opened(data, name)
     if image.mode not in _LABEL_MODES:
-        raise UserError(f"{name}: expected a label map in mode L or P, got mode {image.mode}")
+        raise UserError(f"{name}: expected a label map in mode L, P or I;16, got {image.mode}")
     with _naming_damage(name):
         labels = np.asarray(image)
     highest = int(labels.max())
     if highest >= space.n:
         bad = ", ".join(str(v) for v in np.unique(labels[labels >= space.n])[:5])
         raise UserError(f"{name}: label values {bad} lie outside space '{space.name}' (0..{space.n - 1})")
-    return labels
+    return labels.astype(np.uint8, copy=False)

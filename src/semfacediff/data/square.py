@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from semfacediff.data.sizes import resized_photo
+
 WHITE = 255
+LANCZOS = Image.Resampling.LANCZOS
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,8 @@ def to_square(photo: np.ndarray, side: int, enlarge: bool = True) -> tuple[np.nd
     """uint8 ``[side, side, 3]`` with the photo (uint8 ``[H, W, 3]``) centred on white, and where it lies."""
     place = placement(*photo.shape[:2], side, enlarge)
     square = np.full((side, side, 3), WHITE, np.uint8)
-    square[place.box] = _scaled(photo, place.box_height, place.box_width)
+    square[place.box] = resized_photo(photo, (place.box_height, place.box_width), LANCZOS)
     return square, place
-
-
-def _scaled(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    if photo.shape[:2] == (height, width):
-        return photo
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def labels_to_square(labels: np.ndarray, place: Placement, fill: int = 0) -> np.ndarray:
@@ -97,7 +94,7 @@ def edit_to_photo(photo: np.ndarray, square: np.ndarray, edited: np.ndarray, pla
     changed = (square[place.box] != edited[place.box]).any(axis=2)
     if not changed.any():
         return photo.copy()
-    scaled = _scaled(np.ascontiguousarray(edited[place.box]), place.height, place.width)
+    scaled = resized_photo(np.ascontiguousarray(edited[place.box]), (place.height, place.width), LANCZOS)
     # The box filter is above 0 wherever a changed pixel of the square touches the photo's pixel.
     touched = Image.fromarray(changed.astype(np.float32)).resize((place.width, place.height), Image.Resampling.BOX)
     return np.where((np.asarray(touched) > 0)[..., None], scaled, photo)

@@ -32,6 +32,7 @@ def write_official(
     header: bool = True,
     lists: bool = True,
     mode: str = "RGB",
+    groups: Sequence[int] = GROUPS,
 ) -> list[FaceSample]:
     """The layout in ``root`` with a toy face for every number; returns the samples drawn at ``mask_px``.
 
@@ -39,6 +40,7 @@ def write_official(
         header: begin the mapping with its header line.
         lists: write the mapping, the partition and the annotations.
         mode: of the part masks, ``RGB`` like the official ones or ``L``.
+        groups: part of CelebA of each photo in turn: 0 train, 1 val, 2 test.
 
     Parts do not overlap. Originals are numbered backwards, so that the mapping cannot be skipped unnoticed; the
     partition names CelebA photos that are in no HQ photo, as the official one does.
@@ -54,7 +56,7 @@ def write_official(
             if label:
                 write_part(root, number, CELEBAMASK.classes[label], drawn[k].labels == label, mode)
     if lists:
-        _write_lists(root, numbers, header)
+        _write_lists(root, numbers, header, groups)
     return drawn
 
 
@@ -63,11 +65,11 @@ def original_of(number: int) -> int:
     return 100_000 - number
 
 
-def _write_lists(root: Path, numbers: list[int], header: bool) -> None:
+def _write_lists(root: Path, numbers: list[int], header: bool, parts: Sequence[int]) -> None:
     rows = [f"{n:<12}{original_of(n):<12}{original_of(n):06d}.jpg" for n in numbers]
     head = ["idx         orig_idx    orig_file"] if header else []
     (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text("\n".join(head + rows) + "\n")
-    groups = {original_of(n): GROUPS[k % len(GROUPS)] for k, n in enumerate(numbers)} | {1: 0, 2: 2}
+    groups = {original_of(n): parts[k % len(parts)] for k, n in enumerate(numbers)} | {1: 0, 2: 2}
     lines = [f"{original:06d}.jpg {group}" for original, group in sorted(groups.items())]
     (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
     told = numbers[:-1]  # the last photo has no annotation

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.data.sizes import resized_photo
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.errors import UserError
 from semfacediff.types import to_tensor
@@ -47,7 +48,4 @@ class Precomputed(Editor):
     def _read(self, request: EditRequest) -> np.ndarray:
         relative = f"{request.attribute}/{request.sample_id}.png"
         edit = decode_photo(Blob(self.root / relative, relative).read(), relative)
-        height, width = request.photo.shape[-2:]
-        if edit.shape[:2] != (height, width):
-            edit = np.asarray(Image.fromarray(edit).resize((width, height), Image.Resampling.LANCZOS))
-        return edit
+        return resized_photo(edit, tuple(request.photo.shape[-2:]), Image.Resampling.LANCZOS)

@@ -4,11 +4,13 @@ import functools
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semfacediff.data.reading import Blob, decode_labels
+from semfacediff.data.sizes import resized_labels
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, attribute_indices, space
 from semfacediff.parsing.checkpoint import ParserCard
@@ -52,11 +54,9 @@ def landmarks_of(sample: FaceSample, size: tuple[int, int]) -> Tensor | None:
     return (torch.from_numpy(sample.landmarks) * scale)[None]
 
 
-def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour resize of an integer ``[H, W]`` map to ``size`` = (height, width), pixel centres aligned."""
-    if tuple(labels.shape) == size:
-        return labels.long()
-    return F.interpolate(labels[None, None].float(), size=size, mode="nearest-exact")[0, 0].long()
+def _labels_like(labels: np.ndarray, photo: Tensor) -> Tensor:
+    """int64 ``[H, W]``: a label map at the size of a photo ``[3, H, W]``."""
+    return torch.from_numpy(resized_labels(labels, tuple(photo.shape[-2:])).astype(np.int64))
 
 
 class ModelParser(Parser):
@@ -194,7 +194,7 @@ class GroundTruthParser(Parser):
         self.label_space = label_space
 
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return resized_labels(torch.from_numpy(sample.labels.copy()), tuple(photo.shape[-2:]))
+        return _labels_like(sample.labels, photo)
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
         return None
@@ -226,14 +226,14 @@ class PrecomputedParser(Parser):
     def _judges_edits(self) -> bool:
         return (self.root / "after").is_dir()
 
-    def _read(self, relative: str, size: tuple[int, int]) -> Tensor:
+    def _read(self, relative: str, photo: Tensor) -> Tensor:
         labels = decode_labels(Blob(self.root / relative, relative).read(), relative, self.label_space)
-        return resized_labels(torch.from_numpy(labels.copy()), size)
+        return _labels_like(labels, photo)
 
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return self._read(f"before/{sample.id}.png", tuple(photo.shape[-2:]))
+        return self._read(f"before/{sample.id}.png", photo)
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
         if not self._judges_edits:
             return None
-        return self._read(f"after/{attribute}/{sample.id}.png", tuple(photo.shape[-2:]))
+        return self._read(f"after/{attribute}/{sample.id}.png", photo)

@@ -7,13 +7,12 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import PartialState
-from PIL import Image
 from tqdm import tqdm
 
 from semfacediff import config
+from semfacediff.data.sizes import at_working_size
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.face_facts import face_facts
@@ -109,7 +108,7 @@ class EditingBench:
 
     def parsed(self, sample: FaceSample) -> Parsed:
         """The photo at the working size, and its parse."""
-        photo = self.at_working_size(sample.photo)
+        photo = at_working_size(sample.photo, self.settings.working_size)
         image = to_tensor(photo)
         start = time.perf_counter()
         labels = self.parser.before(sample, image)
@@ -122,13 +121,6 @@ class EditingBench:
             return sample, self.parsed(sample)
         except Exception as e:  # one bad sample must not cost the others
             return sample, e
-
-    def at_working_size(self, photo: np.ndarray) -> np.ndarray:
-        """uint8 ``[H, W, 3]``: the photo as it is edited and scored."""
-        size = self.settings.working_size
-        if size is None or photo.shape[:2] == (size, size):
-            return photo
-        return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
 
     def failed(self, sample_id: str, cell: Cell, error: Exception) -> Task:
         """A task that ends here: its row says why."""

@@ -7,6 +7,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from semfacediff import build, config
+from semfacediff.data.sizes import resized_labels
 from semfacediff.errors import UserError
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import GroundTruthParser, Parser
@@ -94,7 +95,8 @@ def _score_all(
 
 def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
     try:
-        row = scorer.row(sample) | face_facts(sample, sample.photo, sample.labels, scorer.space)
+        labels = resized_labels(sample.labels, sample.photo.shape[:2])
+        row = scorer.row(sample) | face_facts(sample, sample.photo, labels, scorer.space)
     except Exception as e:  # one bad sample must not cost the others
         row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}
     return row | {"inputs_sha256": scorer.parser.fingerprint(sample.id, None)}

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from semfacediff.data.sizes import at_working_size
 from semfacediff.errors import UserError
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.set_scores import SetScores
@@ -93,7 +94,7 @@ def _edited(bench: EditingBench) -> dict[str, list[str]]:
 def _photos(bench: EditingBench, ids: list[str]) -> Iterator[np.ndarray]:
     place = {id_: i for i, id_ in enumerate(bench.faces.ids)}
     for sample in read_ahead(bench.faces, [place[id_] for id_ in ids], bench.settings.runtime.decoders):
-        yield bench.at_working_size(sample.photo)
+        yield at_working_size(sample.photo, bench.settings.working_size)
 
 
 def _saved_edits(bench: EditingBench, cell: str, ids: list[str]) -> Iterator[np.ndarray]:

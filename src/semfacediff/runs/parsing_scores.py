@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from semfacediff.data.sizes import resized_labels, resized_photo, scored_size
 from semfacediff.labels import LabelSpace, conversion
 from semfacediff.metrics.photo_counts import PhotoCounts, confusion_table, identities, photo_counts, sparse, summary
 from semfacediff.metrics.segmentation import (
@@ -28,9 +29,6 @@ from semfacediff.parsing.predict import landmarks_of
 from semfacediff.records.samples import OK, write_csv, write_parquet
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.types import FaceSample, to_tensor
-
-SIDE = 512
-"""Scored side of ``ce7454``, and of ``segface`` where the parser has no input size."""
 
 Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(logits float32 ``[1, C, H, W]``, labels int64 ``[1, H, W]``) -> (loss summed over pixels, sum of their weights)."""
@@ -102,15 +100,12 @@ class PhotoScorer:
 
     def _prepared(self, sample: FaceSample) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels as the protocol gives them to the parser and to the count."""
-        if self.protocol == "strict":
-            return sample.photo, sample.labels
-        side = SIDE
+        card = getattr(self.parser, "card", None)
+        size = scored_size(self.protocol, sample.labels.shape, card and card.input_size)
+        photo = sample.photo
         if self.protocol == "segface":
-            side = self.parser.card.input_size if hasattr(self.parser, "card") else SIDE
-        labels = np.asarray(Image.fromarray(sample.labels).resize((side, side), Image.Resampling.NEAREST))
-        if self.protocol == "ce7454":
-            return sample.photo, labels
-        return np.asarray(Image.fromarray(sample.photo).resize((side, side), Image.Resampling.BICUBIC)), labels
+            photo = resized_photo(photo, size, Image.Resampling.BICUBIC)
+        return photo, resized_labels(sample.labels, size)
 
     def _logits(self, sample: FaceSample, photo: np.ndarray) -> Tensor | None:
         if not hasattr(self.parser, "logits"):

@@ -256,7 +256,7 @@ def _finish(out: Path, settings: Settings, index: OfficialIndex, made: list[tupl
     print(text, end="")
     print(f"report: {out / REPORT_JSON}")
     split = "data.split_rule.by=file" if not facts["without_split"] else "data.split=all"
-    print(f"use it: data={settings.layout} data.root={out} {split} data.allow_mask_resize=true")
+    print(f"use it: data={settings.layout} data.root={out} {split}")
     if report.errors:
         left_out = f"{len(report.errors)} of {len(entries)} photos were left out"
         print(f"error: {left_out}; mend them and repeat the command, see {out / REPORT_TEXT}", file=sys.stderr)

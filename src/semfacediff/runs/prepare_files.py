@@ -38,7 +38,7 @@ class Settings:
         split: ``train``, ``val``, ``test`` or ``all``.
         order: ``official`` or ``segface``.
         shard_size: photos a tar.
-        allow_mask_resize: resize part masks that differ in size or shape instead of leaving the photo out.
+        allow_mask_resize: resize part masks that differ in size or aspect ratio instead of leaving the photo out.
     """
 
     layout: str = "folder"

@@ -17,6 +17,7 @@ from PIL import Image
 
 from semfacediff import config
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
+from semfacediff.data.sizes import resized_photo, same_aspect
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS
 from semfacediff.errors import UserError
@@ -93,9 +94,7 @@ class ReferenceEditor(Editor):
             images = made.edit([face], references=[style], parts=parts).images
         else:
             images = made.swap_parts([face], [style], parts).images
-        height, width = request.photo.shape[-2:]
-        edited = Image.fromarray(to_uint8(images[0])).resize((width, height), Image.Resampling.BICUBIC)
-        return to_tensor(np.asarray(edited))
+        return to_tensor(resized_photo(to_uint8(images[0]), tuple(request.photo.shape[-2:]), Image.Resampling.BICUBIC))
 
     def _seeded(self, request: EditRequest) -> Synthesizer:
         s = self.synthesizer
@@ -153,9 +152,9 @@ def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
         facts["labels"] = f"parsed by the shipped parser ({hashlib.sha256(labels.tobytes()).hexdigest()[:16]})"
     labels = conversion(own, space(label_space))[labels].astype(np.uint8)
     face = paired({file.stem: photo}, {name: labels})[0]
-    if photo.shape[0] != photo.shape[1] or labels.shape != photo.shape[:2]:
+    if photo.shape[0] != photo.shape[1] or not same_aspect(photo.shape[:2], labels.shape):
         raise UserError(
-            f"editor.reference: expected a square photo with a label map of its size, got {photo.shape[:2]} and "
+            f"editor.reference: expected a square photo with a square label map, got {photo.shape[:2]} and "
             f"{labels.shape}; crop or resize them"
         )
     if not labels.any():

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from PIL import Image
 from tqdm import tqdm
 
 from semfacediff import build, config
+from semfacediff.data.sizes import at_working_size
 from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
 from semfacediff.regions import RegionRule, region_masks
@@ -146,15 +146,9 @@ class _Source:
         if sample_id not in self.place:
             return {a: Shown({}, ["the data set has no such photo"]) for a in attributes}
         sample = self.faces[self.place[sample_id]]
-        photo = self._at_working_size(sample.photo)
+        photo = at_working_size(sample.photo, self.record.config.get("working_size"))
         parses: dict[tuple[bytes, bytes], tuple[torch.Tensor, np.ndarray]] = {}
         return {a: self._edit(sample, photo, a, parses) for a in attributes}
-
-    def _at_working_size(self, photo: np.ndarray) -> np.ndarray:
-        size = self.record.config.get("working_size")
-        if size is None or photo.shape[:2] == (size, size):
-            return photo
-        return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.LANCZOS))
 
     def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Shown:
         row = self.rows.loc[(sample.id, name)]

@@ -50,6 +50,8 @@ PARTS = (
         "the cascade of figure 5.5 with an editor without weights",
     ),
 )
+_WITH_TEST_PART = ("celebamask_hq", "lapa", "helen")
+"""Data sets whose own lists or folders say which photos are for the test; of others all are taken."""
 _WAY_OUT = {
     ACCELERATOR: "no accelerator (a CPU takes weeks; runtime.device=cpu asks for that)",
     PIPELINE: f"no weights of editor=sdxl_inpaint; fetch them: {fetch_line('sdxl_inpaint')}",
@@ -96,15 +98,16 @@ def missing(part: Part, found: dict, given: dict[str, str]) -> list[str]:
 
 def _words(part: Part, found: dict, words: Sequence[str], data: str | None, checkpoint: str | None) -> list[str]:
     """The part's choices, what was found here where nothing was chosen, and the user's choices."""
-    given = {word.partition("=")[0] for word in words}
+    given = dict(word.partition("=")[::2] for word in words)
     chosen = [*part.words]
-    if "data" not in given and (layout := found["data"]["layout"]) is not None:
-        own_split = layout == "celebamask_hq" or "data.split" in given
-        chosen += [f"data={layout}", *([] if own_split else ["data.split=all"])] * (part.script == "evaluate.py")
+    layout = given.get("data", found["data"]["layout"])
+    if layout is not None and part.script == "evaluate.py":
+        chosen += [] if "data" in given else [f"data={layout}"]
+        chosen += [] if "data.split" in given or layout in _WITH_TEST_PART else ["data.split=all"]
     if data is not None and "data.root" not in given:
         chosen.append(f"data.root={data}")
     usable = [parser["place"] for parser in found["parsers"] if parser["error"] is None]
-    if part.script == "evaluate.py" and not given & {"parser", "parser.checkpoint"} and usable:
+    if part.script == "evaluate.py" and not given.keys() & {"parser", "parser.checkpoint"} and usable:
         chosen.append(f"parser.checkpoint={checkpoint or usable[0]}")
     own = [word for word in words if _concerns(word, part)]
     if "hydra.run.dir" not in given:

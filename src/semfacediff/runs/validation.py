@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
+from semfacediff.data.sizes import resized_labels
 from semfacediff.labels import LONG_TAIL, LabelSpace
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing.predict import ModelParser, landmarks_of
@@ -65,5 +65,5 @@ def validate(parser: ModelParser, faces, criterion, accelerator) -> Validation:
 
 def _labels_like(labels: np.ndarray, logits: torch.Tensor) -> torch.Tensor:
     """int64 ``[1, h, w]`` at the logits' size, nearest pixel."""
-    y = torch.from_numpy(labels.astype(np.float32)).to(logits.device)[None, None]
-    return F.interpolate(y, size=logits.shape[-2:], mode="nearest-exact")[0].long()
+    there = resized_labels(labels, tuple(logits.shape[-2:])).astype(np.int64)
+    return torch.from_numpy(there)[None].to(logits.device)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semfacediff.data.sizes import same_aspect
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion
 from semfacediff.synthesis.latents import at_size, to_signed
@@ -92,8 +93,8 @@ class Intake:
         """float32 one-hot ``[N,K,S,S]``; label maps are resized by nearest neighbour.
 
         Raises:
-            UserError: no label map, one of another size than its photo or not square, labels of another space, or all
-                background.
+            UserError: no label map, one of another aspect ratio than its photo's, a photo that is not square, labels of
+                another space, or all background.
         """
         if not faces:
             raise UserError("expected at least one face, got none")
@@ -111,11 +112,14 @@ class Intake:
                 f"'{face.id}': expected a photo uint8 [H, W, 3], got {face.photo.dtype} {list(face.photo.shape)}"
             )
         mapped, shown = ("x".join(map(str, a.shape[:2])) for a in (face.labels, face.photo))
-        if mapped != shown:
-            raise UserError(f"'{face.id}': the label map is {mapped}, its photo {shown}; bring them to one size first")
-        if face.labels.shape[0] != face.labels.shape[1]:
+        if not same_aspect(face.photo.shape[:2], face.labels.shape):
             raise UserError(
-                f"'{face.id}' is {mapped}, expected a square, for it becomes {self.size} px a side; "
+                f"'{face.id}': the label map is {mapped}, its photo {shown}, which is another aspect ratio; "
+                f"crop one of the two"
+            )
+        if face.photo.shape[0] != face.photo.shape[1]:
+            raise UserError(
+                f"'{face.id}' is {shown}, expected a square, for it becomes {self.size} px a side; "
                 f"crop or pad photo and label map first"
             )
         low, high, space = int(face.labels.min()), int(face.labels.max()), self.data_space

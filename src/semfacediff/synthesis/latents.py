@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from semfacediff.data.sizes import resized_labels, resized_photo
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
 from semfacediff.types import FaceSample
@@ -50,12 +51,8 @@ class PreparedFaces:
 
 def at_size(sample: FaceSample, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Photo uint8 ``[size, size, 3]`` (bicubic) and labels uint8 ``[size, size]`` (nearest), by Pillow as published."""
-    photo, labels = Image.fromarray(sample.photo), Image.fromarray(sample.labels.astype(np.uint8))
-    if photo.size != (size, size):
-        photo = photo.resize((size, size), Image.Resampling.BICUBIC)
-    if labels.size != (size, size):
-        labels = labels.resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(photo), np.asarray(labels)
+    photo = resized_photo(sample.photo, (size, size), Image.Resampling.BICUBIC)
+    return photo, resized_labels(sample.labels.astype(np.uint8, copy=False), (size, size))
 
 
 def to_signed(photos: np.ndarray | Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from semfacediff.data.sizes import resized_labels
 from semfacediff.labels import LabelSpace
 
 
@@ -11,9 +12,7 @@ def resized(photo: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarra
     if photo.shape[:2] != (size, size):
         shrink = min(photo.shape[:2]) >= size
         photo = cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    if labels.shape != (size, size):
-        labels = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    return photo, labels
+    return photo, resized_labels(labels, (size, size))
 
 
 def flip(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:

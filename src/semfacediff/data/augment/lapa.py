@@ -7,6 +7,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from semfacediff.data.sizes import resized_labels
 from semfacediff.types import FaceSample
 
 ANGLE_DEG, SCALE, SHIFT_PX = (-30, 30), (0.5, 3), (-20, 20)
@@ -24,8 +25,8 @@ def lapa(sample: FaceSample, side: int, rng: np.random.Generator) -> tuple[np.nd
     """
     angle_deg, scale = rng.uniform(*ANGLE_DEG), rng.uniform(*SCALE)
     shift_px = rng.uniform(*SHIFT_PX, 2)
-    photo, labels = Image.fromarray(sample.photo), Image.fromarray(sample.labels)
-    labels = labels.resize(photo.size, Image.Resampling.NEAREST)
+    photo = Image.fromarray(sample.photo)
+    labels = Image.fromarray(resized_labels(sample.labels, sample.photo.shape[:2]))
     photo, labels = (
         F.affine(image, angle_deg, shift_px.tolist(), scale, [0.0, 0.0], interpolation=how, fill=0)
         for image, how in ((photo, InterpolationMode.BICUBIC), (labels, InterpolationMode.NEAREST))

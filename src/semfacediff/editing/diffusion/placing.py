@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from semfacediff.data.sizes import resized_photo
 from semfacediff.types import to_tensor, to_uint8
 
 SMALLEST_CROP = 1 / 8
@@ -89,9 +90,15 @@ def placed(photo: Tensor, mask: Tensor, box: Box, size: int, cell: int | None) -
     scale = size / max(box.height, box.width)
     shape = tuple(min(max(round(n * scale), 1), size) for n in (box.height, box.width))
     below, right = size - shape[0], size - shape[1]
-    square = cv2.copyMakeBorder(_resized(pixels, shape), 0, below, 0, right, cv2.BORDER_REPLICATE)
+    square = cv2.copyMakeBorder(
+        resized_photo(pixels, shape, Image.Resampling.LANCZOS), 0, below, 0, right, cv2.BORDER_REPLICATE
+    )
     levels = np.rint(mask[(0, *box.slices)].numpy() * 255).astype(np.uint8)
-    levels = _resized(levels, shape) if cell is None else _resized_mask(levels > 127, shape).astype(np.uint8) * 255
+    levels = (
+        resized_photo(levels, shape, Image.Resampling.LANCZOS)
+        if cell is None
+        else _resized_mask(levels > 127, shape).astype(np.uint8) * 255
+    )
     levels = np.pad(levels, ((0, below), (0, right)))
     if cell is not None:
         levels = levels.reshape(size // cell, cell, size // cell, cell).max(axis=(1, 3)).repeat(cell, 0).repeat(cell, 1)
@@ -106,17 +113,10 @@ def pasted(photo: Tensor, made: Tensor, at: Placed) -> Tensor:
     """
     inner = made[:, : at.shape[0], : at.shape[1]]
     if at.shape != (at.box.height, at.box.width):
-        inner = to_tensor(_resized(to_uint8(inner), (at.box.height, at.box.width)))
+        inner = to_tensor(resized_photo(to_uint8(inner), (at.box.height, at.box.width), Image.Resampling.LANCZOS))
     result = photo.clone()
     result[(slice(None), *at.box.slices)] = inner
     return result
-
-
-def _resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 ``[H, W, 3]`` or ``[H, W]`` at ``shape`` = (height, width), LANCZOS."""
-    if pixels.shape[:2] == shape:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.LANCZOS))
 
 
 def _resized_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
