@@ -237,10 +237,10 @@ def test_from_upload_to_download_and_back_again(visit, photo, server):
     page.click("#undo")
     says(page, "Undone.")
     assert np.array_equal(downloaded(page)[0], first)
-    assert list(server[1].glob("*/visit-*"))
+    assert list(server[1].glob("*/page-*"))
     page.context.close()
     until = time.monotonic() + 60
-    while (left := list(server[1].glob("*/visit-*"))) and time.monotonic() < until:
+    while (left := list(server[1].glob("*/page-*"))) and time.monotonic() < until:
         time.sleep(0.2)
     assert left == []
     assert not list(server[1].rglob("face.png"))
@@ -460,7 +460,7 @@ def test_who_leaves_ends_what_runs_for_them(visit, photo, other, server):
     choose(page, "steps", "10")
     page.locator("#style-go:not([disabled])").click()
     page.locator("#result img").wait_for()
-    assert len(list(server[1].glob("*/visit-*"))) == 1
+    assert len(list(server[1].glob("*/page-*"))) == 1
 
 
 @pytest.mark.slow

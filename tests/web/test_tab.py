@@ -55,18 +55,18 @@ class Visit:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache_of_pictures(monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+def _own_cache_of_pictures(monkeypatch, files):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(files.root))
 
 
 @pytest.fixture
-def editing(desk, tmp_path):
-    return Visit(lambda: EditingTab(desk, tmp_path, "recolor"))
+def editing(desk, files):
+    return Visit(lambda: EditingTab(desk, files, "recolor"))
 
 
 @pytest.fixture
-def style(desk, tmp_path, tiny_synthesis):
-    return Visit(lambda: StyleTab(desk, tmp_path, StyleModel(str(tiny_synthesis), desk)))
+def style(desk, files, tiny_synthesis):
+    return Visit(lambda: StyleTab(desk, files, StyleModel(str(tiny_synthesis), desk)))
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from semfacediff.runs.edit_rows import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.desk import Ask, Desk, offered
+from semfacediff.web.files import MAX_MEGAPIXELS, MAX_UPLOAD_MB, Files, PageFiles, safe_name
 from semfacediff.web.jobs import Stop
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
 from semfacediff.web.portrait import Portrait
-from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab
-from semfacediff.web.uploads import MAX_MEGAPIXELS, MAX_UPLOAD_MB, safe_name
-from semfacediff.web.visits import offered_files, own_folder, picture_file, taken, told
+from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab, told
 
 _WELCOME = (
     f"Load a portrait (at most {MAX_UPLOAD_MB} MB and {MAX_MEGAPIXELS} megapixels). It stays on the computer that "
@@ -33,8 +32,8 @@ class EditingTab(Tab):
         editor: chosen at first.
     """
 
-    def __init__(self, desk: Desk, folder: Path, editor: str):
-        super().__init__(folder)
+    def __init__(self, desk: Desk, files: Files, editor: str):
+        super().__init__(files)
         self.desk = desk
         # The latter is the page after an edit, from the end of the edit until it is shown.
         self.portrait, self.made = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
@@ -110,12 +109,13 @@ class EditingTab(Tab):
     def _load(self, path: str | None, attribute: str, request: gr.Request):
         if path is None:
             raise UserError(_GONE)
+        own = self._own(request)
         try:
             with self.desk.jobs.running():
-                portrait = session.opened(taken(Path(path)), safe_name(Path(path).name), self.desk)
+                portrait = session.opened(self.server_files.take(path), safe_name(path), self.desk)
         except UserError as e:
             return {self.upload: None, self.message: wording.refused(str(e))}
-        return self._view(portrait, attribute, wording.portrait(portrait), request) | {self.upload: None}
+        return self._view(portrait, attribute, wording.portrait(portrait), own) | {self.upload: None}
 
     @told
     def _click(self, portrait: Portrait | None, event: gr.SelectData):
@@ -128,7 +128,7 @@ class EditingTab(Tab):
 
     @told
     def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return {self.mask: self._mask(portrait, attribute, request)} if portrait else {self.mask: None}
+        return {self.mask: self._mask(portrait, attribute, self._own(request)) if portrait else None}
 
     @told
     def _choose_editor(self, editor: str):
@@ -157,10 +157,11 @@ class EditingTab(Tab):
             progress((step, of), desc="Editing", unit="steps")
 
         progress(0, desc="Editing")
+        own = self._own(request)
         ask = Ask(attribute, prompt, editor, strength, seed, negative)
         with self.desk.jobs.running(stop):
             made = session.edit(self._present(stop.of), ask, self.desk, stop, on_step)
-        return {self.made: self._view(made, attribute, f"Edited the {attribute}.", request)}
+        return {self.made: self._view(made, attribute, f"Edited the {attribute}.", own)}
 
     def _outdate(self, stop: Stop | None, portrait: Portrait | None) -> None:
         """Ends an edit of what is there no more at its next step."""
@@ -176,39 +177,37 @@ class EditingTab(Tab):
 
     @told
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return self._view(session.undone(self._present(portrait)), attribute, "Undone.", request)
+        return self._view(session.undone(self._present(portrait)), attribute, "Undone.", self._own(request))
 
     def _present(self, portrait: Portrait | None) -> Portrait:
         if portrait is None:
             raise UserError(_GONE)
         return portrait
 
-    def _view(self, portrait: Portrait, attribute: str, text: str, request: gr.Request) -> dict:
+    def _view(self, portrait: Portrait, attribute: str, text: str, own: PageFiles) -> dict:
         """Everything that shows the portrait."""
-        own = own_folder(self.folder, request.session_hash)
-        before = picture_file(shown(portrait.photo), own)
-        after = picture_file(shown(portrait.now), own) if portrait.steps else before
+        before = own.picture("before", shown(portrait.photo))
+        after = own.picture("after", shown(portrait.now)) if portrait.steps else before
         return {
             self.portrait: portrait,
             self.message: wording.said(text),
-            self.parse: picture_file(parse_picture(portrait.now, portrait.labels_now, self.desk.space), own),
-            self.mask: self._mask(portrait, attribute, request),
+            self.parse: own.picture("parse", parse_picture(portrait.now, portrait.labels_now, self.desk.space)),
+            self.mask: self._mask(portrait, attribute, own),
             self.legend: wording.legend(portrait, self.desk.space),
             self.compare: (before, after),
             self.history: wording.history(portrait),
-            self.files: gr.File(self._files(portrait, own), visible=bool(portrait.steps)),
+            self.files: gr.File(self._downloads(portrait, own), visible=bool(portrait.steps)),
             self.undo: gr.Button(interactive=bool(portrait.steps)),
         }
 
-    def _mask(self, portrait: Portrait, attribute: str, request: gr.Request) -> str:
-        masks = session.masks(portrait, attribute, self.desk)
-        return picture_file(mask_picture(portrait.now, masks), own_folder(self.folder, request.session_hash))
+    def _mask(self, portrait: Portrait, attribute: str, own: PageFiles) -> str:
+        return own.picture("mask", mask_picture(portrait.now, session.masks(portrait, attribute, self.desk)))
 
-    def _files(self, portrait: Portrait, own: Path) -> list[str] | None:
+    def _downloads(self, portrait: Portrait, own: PageFiles) -> list[str] | None:
         if not portrait.steps:
             return None
         record = json.dumps(session.record(portrait, self.desk), indent=1, ensure_ascii=False) + "\n"
-        return offered_files(own, f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
+        return own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
 
 
 def _outdated(stop: Stop | None, portrait: Portrait | None) -> bool:

@@ -28,8 +28,8 @@ from semfacediff.runs.photo_editing import Tools, edited, masks_of
 from semfacediff.runs.prompting import PromptRules
 from semfacediff.types import RegionMasks
 from semfacediff.web.desk import Ask, Desk
+from semfacediff.web.files import decode_upload
 from semfacediff.web.jobs import Stop
-from semfacediff.web.uploads import decode_upload
 
 SCHEMA_VERSION = 1
 MAX_EDITS = 8

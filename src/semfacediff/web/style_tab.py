@@ -9,12 +9,11 @@ from semfacediff.runs.edit_rows import encoded_png
 from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.web import styling, wording
 from semfacediff.web.desk import Desk
+from semfacediff.web.files import MAX_MEGAPIXELS, MAX_UPLOAD_MB, Files, safe_name
 from semfacediff.web.jobs import Stop
 from semfacediff.web.pictures import parsed_beside, row
 from semfacediff.web.styling import STEPS, TASKS, Face, StyleAsk, StyleModel
-from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab
-from semfacediff.web.uploads import MAX_MEGAPIXELS, MAX_UPLOAD_MB, safe_name
-from semfacediff.web.visits import offered_files, own_folder, picture_file, taken, told
+from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab, told
 
 WITHOUT = """A trained SCA-DM makes a face from the layout of one photo and the style of another; this page has none,
 so train one (a tiny one of drawn faces takes a processor some minutes) and serve the page with `--synthesis RUN`:
@@ -37,8 +36,8 @@ _FORMS = {
 class StyleTab(Tab):
     """Two photos, and a face made of the layout of the first and the style of the second."""
 
-    def __init__(self, desk: Desk, folder: Path, model: StyleModel):
-        super().__init__(folder, "style-")
+    def __init__(self, desk: Desk, files: Files, model: StyleModel):
+        super().__init__(files, "style-")
         self.desk, self.model = desk, model
         self.first, self.second = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
         with gr.Row():
@@ -111,16 +110,17 @@ class StyleTab(Tab):
         upload, state, seen, legend = self._of(which)
         if path is None:
             raise UserError("Load a photo first")
+        own = self._own(request)
         try:
             with self.desk.jobs.running():
-                face = styling.opened(taken(Path(path)), safe_name(Path(path).name), self.desk)
+                face = styling.opened(self.server_files.take(path), safe_name(path), self.desk)
         except UserError as e:
             return {upload: None, self.message: wording.refused(str(e))}
         picture = parsed_beside(face.sample.photo, face.sample.labels, self.desk.space)
         return {
             upload: None,
             state: face,
-            seen: picture_file(picture, own_folder(self.folder, request.session_hash)),
+            seen: own.picture(which, picture),
             legend: wording.face_legend(face, which, self.desk.space),
             self.message: wording.said(f"{which.capitalize()} photo: {wording.face(face)}"),
         }
@@ -152,18 +152,18 @@ class StyleTab(Tab):
             progress((step, of), desc="Making", unit="steps")
 
         progress(0, desc="Making")
+        own = self._own(request)
         ask = StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
         with self.desk.jobs.running(stop):
             made = styling.make(first, second, ask, self.model, stop, on_step)
-        own = own_folder(self.folder, request.session_hash)
         faces = styling.compared(made, first, second if TASKS[task].second else None, self.model.size)
         stem = f"{Path(first.name).stem}_{task}"
         record = styling.record_text(made, self.model)
-        files = offered_files(own, stem, encoded_png(styling.picture(made)), record)
+        files = own.downloads("face", stem, encoded_png(styling.picture(made)), record)
         return {
             self.message: wording.said("Made."),
             self.about: wording.made(made, self.model.size),
-            self.result: picture_file(row(faces), own),
+            self.result: own.picture("result", row(faces)),
             self.files: gr.File(files, visible=True),
         }
 

@@ -1,11 +1,14 @@
 """What the tabs on which something is made have in common: one long job at a time, and its Stop."""
 
+import sys
+import traceback
 from functools import wraps
-from pathlib import Path
 
 import gradio as gr
 
+from semfacediff.errors import UserError
 from semfacediff.web import wording
+from semfacediff.web.files import Files, PageFiles
 from semfacediff.web.jobs import Stop
 
 IDLE_S = 3600
@@ -14,17 +17,38 @@ PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
 
 
+def told(handler):
+    """A tab's handler whose mistakes become a sentence on the page; a defect's traceback goes to the terminal alone."""
+
+    @wraps(handler)
+    def telling(self, *args):
+        try:
+            return handler(self, *args)
+        except UserError as e:
+            return {self.message: wording.refused(str(e))}
+        except Exception as e:
+            traceback.print_exc(file=sys.stderr)
+            text = f"Something failed here ({type(e).__name__}); the terminal says what"
+            return {self.message: wording.refused(text)}
+
+    return telling
+
+
 class Tab:
     """A tab with a message, and a job that is begun by one button and ended by another.
 
     Args:
-        folder: where files of visitors lie, below a folder each. name: begins the ids of elements.
+        files: of the server. name: begins the ids of elements.
     """
 
-    def __init__(self, folder: Path, name: str = ""):
-        self.folder, self.name = folder, name
+    def __init__(self, files: Files, name: str = ""):
+        self.server_files, self.name = files, name
         # There while a job waits or runs. Whoever leaves ends it. No time limit: a synthesis may take over an hour.
         self.stop = gr.State(None, delete_callback=lambda stop: stop and stop.now())
+
+    def _own(self, request: gr.Request) -> PageFiles:
+        """To be asked for before anything is computed: what is made for a page that was closed is then not written."""
+        return self.server_files.page(request.session_hash)
 
     def _message(self, text: str) -> None:
         self.message = gr.HTML(wording.said(text), elem_id=f"{self.name}message")
