@@ -21,7 +21,7 @@ from semfacediff.records.writing import failing_loudly, write_bytes, write_text
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
 
-SUFFIXES = (*PHOTO_SUFFIXES, ".gif")
+SUFFIXES = (*PHOTO_SUFFIXES, ".gif", ".heic", ".heif")
 REPORT = "parse_report.json"
 
 
@@ -66,12 +66,13 @@ def parse_photos(
     for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
         try:
             photo = decode_photo(Blob(file, file.name).read(), file.name)
+            parsed = parse_faces(task.parser, photo, file.name)
         except UserError as e:
             if single:
                 raise
             failed[file.name] = str(e)
         else:
-            _parse_one(file, photo, task)
+            _write(file, photo, parsed, task)
     if not single:
         _report(failed, len(photos), out)
     print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}")
@@ -130,8 +131,7 @@ def _task(
     return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
 
 
-def _parse_one(file: Path, photo: np.ndarray, task: _Task) -> None:
-    parsed = parse_faces(task.parser, photo)
+def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, task: _Task) -> None:
     labels = task.to_space[parsed.labels].astype(np.uint8)
     write_bytes(task.out / f"{file.stem}.png", palette_png(labels, task.space))
     if task.overlay:
