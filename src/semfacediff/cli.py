@@ -308,10 +308,10 @@ def _add_track(commands) -> None:
 
 
 def _web(arguments: argparse.Namespace) -> int:
-    from semfacediff.web.server import Options, serve
+    from semfacediff.web.server import serve
 
     a = arguments
-    return serve(Options(a.port, a.editor, a.parser, a.weights, a.synthesis, a.device))
+    serve(a.port, a.editor, a.parser, a.weights, a.synthesis, a.device)
 
 
 def _add_web(commands) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs the extra 'web'")
 
-import gradio as gr
 from gradio.state_holder import StateHolder
 
 from semfacediff.web.jobs import Stop, StoppedError
@@ -35,7 +34,7 @@ def leave(page, visit):
 
 def stops(page):
     """Ids of the states that hold a Stop, one a tab."""
-    return [i for i, b in page.blocks.items() if isinstance(b, gr.State) and b.time_to_live == float("inf")]
+    return {f.inputs[0]._id for f in page.fns.values() if f.name == "_begin"}
 
 
 def test_a_page_that_is_closed_ends_its_jobs_and_no_others(page, desk, tiny_synthesis, files):
@@ -51,11 +50,12 @@ def test_a_page_that_is_closed_ends_its_jobs_and_no_others(page, desk, tiny_synt
             stop.check()
     for stop in others:
         stop.check()
+    assert list(built.state_holder.session_data) == ["you"]
     assert not shown["me"].exists()
     assert shown["you"].exists()
 
 
-def test_who_did_nothing_can_leave(page):
+def test_a_page_on_which_nothing_was_done_can_be_closed(page):
     built = page()
     for i in stops(built):
         assert built.state_holder["me"][i] is None

@@ -1,4 +1,4 @@
-"""The page: its tabs, how it looks, and what happens when a visitor leaves."""
+"""The page: its tabs, how it looks, what happens when it is closed, and how it is served."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -7,19 +7,19 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
-from semfacediff.web.access import upload_routes
+from semfacediff.web.access import MAX_UPLOAD_MB, OwnPagesOnly, upload_routes
 from semfacediff.web.desk import Desk
 from semfacediff.web.editing_tab import EditingTab
-from semfacediff.web.files import MAX_UPLOAD_MB, Files
+from semfacediff.web.files import Files
 from semfacediff.web.runs_tab import runs_tab
 from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
-from semfacediff.web.tab import IDLE_S
 
 TITLE = "SemFaceDiff"
-_SESSIONS = 64
-"""Visitors whose photos are kept in memory at once; the oldest give way."""
+_PAGES = 8
+"""Open pages whose photos are kept in memory at once; the one that was used least recently gives way."""
 _THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 """Fonts of the system: none is fetched."""
 
@@ -31,7 +31,7 @@ def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequen
         model: makes faces of two photos; ``None`` = its tab says how to get one.
         roots: folders of runs. editor: chosen at first.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, IDLE_S), fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"# {TITLE}")
         with gr.Tab("Edit a photo"):
             EditingTab(desk, files, editor)
@@ -44,7 +44,8 @@ def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequen
             runs_tab(roots)
 
         def leave(request: gr.Request) -> None:
-            page.state_holder.delete_state(request.session_hash)
+            page.state_holder.delete_state(request.session_hash)  # ends what runs
+            page.state_holder.session_data.pop(request.session_hash, None)
             files.close_page(request.session_hash)
 
         page.unload(leave)
@@ -54,21 +55,18 @@ def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequen
 
 def server(page: gr.Blocks, files: Files, port: int) -> uvicorn.Server:
     """What serves the page at ``port``."""
-    page.state_session_capacity = _SESSIONS
+    page.state_session_capacity = _PAGES
     page.has_launched = True  # else Gradio takes any path for that of an upload
     app = gr.mount_gradio_app(
-        FastAPI(openapi_url=None, routes=upload_routes(files)),
+        FastAPI(openapi_url=None, routes=upload_routes(files), middleware=[Middleware(OwnPagesOnly, port=port)]),
         page,
         path="",
-        server_name="127.0.0.1",
-        server_port=port,
         show_error=False,
         max_file_size=MAX_UPLOAD_MB * 1_000_000,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
-        pwa=False,
         mcp_server=False,
         theme=_THEME,
         css=_resource("page.css"),

@@ -1,6 +1,7 @@
 """``semfacediff web``: serves the page to this computer until Ctrl-C; no photo outlives it."""
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -10,8 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -20,57 +21,48 @@ from semfacediff.web.files import Files
 from semfacediff.web.styling import StyleModel
 
 _HOST = "127.0.0.1"
-_PATIENCE_S = 10
-"""So long may a job take to its next step, at which it ends, when the server is interrupted."""
+_LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
-@dataclass(frozen=True)
-class Options:
-    """With what the page is served, as the command line says."""
-
-    port: int
-    editor: str
-    parser: str | None
-    weights: str | None
-    synthesis: str | None
-    device: str
-
-
-def serve(options: Options) -> int:
-    """Serve the page until it is interrupted; returns 0, or ends the process with it where a job does not stop.
+def serve(
+    port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str
+) -> NoReturn:
+    """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
 
     Raises:
         UserError: Gradio is not installed, the port cannot be used, no such editor, no parser, or no SCA-DM.
     """
-    if options.editor not in offered():
-        raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{options.editor}'")
-    all_ended = True
-    with _listening(options.port) as listening, _interruptible():
-        files = Files()
-        try:
-            # Before Gradio is imported: it asks for these while it is.
-            os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-            os.environ["GRADIO_TEMP_DIR"] = str(files.root)
-            page_module = _page_module()
-            desk = Desk(options.parser, options.weights, options.device)
-            model = StyleModel(options.synthesis, desk) if options.synthesis else None
-            roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
-            page = page_module.build_page(desk, model, files, roots, options.editor)
-            try:
-                with running(page_module.server(page, files, options.port), listening) as thread:
-                    print(f"http://{_HOST}:{options.port}/ (Ctrl-C ends it)", flush=True)
-                    thread.join()
-            finally:
-                files.close()
-                all_ended = desk.jobs.end(_PATIENCE_S)
-        finally:
-            files.close()
-    if not all_ended:
-        # Python would take itself down under a thread that computes, and be aborted.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    if editor not in offered():
+        raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{editor}'")
+    with _listening(port) as listening, _interruptible(), contextlib.closing(Files()) as files:
+        # Before Gradio is imported: it asks for these while it is.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+        os.environ["GRADIO_TEMP_DIR"] = str(files.root)
+        page_module = _page_module()
+        desk = Desk(parser, weights, device)
+        model = StyleModel(synthesis, desk) if synthesis else None
+        roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
+        page = page_module.build_page(desk, model, files, roots, editor)
+        sys.addaudithook(_reach_nothing_else)
+        with running(page_module.server(page, files, port), listening) as thread:
+            print(f"http://{_HOST}:{port}/ (Ctrl-C ends it)", flush=True)
+            thread.join()
+    # Python would take itself down under a thread that computes, and be aborted.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reach_nothing_else(event: str, arguments: tuple) -> None:
+    """Audit hook: what would reach another computer, whatever is configured, fails as without a network."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in _LOOPBACK:
+        raise OSError(errno.ENETUNREACH, "semfacediff web downloads nothing")
 
 
 def _page_module():
@@ -105,11 +97,13 @@ def _interruptible() -> Iterator[None]:
 
     before = {number: signal.signal(number, end) for number in numbers}
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-    finally:
+        yield
+    except KeyboardInterrupt:
+        pass  # the process is about to end
+    except BaseException:
         for number, handler in before.items():
             signal.signal(number, handler)
+        raise
 
 
 @contextlib.contextmanager
@@ -125,4 +119,4 @@ def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
         # Connections of open pages never end by themselves; that they are cut off is no error to be told of.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = server.force_exit = True
-        thread.join()
+        thread.join(1)  # not for what computes: that may take long
