@@ -311,7 +311,7 @@ def _web(arguments: argparse.Namespace) -> int:
     from semfacediff.web.server import serve
 
     a = arguments
-    serve(a.port, a.editor, a.parser, a.weights, a.synthesis, a.device)
+    return serve(a.port, a.editor, a.parser, a.weights, a.synthesis, a.device)
 
 
 def _add_web(commands) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -93,7 +94,7 @@ class Tab:
     def _told(self, event: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
-            connection.request("GET", f"{API}/queue/data?session_hash={self.session}")
+            connection.request("GET", f"{API}/queue/data?session_hash={quote(self.session)}")
             answer = connection.getresponse()
             while line := answer.readline():
                 said = json.loads(line[5:]) if line.startswith(b"data:") else {}

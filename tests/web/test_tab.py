@@ -124,7 +124,7 @@ def test_an_edit_is_shown(editing, photo):
     tab = editing.tab
     editing[tab.portrait] = photo
     editing.run("_begin")
-    assert "Edited." in editing.run("_edit", *ASKED)[tab.message]
+    assert "Edited the hair." in editing.run("_edit", *ASKED)[tab.message]
     assert [step.ask.prompt for step in editing[tab.portrait].steps] == ["bright green"]
     assert enabled(editing.run("_end"), tab.go) is True
 

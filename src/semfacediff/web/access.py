@@ -13,7 +13,6 @@ from semfacediff.web.files import Files, safe_name
 MAX_UPLOAD_MB = 100
 """Of the largest photo that is decoded, stored as it may be."""
 _MAX_BODY = MAX_UPLOAD_MB * 1_000_000 + 10_000
-"""Bytes of a request."""
 
 
 class OwnPagesOnly:
@@ -59,7 +58,4 @@ def upload_routes(files: Files) -> list[Route]:
     def progress(_: Request) -> Response:
         return PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
-    return [
-        Route("/gradio_api/upload", upload, methods=["POST"]),
-        Route("/gradio_api/upload_progress", progress),
-    ]
+    return [Route("/gradio_api/upload", upload, methods=["POST"]), Route("/gradio_api/upload_progress", progress)]

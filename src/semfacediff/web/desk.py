@@ -20,7 +20,6 @@ from semfacediff.runs.photo_editing import (
 
 _OF_A_REFERENCE = ("sca_dm",)
 """Editors that take their style from a second photo; the page has a tab of its own for that."""
-_OFFLINE = ["weights.download=false"]
 _DRAWN = "recolor"
 """Whose settings say how masks are made before an editor is chosen; the region does not depend on the editor."""
 
@@ -102,7 +101,7 @@ class Desk:
             raise UserError(f"editor: expected one of {', '.join(offered())}, got '{editor}'")
         with self._lock:  # Hydra composes one configuration at a time
             if editor not in self._plain:
-                self._plain[editor] = base_settings(editor, _OFFLINE)
+                self._plain[editor] = base_settings(editor, ["weights.download=false"])
             return self._plain[editor]
 
     def _editor(self, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:

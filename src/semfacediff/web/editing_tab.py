@@ -91,7 +91,7 @@ class EditingTab(Tab):
     @told
     def _load(self, path: str | None, attribute: str, request: gr.Request):
         own = self._own(request)
-        portrait = self._opened(path, session.opened)
+        portrait = self._opened(path, session.opened, own)
         return self._view(portrait, attribute, wording.portrait(portrait), own)
 
     @told

@@ -39,11 +39,15 @@ class Folder:
         self._lock, self._closed = threading.Lock(), False
         self._files: dict[str, deque[Path]] = defaultdict(deque)
 
+    def check(self) -> None:
+        """Raises :class:`StoppedError` once the folder is closed."""
+        if self._closed:
+            raise StoppedError("The page was closed")
+
     def write(self, kind: str, name: str, data: bytes) -> str:
-        """Path of a new file; :class:`StoppedError` once the folder is closed."""
+        """Path of a new file, unless the folder is closed."""
         with self._lock:
-            if self._closed:
-                raise StoppedError("The page was closed")
+            self.check()
             file = self._path / secrets.token_hex(16) / name
             self._path.mkdir(exist_ok=True)  # not its parent, which is gone when the server ends
             file.parent.mkdir()

@@ -17,7 +17,6 @@ from semfacediff.web.runs_tab import runs_tab
 from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
 
-TITLE = "SemFaceDiff"
 _PAGES = 8
 """Open pages whose photos are kept in memory at once; the one that was used least recently gives way."""
 _THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -31,8 +30,8 @@ def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequen
         model: makes faces of two photos; ``None`` = its tab says how to get one.
         roots: folders of runs. editor: chosen at first.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
-        gr.Markdown(f"# {TITLE}")
+    with gr.Blocks(title="SemFaceDiff", analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown("# SemFaceDiff")
         with gr.Tab("Edit a photo"):
             EditingTab(desk, files, editor)
         with gr.Tab("Two photos"):

@@ -74,10 +74,14 @@ class Portrait:
     steps: tuple[Step, ...] = ()
 
 
-def opened(data: bytes, name: str, desk: Desk) -> Portrait:
-    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large."""
+def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Portrait:
+    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large.
+
+    Args:
+        before_each: called before each parse; what it raises ends the work.
+    """
     photo = decode_photo(data, name, MAX_MEGAPIXELS * 1_000_000)
-    labels = parse_faces(desk.parser, photo, name).labels
+    labels = parse_faces(desk.parser, photo, name, before_each).labels
     faces = find_faces(labels, desk.space)
     digest, touched = hashlib.sha256(data).hexdigest(), np.zeros(labels.shape, bool)
     return Portrait(name, digest, photo, faces if faces.shares else None, photo, labels, touched)
@@ -195,13 +199,10 @@ def undone(portrait: Portrait) -> Portrait:
     """The portrait without its last edit; a :class:`UserError` if there is none."""
     if not portrait.steps:
         raise UserError("Nothing to undo: the photo is as it was loaded")
-    after = {name: getattr(portrait, name) for name in ("now", "labels_now", "touched")}
-    changes = (zlib.decompress(change) for change in portrait.steps[-1].undo)
-    before = {
-        name: array ^ np.frombuffer(change, array.dtype).reshape(array.shape)
-        for (name, array), change in zip(after.items(), changes, strict=True)
-    }
-    return dataclasses.replace(portrait, **before, steps=portrait.steps[:-1])
+    layers = {name: getattr(portrait, name) for name in ("now", "labels_now", "touched")}
+    for (name, layer), change in zip(layers.items(), portrait.steps[-1].undo, strict=True):
+        layers[name] = layer ^ np.frombuffer(zlib.decompress(change), layer.dtype).reshape(layer.shape)
+    return dataclasses.replace(portrait, **layers, steps=portrait.steps[:-1])
 
 
 def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -24,9 +23,7 @@ _HOST = "127.0.0.1"
 _LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
-def serve(
-    port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str
-) -> NoReturn:
+def serve(port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str):
     """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
 
     Raises:
@@ -36,8 +33,7 @@ def serve(
         raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{editor}'")
     with _listening(port) as listening, _interruptible(), contextlib.closing(Files()) as files:
         # Before Gradio is imported: it asks for these while it is.
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
-        os.environ["GRADIO_TEMP_DIR"] = str(files.root)
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(files.root)}
         page_module = _page_module()
         desk = Desk(parser, weights, device)
         model = StyleModel(synthesis, desk) if synthesis else None
@@ -57,7 +53,7 @@ def _reach_nothing_else(event: str, arguments: tuple) -> None:
     """Audit hook: what would reach another computer, whatever is configured, fails as without a network."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
-    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
         host = arguments[1][0]
     else:
         return

@@ -99,7 +99,8 @@ class StyleTab(Tab):
     @told
     def _load(self, which: str, path: str | None, request: gr.Request) -> dict:
         _, state, seen, legend = self._of(which)
-        own, face = self._own(request), self._opened(path, styling.opened)
+        own = self._own(request)
+        face = self._opened(path, styling.opened, own)
         picture = parsed_beside(face.sample.photo, face.sample.labels, self.desk.space)
         return {
             state: face,

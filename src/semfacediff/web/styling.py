@@ -156,13 +156,13 @@ def offered_parts(of: LabelSpace) -> list[str]:
     return [*whole, *(c for c in of.classes if c not in covered)]
 
 
-def opened(data: bytes, name: str, desk: Desk) -> Face:
+def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Face:
     """The face of an uploaded file, parsed and brought into a square.
 
     Raises:
         UserError: no photo, too large, or one whose parse shows no part of a face.
     """
-    seen = portrait.opened(data, name, desk)
+    seen = portrait.opened(data, name, desk, before_each)
     height, width = seen.photo.shape[:2]
     square, place = to_square(seen.photo, min(max(height, width), SHOWN_PX), enlarge=False)
     labels = labels_to_square(of_face(seen.labels_now, seen.faces), place)

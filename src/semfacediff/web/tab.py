@@ -58,11 +58,11 @@ class Tab:
         progress(0, desc=what)
         return lambda step, of: progress((step, of), desc=what, unit="steps")
 
-    def _opened(self, path: str | None, opened: Callable):
-        """What ``opened`` (bytes, name, desk) makes of an upload."""
+    def _opened(self, path: str | None, opened: Callable, own: Folder):
+        """What ``opened`` (bytes, name, desk, before each parse) makes of an upload."""
         if path is None:
             raise UserError("Load a photo first")
-        return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.desk)
+        return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.desk, own.check)
 
     def _loads(self, upload: gr.File, load, inputs: list, outputs: list, ready: gr.State, **turns) -> None:
         """``load(*inputs)`` of what is uploaded, which is then forgotten; the button as soon as one can be made."""
