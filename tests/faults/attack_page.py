@@ -84,7 +84,7 @@ class Tab:
         """All that an event's handler answers."""
         config = json.loads(self.request("GET", "/config")[1])
         (of,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == element]
-        index = next(d["id"] for d in config["dependencies"] if [of, event] in [list(t) for t in d["targets"]])
+        *_, index = (d["id"] for d in config["dependencies"] if [of, event] in [list(t) for t in d["targets"]])
         asked = {"data": data, "fn_index": index, "session_hash": self.session}
         status, answer = self.post(f"{API}/queue/join", asked)
         if status != 200:

@@ -135,6 +135,7 @@ def test_what_changes_the_photo_ends_an_edit_and_waits_for_its_end(editing):
     for target in ((tab.upload._id, "upload"), (tab.undo._id, "click")):
         stops, changes = sorted((f for f in fns if target in f.targets), key=lambda f: f.queue)
         assert (stops.name, stops.queue) == ("_stop", False)
+        assert stops._id < changes._id, "a browser begins one after the other, when the one before has ended"
         assert changes.concurrency_id == editing.event("_edit").concurrency_id
         assert changes.concurrency_limit == 1
 

@@ -75,6 +75,8 @@ class EditingTab(Tab):
         shown = [self.portrait, self.message, self.parse, self.mask, self.legend, self.compare]
         shown += [self.history, self.files, self.undo]
         asked = [self.attribute, self.prompt, self.editor, self.strength, self.seed, self.negative]
+        for change in (self.upload.upload, self.undo.click):
+            self._stopped_by(change)  # first: the browser begins what follows only then, and that waits for its turn
         self._loads(self.upload, self._load, [self.upload, self.attribute], shown, self.portrait)
         self.parse.select(self._click, self.portrait, [self.attribute, self.message], **QUIET)
         self.attribute.change(self._show_mask, [self.portrait, self.attribute], [self.mask, self.message], **QUIET)
@@ -84,8 +86,6 @@ class EditingTab(Tab):
         begin = [self.go.click, self.prompt.submit]
         self._job(begin, self._edit, self.portrait, [self.portrait, *asked], shown, self.compare)
         self.undo.click(self._undo, [self.portrait, self.attribute], shown, show_progress="hidden", **self.turns)
-        for other in (self.upload.upload, self.undo.click):  # their turn comes when the edit that runs has ended
-            self._stopped_by(other)
         self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
     @told
