@@ -47,7 +47,7 @@ class PlainEditing:
                 yield {"sample_id": file.stem, "attribute": attribute} | self._row(file, attribute, prompt, out)
 
     def _row(self, file: Path, attribute: str, prompt: str, out: Path) -> dict:
-        photo = Image.open(file).convert("RGB")
+        photo = Image.open(file, formats=("JPEG", "PNG")).convert("RGB")
         if self.protocol == "thesis":
             photo = photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         photo = np.array(photo)

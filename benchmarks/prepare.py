@@ -40,7 +40,7 @@ def with_pillow(entry: OfficialEntry) -> np.ndarray:
     labels = np.zeros((512, 512), np.uint8)
     for label, part in enumerate(CELEBAMASK.classes):
         if part in entry.parts:
-            mask = np.array(Image.open(entry.parts[part].path).convert("L"))
+            mask = np.array(Image.open(entry.parts[part].path, formats=("PNG",)).convert("L"))
             labels[mask > 0] = label
     return labels
 

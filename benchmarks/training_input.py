@@ -115,8 +115,14 @@ def with_pillow(faces: FileFaces, size: int, recipe: str, order: list[int]) -> I
         photos, labels = [], []
         for i in order[k : k + 2]:
             entry = faces.entries[i]
-            photo = Image.open(io.BytesIO(entry.photo.read())).convert("RGB").resize((size, size), 2)
-            mask = Image.open(io.BytesIO(entry.labels.read())).resize((size, size), Image.Resampling.NEAREST)
+            photo = (
+                Image.open(io.BytesIO(entry.photo.read()), formats=("JPEG", "PNG"))
+                .convert("RGB")
+                .resize((size, size), 2)
+            )
+            mask = Image.open(io.BytesIO(entry.labels.read()), formats=("PNG",)).resize(
+                (size, size), Image.Resampling.NEAREST
+            )
             x, mask = PLAIN[recipe](photo, mask)
             photos.append(F.normalize(x, MEAN, STD))
             labels.append(torch.from_numpy(np.array(mask)).long())

@@ -123,12 +123,12 @@ class TestFolder:
         assert run(photos, tmp_path / "out", tiny_checkpoint) == 1
         shown = capsys.readouterr()
         assert f"parsed 3 of 6 photos into {tmp_path / 'out'}" in shown.out
-        assert "error: bad.jpg: not a readable image (UnidentifiedImageError)" in shown.err
+        assert "error: bad.jpg: not a readable image (expected JPEG, PNG, WebP, TIFF, BMP or GIF)" in shown.err
         report = json.loads((tmp_path / "out" / "parse_report.json").read_text())
         assert report["parsed"] == 3
         assert report["failed"] == {
             "a.png": "a.png: its label map would overwrite that of a.jpg; rename one of the two",
-            "bad.jpg": "bad.jpg: not a readable image (UnidentifiedImageError)",
+            "bad.jpg": "bad.jpg: not a readable image (expected JPEG, PNG, WebP, TIFF, BMP or GIF)",
             "empty.png": "empty.png: the file is empty",
         }
         assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png", "c.png"]

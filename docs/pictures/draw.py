@@ -44,14 +44,14 @@ def main() -> None:
     if run is None:
         _demo_and_portrait()
     else:
-        shown = Image.open(run / "figures" / "showcase.png")
+        shown = Image.open(run / "figures" / "showcase.png", formats=("PNG",))
         _small(
             shown.resize((WIDTH, WIDTH * shown.height // shown.width), Image.Resampling.LANCZOS), HERE / "synthesis.png"
         )
 
 
 def _demo_and_portrait() -> None:
-    _small(Image.open(DEMO / "editing" / "figures" / "overview.png"), HERE / "overview.png")
+    _small(Image.open(DEMO / "editing" / "figures" / "overview.png", formats=("PNG",)), HERE / "overview.png")
     portrait = np.ascontiguousarray(skimage.data.astronaut()[FACE])
     _parse_and_edits(portrait)
     with sync_playwright() as playwright:
@@ -71,7 +71,7 @@ def _parse_and_edits(photo: np.ndarray) -> None:
         edit = semfacediff.edit(photo, attribute, prompt, labels=labels)
         row.append((prompt, edit))
     panel_figure([row], "", HERE / "astronaut.png")
-    _small(Image.open(HERE / "astronaut.png"), HERE / "astronaut.png")
+    _small(Image.open(HERE / "astronaut.png", formats=("PNG",)), HERE / "astronaut.png")
 
 
 def _mask(labels: np.ndarray, attribute: str) -> np.ndarray:
@@ -118,7 +118,7 @@ def _served() -> Iterator[str]:
 
 
 def _shot(page: Page, file: Path) -> None:
-    _small(Image.open(io.BytesIO(page.screenshot())), file)
+    _small(Image.open(io.BytesIO(page.screenshot()), formats=("PNG",)), file)
 
 
 def _small(picture: Image.Image, file: Path) -> None:

@@ -329,15 +329,14 @@ def _add_track(commands) -> None:
 
 
 def _web(arguments: argparse.Namespace) -> int:
-    from semfacediff.web.server import Place, serve
+    from semfacediff.web.server import serve
 
     a = arguments
-    return serve(Place(a.host, a.port, a.editor, a.parser, a.weights, a.synthesis, a.device))
+    return serve(a.port, a.editor, a.parser, a.weights, a.synthesis, a.device)
 
 
 def _add_web(commands) -> None:
     web = commands.add_parser("web", help="a page on this computer: parse and edit a photo, browse runs")
-    web.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, reached from this computer alone")
     web.add_argument("--port", type=_positive, default=7860, help="default: 7860")
     web.add_argument("--editor", default="recolor", help="chosen at first (default: recolor)")
     web.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")

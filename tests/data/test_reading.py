@@ -75,7 +75,7 @@ class TestDefectivePhotos:
             decode_photo(b"", "images/a.jpg")
 
     def test_no_image(self):
-        with pytest.raises(UserError, match=r"^a.jpg: not a readable image \(UnidentifiedImageError\)$"):
+        with pytest.raises(UserError, match=r"^a.jpg: not a readable image \(expected JPEG, .* or GIF\)$"):
             decode_photo(b"<html>404 not found</html>", "a.jpg")
 
     @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp", "tiff"])

@@ -82,12 +82,12 @@ def test_a_file_that_is_no_released_model_is_named(refused, files):
         ),
         (
             ["editor.reference={here}/x.py"],
-            "editor.reference: x.py: not a readable image (UnidentifiedImageError); set editor.reference=FILE to a "
-            "photo",
+            "editor.reference: x.py: not a readable image (expected JPEG, PNG, WebP, TIFF, BMP or GIF); set "
+            "editor.reference=FILE to a photo",
         ),
         (
             [REFERENCE, "editor.reference_labels={here}/x.py"],
-            "editor.reference_labels: x.py: not a readable image (UnidentifiedImageError); set "
+            "editor.reference_labels: x.py: not a readable image (expected JPEG, PNG, WebP, TIFF, BMP or GIF); set "
             "editor.reference_labels=FILE to its label map in space celebamask",
         ),
         (

@@ -1,6 +1,7 @@
 """A desk whose parser knows a pixel's class by its colour, and a face painted in those colours."""
 
 import io
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from semfacediff import build
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.web.desk import Desk
+from semfacediff.web.files import Files
 
 _COLOURS = torch.from_numpy(palette(CELEBAMASK).astype(np.float32) / 255)
 _PARTS = (
@@ -59,6 +61,15 @@ def by_colour():
     with pytest.MonkeyPatch.context() as m:
         m.setattr(build, "trained_parser", lambda settings: (ByColour(), card, "d" * 64))
         yield
+
+
+@pytest.fixture
+def files(monkeypatch, tmp_path):
+    """Those of a server, below ``tmp_path``."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = Files()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
-"""The page's tabs, and what happens when a visitor leaves; without a browser, and without a server."""
+"""The page's tabs, and what happens when it is closed; without a browser, and without a server."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("gradio", reason="needs the extra 'web'")
 
-import gradio as gr
 from gradio.state_holder import StateHolder
 
 from semfacediff.web.jobs import Stop, StoppedError
@@ -15,11 +15,11 @@ from semfacediff.web.styling import StyleModel
 
 
 @pytest.fixture
-def page(desk, tmp_path):
-    """``page(model)``, built and holding visitors' states as the server does."""
+def page(desk, files):
+    """``page(model)``, built and holding states as the server does."""
 
     def build(model=None):
-        built = build_page(desk, model, tmp_path, [], "recolor")
+        built = build_page(desk, model, files, [], "recolor")
         built.state_session_capacity = 4
         StateHolder().set_blocks(built)
         return built
@@ -34,26 +34,28 @@ def leave(page, visit):
 
 def stops(page):
     """Ids of the states that hold a Stop, one a tab."""
-    return [i for i, b in page.blocks.items() if isinstance(b, gr.State) and b.time_to_live == float("inf")]
+    return {f.inputs[0]._id for f in page.fns.values() if f.name == "_begin"}
 
 
-def test_who_leaves_ends_their_jobs_and_nobody_elses(page, desk, tiny_synthesis, tmp_path):
+def test_a_page_that_is_closed_ends_its_jobs_and_no_others(page, desk, tiny_synthesis, files):
     built = page(StyleModel(str(tiny_synthesis), desk))
     mine, others = [Stop(), Stop()], [Stop(), Stop()]
     for visit, own in (("me", mine), ("you", others)):
         for i, stop in zip(stops(built), own, strict=True):
             built.state_holder[visit][i] = stop
-        (tmp_path / f"visit-{visit}").mkdir()
+    shown = {visit: Path(files.page(visit).write("mask", "mask.jpg", b"")) for visit in ("me", "you")}
     leave(built, "me")
     for stop in mine:
         with pytest.raises(StoppedError):
             stop.check()
     for stop in others:
         stop.check()
-    assert [f.name for f in tmp_path.iterdir()] == ["visit-you"]
+    assert list(built.state_holder.session_data) == ["you"]
+    assert not shown["me"].exists()
+    assert shown["you"].exists()
 
 
-def test_who_did_nothing_can_leave(page):
+def test_a_page_on_which_nothing_was_done_can_be_closed(page):
     built = page()
     for i in stops(built):
         assert built.state_holder["me"][i] is None

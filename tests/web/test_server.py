@@ -30,16 +30,13 @@ def test_a_port_in_use(capsys):
         other.listen()
         port = str(other.getsockname()[1])
         line = said(capsys, "--port", port)
-    assert line == (
-        f"error: --host 127.0.0.1 --port {port}: cannot serve there (Address already in use); give another --port"
-    )
+    assert line == (f"error: --port {port}: cannot serve there (Address already in use); give another --port")
 
 
 @pytest.mark.parametrize(
     ("words", "start"),
     [
         (("--port", "70000"), "error: --port: expected a number up to 65535, got 70000"),
-        (("--host", "no such host"), "error: --host no such host --port 7860: cannot serve there ("),
         (("--editor", "paintbrush"), "error: --editor: expected one of identity, inpaint, recolor, "),
         (("--editor", "precomputed"), "error: --editor: expected one of identity, inpaint, recolor, "),
     ],
@@ -72,47 +69,40 @@ import sys, threading, time
 from types import SimpleNamespace
 import torch
 from semfacediff.web import server
-from semfacediff.web.jobs import Jobs
-
-LISTENS, BEGUN, JOBS = sys.argv[1] == "listens", threading.Event(), Jobs()
 
 def compute():
-    with JOBS.running() as stop:
-        x = torch.randn(400, 400)
-        while True:
-            x = torch.tanh(x @ x)
-            BEGUN.set()
-            if LISTENS:
-                stop.check()
+    x = torch.randn(400, 400)
+    while True:
+        x = torch.tanh(x @ x)
 
-def launch(**_):
+def run(_):
     threading.Thread(target=compute, daemon=True).start()
-    BEGUN.wait()
-    return None, "http://nowhere", None
+    fake.started = True
+    while not fake.should_exit:
+        time.sleep(0.01)
 
-page = SimpleNamespace(queue=lambda **_: None, launch=launch, close=lambda **_: None)
-made = SimpleNamespace(build_page=lambda *_: page, theme=lambda: None, css=lambda: None, MAX_WAITING=1)
-server._page_module = lambda: made
-server.Desk = lambda *_: SimpleNamespace(jobs=JOBS)
-server._PATIENCE_S = 600 if LISTENS else 0.2
-sys.exit(server.serve(server.Place("127.0.0.1", int(sys.argv[2]), "recolor", None, None, None, "cpu")))
+fake = SimpleNamespace(run=run, started=False, should_exit=False)
+server._page_module = lambda: SimpleNamespace(build_page=lambda *_: None, server=lambda *_: fake)
+server.Desk = lambda *_: None
+server.serve(int(sys.argv[1]), "recolor", None, None, None, "cpu")
 """
-"""The server without a page, under which a thread computes."""
+"""The server without a page, under which a thread computes that nothing stops."""
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"),
-    [("listens", signal.SIGINT), ("listens", signal.SIGTERM), ("does not listen", signal.SIGINT)],
-)
-def test_it_ends_cleanly_while_something_computes(kind, number, free_port, repository, tmp_path):
+@pytest.mark.parametrize("numbers", [[signal.SIGINT, signal.SIGTERM], [signal.SIGTERM], [signal.SIGHUP]])
+def test_it_ends_cleanly_while_something_computes(numbers, free_port, repository, tmp_path):
+    """And removes what a server left that was killed."""
     environment = os.environ | {"PYTHONPATH": str(repository / "src"), "TMPDIR": str(tmp_path)}
-    words = [sys.executable, "-c", RUNNING, kind, free_port]
+    (tmp_path / "semfacediff-web-left" / "page-1").mkdir(parents=True)
+    words = [sys.executable, "-c", RUNNING, free_port]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         line = process.stdout.readline()
-        assert line == "http://nowhere (Ctrl-C ends it)\n", line or process.stderr.read()
-        assert list(tmp_path.glob("semfacediff-web-*"))
-        process.send_signal(number)
+        assert line == f"http://127.0.0.1:{free_port}/ (Ctrl-C ends it)\n", line or process.stderr.read()
+        (folder,) = tmp_path.glob("semfacediff-web-*")
+        assert folder.name != "semfacediff-web-left"
+        for number in numbers:
+            process.send_signal(number)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert "terminate" not in out + err
-    assert not list(tmp_path.glob("semfacediff-web-*"))
+    assert (out, err) == ("", "")
+    assert list(tmp_path.iterdir()) == []

@@ -60,7 +60,7 @@ class TestPhotos:
         assert "hair" in {CELEBAMASK.classes[c] for c in np.unique(labels)}
 
     def test_a_large_one_is_scaled_however_long_it_is(self, face, desk):
-        found = styling.opened(face(300, 3 * SHOWN_PX), "long.png", desk)
+        found = styling.opened(face(320, 3 * SHOWN_PX), "long.png", desk)
         assert found.sample.photo.shape == (SHOWN_PX, SHOWN_PX, 3)
         assert found.changed == f"padded with white to a square and scaled to {SHOWN_PX} px a side"
 

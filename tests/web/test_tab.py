@@ -1,4 +1,4 @@
-"""What a tab makes one at a time: nothing else begins meanwhile, Stop is not lost, nothing outdated is shown."""
+"""What a tab makes one at a time: nothing else begins meanwhile, and Stop is not lost."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,6 @@ import gradio as gr
 from gradio.state_holder import SessionState
 
 from semfacediff.web import portrait
-from semfacediff.web.desk import Ask
 from semfacediff.web.editing_tab import EditingTab
 from semfacediff.web.jobs import StoppedError
 from semfacediff.web.style_tab import StyleTab
@@ -28,7 +27,7 @@ def in_a_loop(coroutine):
 
 
 class Visit:
-    """A tab on a page, and a visitor's state on the server."""
+    """A tab on an open page, and its state on the server."""
 
     def __init__(self, make):
         with gr.Blocks() as self.page:
@@ -36,8 +35,8 @@ class Visit:
         self.state = SessionState(self.page)
 
     def event(self, name):
-        (event,) = [f for f in self.page.fns.values() if f.name == name and not f.trigger_only_on_failure]
-        return event
+        """The first event that this handler handles."""
+        return next(f for f in self.page.fns.values() if f.name == name and not f.trigger_only_on_failure)
 
     def run(self, name, *values):
         """What the page is told by element, of that handler; ``values`` of the inputs behind those that are states."""
@@ -55,18 +54,18 @@ class Visit:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache_of_pictures(monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+def _own_cache_of_pictures(monkeypatch, files):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(files.root))
 
 
 @pytest.fixture
-def editing(desk, tmp_path):
-    return Visit(lambda: EditingTab(desk, tmp_path, "recolor"))
+def editing(desk, files):
+    return Visit(lambda: EditingTab(desk, files, "recolor"))
 
 
 @pytest.fixture
-def style(desk, tmp_path, tiny_synthesis):
-    return Visit(lambda: StyleTab(desk, tmp_path, StyleModel(str(tiny_synthesis), desk)))
+def style(desk, files, tiny_synthesis):
+    return Visit(lambda: StyleTab(desk, files, StyleModel(str(tiny_synthesis), desk)))
 
 
 @pytest.fixture
@@ -114,99 +113,43 @@ def test_what_was_not_begun_does_not_run(which, request):
     assert not isinstance(told[visit.tab.message], str)
 
 
-def test_the_end_comes_also_where_the_queue_is_full(editing):
+def test_the_end_comes_also_where_an_input_is_refused(editing):
     """Gradio runs what is chained by ``then`` after a success alone."""
     edit = editing.event("_edit")
     after = [f for f in editing.page.fns.values() if f.trigger_after == edit._id]
     assert [(f.name, f.trigger_only_on_failure) for f in after] == [("_end", False), ("_end", True)]
 
 
-def test_an_edit_is_shown_once(editing, photo):
+def test_an_edit_is_shown(editing, photo):
     tab = editing.tab
     editing[tab.portrait] = photo
     editing.run("_begin")
-    editing.run("_edit", *ASKED)
-    assert editing[tab.portrait] is photo
-    told = editing.run("_end")
-    assert "Edited the hair." in told[tab.message]
+    assert "Edited the hair." in editing.run("_edit", *ASKED)[tab.message]
     assert [step.ask.prompt for step in editing[tab.portrait].steps] == ["bright green"]
-    assert editing[tab.made] is None
+    assert enabled(editing.run("_end"), tab.go) is True
 
 
-@pytest.mark.parametrize("change", ["load", "undo"])
-def test_an_edit_of_what_is_there_no_more_is_dropped(editing, photo, desk, face, change):
+def test_what_changes_the_photo_ends_an_edit_and_waits_for_its_end(editing):
+    """One after the other, so that neither shows what the other replaced."""
+    tab, fns = editing.tab, editing.page.fns.values()
+    for target in ((tab.upload._id, "upload"), (tab.undo._id, "click")):
+        stops, changes = sorted((f for f in fns if target in f.targets), key=lambda f: f.queue)
+        assert (stops.name, stops.queue) == ("_stop", False)
+        assert stops._id < changes._id, "a browser begins one after the other, when the one before has ended"
+        assert changes.concurrency_id == editing.event("_edit").concurrency_id
+        assert changes.concurrency_limit == 1
+
+
+def test_an_edit_that_was_ended_while_it_was_shown_is_dropped(editing, photo, monkeypatch):
+    """Else it could replace the photo that ended it."""
     tab = editing.tab
-    editing[tab.portrait] = portrait.edit(photo, Ask("lips", "dark red", "recolor", 1.0), desk)
-    editing.run("_begin")
-    editing.run("_edit", *ASKED)
-    assert editing[tab.made] is not None
-    if change == "undo":
-        editing.run("_undo", "hair")
-    else:
-        editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
-    now = editing[tab.portrait]
-    told = editing.run("_end")
-    assert editing[tab.portrait] is now
-    assert "so it is dropped" in told[tab.message]
-    assert (editing[tab.made], editing[tab.stop], enabled(told, tab.go)) == (None, None, True)
-
-
-@pytest.mark.parametrize("change", ["load", "undo"])
-def test_an_edit_of_what_is_there_no_more_is_ended(editing, photo, desk, face, change):
-    """Before it could begin, or at its next step; the visitor is told why, and what is there now."""
-    tab = editing.tab
-    editing[tab.portrait] = portrait.edit(photo, Ask("lips", "dark red", "recolor", 1.0), desk)
+    editing[tab.portrait] = photo
     editing.run("_begin")
     stop = editing[tab.stop]
-    stop.check()
-    if change == "undo":
-        editing.run("_undo", "hair")
-    else:
-        editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
-    now = editing[tab.portrait]
-    editing.run("_outdate")
-    with pytest.raises(StoppedError, match="so it is dropped; edit again"):
-        stop.check()
-    assert "so it is dropped; edit again" in editing.run("_edit", *ASKED)[tab.message]
-    told = editing.run("_end")
-    assert editing[tab.portrait] is now
-    assert f"{now.name}: {now.photo.shape[1]} x {now.photo.shape[0]} px, " in told[tab.message]
-    assert "so it is dropped; edit again" in told[tab.message]
-    assert (editing[tab.made], editing[tab.stop]) == (None, None)
-    assert (enabled(told, tab.go), enabled(told, tab.cancel)) == (True, False)
-
-
-def test_an_edit_of_what_is_there_goes_on(editing, photo):
-    """Whatever was there before; and nothing ends where nothing runs."""
-    tab = editing.tab
-    editing[tab.portrait] = photo
-    editing.run("_outdate")
-    editing.run("_begin")
-    editing.run("_outdate")
-    editing[tab.stop].check()
-    assert editing.run("_load", None, "hair")[tab.message].startswith('<p role="alert"')
-    editing.run("_outdate")
-    editing[tab.stop].check()
-    editing.run("_edit", *ASKED)
-    assert "Edited the hair." in editing.run("_end")[tab.message]
-    editing.run("_outdate")
-
-
-def test_whatever_changes_the_photo_ends_an_edit_of_the_one_before(editing):
-    tab, outdate = editing.tab, editing.event("_outdate")
-    assert outdate.targets == [(tab.portrait._id, "change")]
-    assert outdate.queue is False
-    assert outdate.inputs == [tab.stop, tab.portrait]
-
-
-def test_an_edit_is_of_the_photo_that_was_there_when_it_was_asked_for(editing, photo, desk, face):
-    """Also where it waits for its turn while another is loaded."""
-    tab = editing.tab
-    editing[tab.portrait] = photo
-    editing.run("_begin")
-    editing[tab.portrait] = portrait.opened(face(64, 80), "other.png", desk)
-    editing.run("_edit", *ASKED)
-    assert editing[tab.made][tab.portrait].photo is photo.photo
+    view = EditingTab._view
+    monkeypatch.setattr(EditingTab, "_view", lambda *given: (view(*given), stop.now())[0])
+    assert "Stopped" in editing.run("_edit", *ASKED)[tab.message]
+    assert editing[tab.portrait] is photo
 
 
 def test_a_stopped_edit_leaves_the_photo(editing, photo):
@@ -223,10 +166,10 @@ def test_a_stopped_edit_leaves_the_photo(editing, photo):
 def test_a_load_enables_the_button_unless_a_job_runs(which, request):
     visit = request.getfixturevalue(which)
     tab, ready = visit.tab, {"editing": "portrait", "style": "first"}[which]
-    assert enabled(visit.run("_enable"), tab.go) is False
+    assert enabled(visit.run("_forget"), tab.go) is False
     visit[getattr(tab, ready)] = SimpleNamespace()
-    assert enabled(visit.run("_enable"), tab.go) is True
+    assert enabled(visit.run("_forget"), tab.go) is True
     visit.run("_begin")
-    assert enabled(visit.run("_enable"), tab.go) is None
+    assert enabled(visit.run("_forget"), tab.go) is None
     loads = [f for f in visit.page.fns.values() if f.name.startswith("_load")]
     assert not [f for f in loads if tab.go in f.outputs]

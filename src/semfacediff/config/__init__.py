@@ -36,7 +36,7 @@ from semfacediff.config.editing import (
 from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, ShardConfig, WeightsConfig
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
-from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, without_words
+from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, too_long, without_words
 from semfacediff.config.reading import checked, typed
 from semfacediff.config.run import (
     AnyTracking,
@@ -129,6 +129,7 @@ __all__ = [
     "digest",
     "repository",
     "scientific",
+    "too_long",
     "typed",
     "without_words",
 ]

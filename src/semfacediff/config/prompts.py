@@ -16,8 +16,19 @@ ANATOMICAL = (
 """From the ground of a face to what lies over it: an edit comes before those of regions that cover its own."""
 
 
+MAX_PROMPT = 2000
+"""Characters of a prompt: far more than the 77 tokens that text encoders read."""
+
+
+def too_long(prompt: str) -> str | None:
+    """Why ``prompt`` is not read; ``None`` if it is."""
+    return f"has {len(prompt)} characters, over the limit of {MAX_PROMPT}" if len(prompt) > MAX_PROMPT else None
+
+
 def without_words(prompt: str) -> str | None:
     """Why nothing can be painted after ``prompt``; ``None`` if it says something, in any script or in emoji."""
+    if why := too_long(prompt):
+        return why
     try:
         prompt.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,7 @@
-"""Bytes to photos and label maps, with every defect named.
+"""Bytes to photos and label maps, with every defect named. Nothing else opens image files.
+
+Only :data:`FORMATS` are read, judged by their content: Pillow knows dozens more, and starts programs for some of them
+(an EPS named ``x.jpg`` runs Ghostscript).
 
 Photos of any mode become RGB; transparency is composited over white first (thesis, section 5.1). Of an animation the
 first frame counts. An embedded colour profile is not applied: values are taken as sRGB.
@@ -12,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,9 @@ MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 # The limit above is checked before anything is decoded, and its error is the one to read.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""Names of Pillow's readers; HEIF is read beside them where pi-heif is installed (the extra ``heic``)."""
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
 _LABEL_MODES = ("L", "P", "I;16")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow's many decoders raise on damaged bytes."""
@@ -74,15 +81,27 @@ def _opened(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image
         raise UserError(f"{name}: the file is empty")
     try:
         with _naming_damage(name):
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as e:  # far over the limit; Pillow tells the pixels, but not the sides
         pixels = re.search(r"\((\d+) pixels\)", str(e))
         raise _too_large(name, f"{pixels[1]} px" if pixels else "the image", max_pixels) from e
     except UnidentifiedImageError as e:
-        raise UserError(f"{name}: not a readable image ({type(e).__name__})") from e
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in _formats():
+            raise UserError(f"{name}: HEIC is read with pi-heif alone: pip install 'semfacediff[heic]'") from e
+        raise UserError(f"{name}: not a readable image (expected JPEG, PNG, WebP, TIFF, BMP or GIF)") from e
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width}x{image.height} px", max_pixels)
     return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    try:
+        import pi_heif
+    except ImportError:
+        return FORMATS
+    pi_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def _too_large(name: str, what: str, max_pixels: int) -> UserError:
@@ -151,6 +170,11 @@ def photo_size(data: bytes, name: str) -> tuple[int, int]:
         # Pillow gives a TIFF's size as it will be shown, and that of other files as it is stored.
         turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def colour_profile(data: bytes, name: str) -> bytes:
+    """The ICC profile that an image carries; empty = none. A :class:`UserError` as by :func:`decode_photo`."""
+    return _opened(data, name).info.get("icc_profile") or b""
 
 
 def decode_any(data: bytes, name: str) -> np.ndarray:

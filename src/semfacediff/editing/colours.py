@@ -20,8 +20,8 @@ Rules, in the order in which they apply:
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import zip_longest
+from functools import cache, cached_property
+from itertools import accumulate, zip_longest
 
 import numpy as np
 
@@ -111,6 +111,9 @@ _ADJECTIVES = _split(
     "and long short curly wavy straight shiny glossy matte silky soft thick thin bold natural full satin smooth"
 )
 _GRADIENTS = _split("ombre ombré gradient fade fading faded fades dip sombre balayage")
+_BREATH = _split("and to into with then plus fading hair")
+"""Between two colours that are named in one breath."""
+_TOWARDS = _split("to into fading")
 _CHANGES = _split("change changed turn turned recolor recolour convert make switch")
 _AS_THING_BEFORE = _split("a an the his her its their like as")
 _AS_THING_AFTER = _split("up out glass petal petals water background")
@@ -145,6 +148,73 @@ class _Word:
     joint: str  # what stands before it: " ", "/" or "," (a clause break)
 
 
+class _Text(list):
+    """The words of a prompt. What is asked about many of them is worked out once: the search takes linear time."""
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Of each word's clause, the index of its first word."""
+        return list(accumulate(range(len(self)), lambda start, i: i if self[i].joint == "," else start))
+
+    @cached_property
+    def clauses(self) -> dict[int, tuple[int, set[str]]]:
+        """First word of a clause -> (index after its last word, its words)."""
+        clauses: dict[int, tuple[int, set[str]]] = {}
+        for i, (start, word) in enumerate(zip(self.starts, self, strict=True)):
+            texts = clauses[start][1] if start in clauses else set()
+            texts.add(word.text)
+            clauses[start] = i + 1, texts
+        return clauses
+
+    def clause(self, i: int) -> tuple[int, int, set[str]]:
+        """First index, index after the last, and words of the clause that word ``i`` stands in."""
+        return self.starts[i], *self.clauses[self.starts[i]]
+
+    @cached_property
+    def coloured(self) -> list[bool]:
+        return [_rgb([word]) is not None for word in self]
+
+    @cached_property
+    def negated(self) -> list[bool]:
+        """Whether a negation reaches each word; over colours and their modifiers it reaches on."""
+        found: list[bool] = []
+        for i, word in enumerate(self):
+            before = self[i - 1].text if i else ""
+            if not i or word.joint == ",":
+                found.append(False)
+            elif before in _NEGATIONS or (i > 1 and f"{self[i - 2].text} {before}" in ("instead of", "rather than")):
+                found.append(True)
+            else:
+                found.append((before in _NEGATED_ON or before in MODIFIERS or self.coloured[i - 1]) and found[i - 1])
+        return found
+
+    @cached_property
+    def telling(self) -> list[int]:
+        """Index of the next word, from each on, that says more than how something looks, or begins a clause."""
+        found = [len(self)] * (len(self) + 1)
+        for i in range(len(self) - 1, -1, -1):
+            word = self[i]
+            noun = any(word.text in known for known in (_REGION_OF, _ROLE_OF, _MARKS, _STOPS))
+            looks = word.text in _ADJECTIVES or word.text in MODIFIERS or self.coloured[i]
+            found[i] = i if noun or not looks or word.joint == "," else found[i + 1]
+        return found
+
+    @cached_property
+    def counted(self) -> tuple[list[int], list[int]]:
+        """How many words before each are not among :data:`_BREATH`, and how many among :data:`_TOWARDS`."""
+        kinds = ([w.text not in _BREATH for w in self], [w.text in _TOWARDS for w in self])
+        return tuple([0, *accumulate(kind)] for kind in kinds)
+
+    @cached_property
+    def nouns(self) -> dict[tuple[int, str], int]:
+        """(first word of a clause, region) -> index of the region's first noun in it."""
+        found: dict[tuple[int, str], int] = {}
+        for i, word in enumerate(self):
+            if word.text in _REGION_OF:
+                found.setdefault((self.starts[i], _REGION_OF[word.text]), i)
+        return found
+
+
 @dataclass(frozen=True)
 class _Found:
     colour: Colour
@@ -163,7 +233,7 @@ def find_colours(prompt: str, attribute: str | None = None) -> list[Colour]:
     """
     words = _words(prompt)
     names = _scan(words)
-    found = [f for f in names if not _negated(words, f.first)]
+    found = [f for f in names if not words.negated[f.first]]
     if attribute is not None:
         found = [f for f in found if f.region in (None, attribute) or _hair_on_brows(f, attribute)]
     found = _drop_sources(words, found)
@@ -178,7 +248,7 @@ def find_colours(prompt: str, attribute: str | None = None) -> list[Colour]:
 def refused_colours(prompt: str, attribute: str) -> list[str]:
     """Names of the colours that ``prompt`` refuses for the region ("not red", "blue instead of black")."""
     words = _words(prompt)
-    found = [f for f in _scan(words) if _negated(words, f.first) and f.region in (None, attribute)]
+    found = [f for f in _scan(words) if words.negated[f.first] and f.region in (None, attribute)]
     return list(dict.fromkeys(f.colour.name for f in found))
 
 
@@ -206,9 +276,9 @@ FROM_LMS = np.array(
 _TO_LMS_ROOT, _FROM_LMS_LINEAR = np.linalg.inv(FROM_LMS), np.linalg.inv(TO_LMS)
 
 
-def _words(prompt: str) -> list[_Word]:
+def _words(prompt: str) -> _Text:
     text = prompt.lower().replace("’", "'")
-    words, end = [], 0
+    words, end = _Text(), 0
     for match in _WORD.finditer(text):
         gap = text[end : match.start()]
         joint = "," if _BREAK.search(gap) else "/" if "/" in gap else " "
@@ -248,7 +318,7 @@ def _rgb(words: list[_Word]) -> tuple[int, int, int] | None:
     return tuple(bytes.fromhex(value[1:])) if value else None
 
 
-def _scan(words: list[_Word]) -> list[_Found]:
+def _scan(words: _Text) -> list[_Found]:
     """All names in the text, longest first, without overlaps; names side by side ("chestnut brown") are one colour."""
     found, i, free = [], 0, 0
     while i < len(words):
@@ -266,7 +336,7 @@ def _scan(words: list[_Word]) -> list[_Found]:
     return found
 
 
-def _is_plain_word(words: list[_Word], i: int) -> bool:
+def _is_plain_word(words: _Text, i: int) -> bool:
     """Names of one word that mean no colour: shades, and nouns of regions ("lipstick") unless they are all there is."""
     return words[i].text in SHADES or (words[i].text in _REGION_OF and len(words) > 1)
 
@@ -293,7 +363,7 @@ def _to_8_bit(lab: np.ndarray) -> tuple[int, int, int]:
     return tuple(int(v) for v in np.clip(np.round(rgb * 255), 0, 255))
 
 
-def _describe(words: list[_Word], i: int, end: int, rgb: tuple, free: int) -> _Found:
+def _describe(words: _Text, i: int, end: int, rgb: tuple, free: int) -> _Found:
     name = " ".join(w.text for w in words[i:end])
     is_object = end - i == 1 and name in OBJECT_NAMES
     noun, adjacent = _noun_after(words, end)
@@ -310,30 +380,30 @@ def _describe(words: list[_Word], i: int, end: int, rgb: tuple, free: int) -> _F
     return _Found(colour, first, end, not is_object or (noun is not None and adjacent), region)
 
 
-def _noun_after(words: list[_Word], end: int) -> tuple[str | None, bool]:
+def _noun_after(words: _Text, end: int) -> tuple[str | None, bool]:
     """The region's noun, role or mark that the words before ``end`` belong to; whether nothing foreign is between."""
-    foreign, i = 0, end
-    while i < len(words) and words[i].joint != "," and foreign <= 3:
+    i = words.telling[end]
+    for foreign in range(4):
+        if i == len(words) or words[i].joint == ",":
+            break
         text = words[i].text
         if text in _REGION_OF or text in _ROLE_OF or text in _MARKS:
             in_name = text in _MARKS and i + 1 < len(words) and words[i + 1].text in _REGION_OF
             return (words[i + 1].text if in_name else text), foreign == 0
         if text in _STOPS:
             break
-        known = text in _ADJECTIVES or text in MODIFIERS or _rgb([words[i]]) is not None
-        foreign += not known
-        i += 1
+        i = words.telling[i + 1]
     return None, False
 
 
-def _role_before(words: list[_Word], first: int) -> str | None:
+def _role_before(words: _Text, first: int) -> str | None:
     """``highlights`` for "highlights of X", "streaked with X", "a hint of X"."""
     if first >= 2 and words[first - 1].text in ("of", "in", "with") and words[first - 2].text in _ROLE_BEFORE:
         return HIGHLIGHTS
     return None
 
 
-def _apply_modifiers(words: list[_Word], i: int, rgb: tuple, free: int) -> tuple[int, tuple[int, int, int]]:
+def _apply_modifiers(words: _Text, i: int, rgb: tuple, free: int) -> tuple[int, tuple[int, int, int]]:
     """Index of the first modifier before word ``i``, and the colour they make of ``rgb``."""
     lightness, chroma, first = 0.0, 1.0, i
     while first > free and words[first].joint != "," and words[first - 1].text in MODIFIERS:
@@ -348,50 +418,28 @@ def _apply_modifiers(words: list[_Word], i: int, rgb: tuple, free: int) -> tuple
     return first, _to_8_bit(lab)
 
 
-def _negated(words: list[_Word], first: int) -> bool:
-    i = first
-    while i > 0 and words[i].joint != ",":
-        i -= 1
-        text = words[i].text
-        if text in _NEGATIONS or (i and f"{words[i - 1].text} {text}" in ("instead of", "rather than")):
-            return True
-        if text not in _NEGATED_ON and text not in MODIFIERS and _rgb([words[i]]) is None:
-            return False
-    return False
-
-
 def _hair_on_brows(f: _Found, attribute: str) -> bool:
     return attribute == "eyebrows" and f.region == "hair" and f.colour.name.split()[-1] in HAIR_WORDS
 
 
-def _drop_sources(words: list[_Word], found: list[_Found]) -> list[_Found]:
+def _drop_sources(words: _Text, found: list[_Found]) -> list[_Found]:
     """Without the old colour of "change black hair to brown"."""
     kept = []
     for f, after in zip_longest(found, found[1:]):
-        start, end = _clause(words, f.first)
-        clause = {w.text for w in words[start:end]}
+        _, end, clause = words.clause(f.first)
         between = {w.text for w in words[f.last : after.first]} if after and after.first < end else set()
         if not (clause & _CHANGES and not clause & _GRADIENTS and between & {"to", "into"}):
             kept.append(f)
     return kept
 
 
-def _clause(words: list[_Word], i: int) -> tuple[int, int]:
-    start, end = i, i + 1
-    while start > 0 and words[start].joint != ",":
-        start -= 1
-    while end < len(words) and words[end].joint != ",":
-        end += 1
-    return start, end
-
-
-def _used_as_thing(words: list[_Word], f: _Found) -> bool:
+def _used_as_thing(words: _Text, f: _Found) -> bool:
     before = words[f.first - 1].text if f.first and words[f.first].joint != "," else ""
     after = words[f.last].text if f.last < len(words) and words[f.last].joint != "," else ""
     return not f.proper and (before in _AS_THING_BEFORE or after in _AS_THING_AFTER)
 
 
-def _assign_roles(words: list[_Word], found: list[_Found]) -> list[Colour]:
+def _assign_roles(words: _Text, found: list[_Found]) -> list[Colour]:
     free = [f for f in found if not f.colour.role]
     bound = [f for f in free if f.region]
     main = (bound or free or [None])[0]
@@ -410,49 +458,47 @@ def _assign_roles(words: list[_Word], found: list[_Found]) -> list[Colour]:
     return colours
 
 
-def _joined_before(words: list[_Word], free: list[_Found], main: _Found) -> _Found | None:
+def _joined_before(words: _Text, free: list[_Found], main: _Found) -> _Found | None:
     """The first of a joined list that ends in ``main``: "from brown to blonde hair"."""
-    for f in free[: free.index(main)][::-1]:
+    for f in reversed(free[: next(i for i, f in enumerate(free) if f is main)]):
         if not _joined(words, f, main):
             break
         main = f
     return main
 
 
-def _joined(words: list[_Word], a: _Found, b: _Found) -> str | None:
+def _joined(words: _Text, a: _Found, b: _Found) -> str | None:
     """Role of ``b`` if it is named in one breath with ``a``, as in "blue and green"."""
-    between = words[a.last : b.first]
-    texts = {w.text for w in between}
-    if b.first < a.last or any(w.joint == "," for w in words[a.last : b.first + 1]):
+    start, _, clause = words.clause(b.first)
+    if b.first < a.last or start >= a.last:
         return None
-    if a.colour.rgb == b.colour.rgb or not texts <= {"and", "to", "into", "with", "then", "plus", "fading", "hair"}:
+    foreign, towards = (counts[b.first] - counts[a.last] for counts in words.counted)
+    if a.colour.rgb == b.colour.rgb or foreign:
         return None
-    start, end = _clause(words, b.first)
-    gradient = texts & {"to", "into", "fading"} or {w.text for w in words[start:end]} & _GRADIENTS
-    return ENDS if gradient else SECOND
+    return ENDS if towards or clause & _GRADIENTS else SECOND
 
 
-def _shade(words: list[_Word], attribute: str | None, found: list[_Found]) -> list[Colour]:
+def _shade(words: _Text, attribute: str | None, found: list[_Found]) -> list[Colour]:
     """The first "dark" or "light" that is meant for the region and modifies no colour, as the main colour."""
     taken = {i for f in found for i in range(f.first, f.last)}
     for i, word in enumerate(words):
-        if word.text in SHADES and i not in taken and not _negated(words, i) and _is_shade(words, i, attribute):
+        if word.text in SHADES and i not in taken and not words.negated[i] and _is_shade(words, i, attribute):
             rgb = _rgb([word]) or ((64, 64, 64) if SHADES[word.text] < 0 else (208, 208, 208))
             return [Colour(word.text, rgb, MAIN, word.start, SHADES[word.text])]
     return []
 
 
-def _is_shade(words: list[_Word], i: int, attribute: str | None) -> bool:
+def _is_shade(words: _Text, i: int, attribute: str | None) -> bool:
     """Whether the word speaks of the region and not, as "soft light" or "dark background", of the scene."""
     noun, _ = _noun_after(words, i + 1)
     region, role = _REGION_OF.get(noun), _ROLE_OF.get(noun)
     if region or role:
         return role is None and attribute in (None, region)
-    start, end = _clause(words, i)
+    start, end, _ = words.clause(i)
     if end - start == 1 or noun in _MARKS:
         return True
-    nouns = {_REGION_OF[w.text] for w in words[start:i] if w.text in _REGION_OF}
-    described = bool(nouns) if attribute is None else attribute in nouns
+    regions = REGION_NOUNS if attribute is None else (attribute,)
+    described = any(words.nouns.get((start, region), i) < i for region in regions)
     if i + 1 == end:
         return described or words[i].text.endswith(("er", "est", "ened"))
     predicate = words[i + 1].text in _ADJECTIVES and SHADES[words[i].text] < 0

@@ -36,7 +36,7 @@ class Faces:
     Attributes:
         shares: area of each face as a share of the photo, 0..1, largest first.
         boxes: rows and columns that each face spans.
-        owner: int64 ``[H, W]``: index of the face that each pixel belongs to; all 0 where there is no face.
+        owner: uint8 ``[H, W]``: index of the face that each pixel belongs to; all 0 where there is no face.
     """
 
     shares: tuple[float, ...]
@@ -59,9 +59,9 @@ def find_faces(labels: np.ndarray, space: LabelSpace) -> Faces:
     small = _nearest(labels, tuple(max(1, round(n / scale)) for n in labels.shape))
     masks = sorted(_face_masks(small, space), key=lambda mask: -int(mask.sum()))
     if not masks:
-        return Faces((), (), np.zeros(labels.shape, np.int64))
+        return Faces((), (), np.zeros(labels.shape, np.uint8))
     distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 5) / m.sum() ** 0.5 for m in masks]
-    owner = _nearest(np.argmin(distances, axis=0), labels.shape)
+    owner = _nearest(np.argmin(distances, axis=0).astype(np.uint8), labels.shape)
     boxes = tuple(_box(_nearest(m, labels.shape)) for m in masks)
     return Faces(tuple(float(m.mean()) for m in masks), boxes, owner)
 

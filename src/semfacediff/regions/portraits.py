@@ -6,17 +6,20 @@ parsed unsurely in its frame too, and dropped. Where the whole photo shows nothi
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from semfacediff.errors import UserError
+from semfacediff.labels import LabelSpace
 from semfacediff.parsing.any_photo import ParsedPhoto, parse_any
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.regions.faces import Faces, find_faces
 
 Box = tuple[slice, slice]
 """Rows and columns."""
+_Parse = Callable[[np.ndarray], ParsedPhoto]
 
 _PORTRAIT = 0.45
 """A lone face that spans this share of the photo's longer side makes it a portrait. CelebA-HQ's span 0.5 to 1."""
@@ -28,6 +31,10 @@ _FILLED = 0.1
 """Share of its frame that a face covers at least."""
 _WINDOWS = (2, 3)
 """Windows are this often as small as the photo's shorter side, and overlap by half."""
+_MAX_ASPECT = 10
+"""Longer side, in shorter ones: a panorama, but not a strip that would take thousands of windows."""
+_MAX_WINDOWS = 120
+"""Of a size. Photos of up to 4 to 1 take fewer; in longer ones they lie farther apart. Frames are as many at most."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,42 @@ class _Frame:
     side: float
 
 
-def parse_faces(parser: ModelParser, photo: np.ndarray) -> ParsedPhoto:
+def parse_faces(
+    parser: ModelParser, photo: np.ndarray, name: str = "the photo", before_each: Callable[[], None] | None = None
+) -> ParsedPhoto:
     """Parse a photo (uint8 ``[H, W, 3]``) of any size that shows one or several faces of any size.
 
     A portrait is parsed once, as :func:`semfacediff.parsing.any_photo.parse_any` does. Otherwise every face found gets
     a frame, and pixels take the parse of the nearest frame; beyond all frames they are background (0), and the
     confidences speak of the frames alone. Where no frame shows a face, the first parse stands. A photo without faces
-    that is parsed unsurely is parsed about thirty times.
+    that is parsed unsurely is parsed about thirty times, a long one some hundred times.
+
+    Args:
+        name: of the photo, for a message.
+        before_each: called before each of these parses; what it raises ends them.
+
+    Raises:
+        UserError: one side is over :data:`_MAX_ASPECT` times as long as the other.
     """
-    whole = parse_any(parser, photo)
-    faces = find_faces(whole.labels, parser.label_space)
+    height, width = photo.shape[:2]
+    if max(height, width) > _MAX_ASPECT * min(height, width):
+        raise UserError(
+            f"{name}: {width}x{height} px; to be parsed, a photo's longer side may be at most {_MAX_ASPECT} times the "
+            f"shorter one; crop it"
+        )
+
+    def parse(part: np.ndarray) -> ParsedPhoto:
+        if before_each:
+            before_each()
+        return parse_any(parser, part)
+
+    whole, space = parse(photo), parser.label_space
+    faces = find_faces(whole.labels, space)
     if _is_portrait(faces, photo.shape):
         return whole
-    shown = _framed(parser, photo, faces.boxes)
+    shown = _framed(parse, photo, faces.boxes, space)
     for part in _WINDOWS if whole.overall < _SURE else ():
-        shown = shown or _framed(parser, photo, _distinct(_in_windows(parser, photo, part)))
+        shown = shown or _framed(parse, photo, _distinct(_in_windows(parse, photo, part, space)), space)
     return _joined(shown, photo.shape[:2]) if shown else whole
 
 
@@ -65,12 +93,16 @@ def _span(box: Box) -> int:
     return max(side.stop - side.start for side in box)
 
 
-def _in_windows(parser: ModelParser, photo: np.ndarray, part: int) -> Iterator[Box]:
+def _in_windows(parse: _Parse, photo: np.ndarray, part: int, space: LabelSpace) -> Iterator[Box]:
     """Faces in windows that are ``part`` times as small as the photo's shorter side."""
     side = max(1, min(photo.shape[:2]) // part)
-    for top, left in itertools.product(*(range(0, n - side + 1, max(1, side // 2)) for n in photo.shape[:2])):
-        window = parse_any(parser, photo[top : top + side, left : left + side])
-        for rows, columns in find_faces(window.labels, parser.label_space).boxes:
+    starts = [range(0, n - side + 1, max(1, side // 2)) for n in photo.shape[:2]]
+    if len(starts[0]) * len(starts[1]) > _MAX_WINDOWS:  # that of the shorter side stays as it is
+        most = _MAX_WINDOWS // min(map(len, starts))
+        starts = [each[:: -(-len(each) // most)] if len(each) > most else each for each in starts]
+    for top, left in itertools.product(*starts):
+        window = parse(photo[top : top + side, left : left + side])
+        for rows, columns in find_faces(window.labels, space).boxes:
             yield slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
 
 
@@ -84,11 +116,13 @@ def _distinct(boxes: Iterator[Box]) -> list[Box]:
     return kept
 
 
-def _framed(parser: ModelParser, photo: np.ndarray, boxes: Sequence[Box]) -> list[tuple[_Frame, ParsedPhoto]]:
+def _framed(
+    parse: _Parse, photo: np.ndarray, boxes: Sequence[Box], space: LabelSpace
+) -> list[tuple[_Frame, ParsedPhoto]]:
     """The frames around ``boxes`` that show a face, parsed."""
-    frames = [_frame(box, photo.shape) for box in boxes]
-    parsed = [(frame, parse_any(parser, photo[frame.box])) for frame in frames]
-    return [(frame, part) for frame, part in parsed if _shows_a_face(part, parser)]
+    frames = [_frame(box, photo.shape) for box in boxes[:_MAX_WINDOWS]]
+    parsed = [(frame, parse(photo[frame.box])) for frame in frames]
+    return [(frame, part) for frame, part in parsed if _shows_a_face(part, space)]
 
 
 def _frame(box: Box, shape: tuple[int, ...]) -> _Frame:
@@ -100,8 +134,8 @@ def _frame(box: Box, shape: tuple[int, ...]) -> _Frame:
     return _Frame((rows, columns), middle, side)
 
 
-def _shows_a_face(part: ParsedPhoto, parser: ModelParser) -> bool:
-    shares = find_faces(part.labels, parser.label_space).shares
+def _shows_a_face(part: ParsedPhoto, space: LabelSpace) -> bool:
+    shares = find_faces(part.labels, space).shares
     return part.overall >= _SURE and bool(shares) and shares[0] >= _FILLED
 
 

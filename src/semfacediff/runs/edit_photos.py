@@ -1,7 +1,6 @@
 """``semfacediff edit``: one region of a photo, or several one after another, from words."""
 
 import hashlib
-import io
 import json
 import re
 import shlex
@@ -14,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.data.reading import Blob, colour_profile, decode_photo
 from semfacediff.data.square import to_square
 from semfacediff.errors import UserError
 from semfacediff.records.environment import code_version, hardware, package_versions
@@ -124,7 +122,7 @@ def _edit_file(file: Path, task: _Task) -> bool:
     if result.exists() and _recorded(folder / "edit.json") == identity:
         return False
     start = time.perf_counter()
-    labels = parse_faces(task.tools.parser, photo).labels
+    labels = parse_faces(task.tools.parser, photo, file.name).labels
     faces = _faces(labels, file.name, task)
     stages = _made(file, photo, labels, faces, task)
     _clear(folder)
@@ -132,7 +130,7 @@ def _edit_file(file: Path, task: _Task) -> bool:
         _write_stage(stage, folder, several=len(stages) > 1)
     _strip(photo, of_face(labels, faces), stages, folder / "strip.png", task)
     final = stages[-1].photo
-    write_bytes(result, _with_profile(encoded_png(final), data))
+    write_bytes(result, _with_profile(encoded_png(final), data, file.name))
     facts = {
         "schema_version": SCHEMA_VERSION,
         "command": shlex.join(["semfacediff", *sys.argv[1:]]),
@@ -155,10 +153,9 @@ def _edit_file(file: Path, task: _Task) -> bool:
     return True
 
 
-def _with_profile(png: bytes, photo: bytes) -> bytes:
+def _with_profile(png: bytes, photo: bytes, name: str) -> bytes:
     """``png`` with the colour profile of the photo's file; without it, other colours would be shown."""
-    with Image.open(io.BytesIO(photo)) as image:
-        profile = image.info.get("icc_profile") or b""
+    profile = colour_profile(photo, name)
     if profile[16:20] != b"RGB ":  # none, or one of a colour space that the photo was converted from
         return png
     chunk = b"iCCPicc\0\0" + zlib.compress(profile)

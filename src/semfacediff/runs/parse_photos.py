@@ -22,7 +22,7 @@ from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
 from semfacediff.threads import use_threads
 
-SUFFIXES = (*PHOTO_SUFFIXES, ".gif")
+SUFFIXES = (*PHOTO_SUFFIXES, ".gif", ".heic", ".heif")
 REPORT = "parse_report.json"
 
 
@@ -67,12 +67,13 @@ def parse_photos(
     for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
         try:
             photo = decode_photo(Blob(file, file.name).read(), file.name)
+            parsed = parse_faces(task.parser, photo, file.name)
         except UserError as e:
             if single:
                 raise
             failed[file.name] = str(e)
         else:
-            _parse_one(file, photo, task)
+            _write(file, photo, parsed, task)
     if not single:
         _report(failed, len(photos), out)
     print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}")
@@ -132,8 +133,7 @@ def _task(
     return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
 
 
-def _parse_one(file: Path, photo: np.ndarray, task: _Task) -> None:
-    parsed = parse_faces(task.parser, photo)
+def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, task: _Task) -> None:
     labels = task.to_space[parsed.labels].astype(np.uint8)
     write_bytes(task.out / f"{file.stem}.png", palette_png(labels, task.space))
     if task.overlay:

@@ -147,6 +147,8 @@ def settings_of(wish: Wish, base: dict[str, Any] | None = None) -> config.Editin
     checkpoint = wish.parser or default_parser()
     if checkpoint is None:
         raise UserError("no parser ships with this version; give --parser FOLDER (a run of train_parser.py)")
+    if why := config.too_long(wish.negative or ""):
+        raise UserError(f"--negative: the negative prompt {why}; shorten it")
     plain = base or base_settings(wish.editor, wish.overrides)
     n = len(wish.edits)
     strengths = wish.strengths * n if len(wish.strengths) == 1 else wish.strengths or [None] * n

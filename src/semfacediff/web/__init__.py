@@ -1,7 +1,7 @@
-"""``semfacediff web``: edit a photo in the browser, on this computer.
+"""``semfacediff web``: one person edits photos in the browser, on this computer.
 
-:mod:`.portrait` is what happens to a visitor's photo, :mod:`.styling` what is made of two of them; neither knows of a
-page. :mod:`.desk` holds the models that all visitors share, :mod:`.jobs` ends what runs for them. :mod:`.pictures` and
-:mod:`.wording` are what is shown, :mod:`.visits` where a visitor's files lie. :mod:`.page` and its tabs alone import
-Gradio, and :mod:`.server` serves it.
+:mod:`.portrait` is what happens to a photo, :mod:`.styling` what is made of two; neither knows of a page. :mod:`.desk`
+holds the models that all open pages share, :mod:`.jobs` ends what is made. :mod:`.pictures` and :mod:`.wording` are
+what is shown, :mod:`.files` where files lie. :mod:`.page` and its tabs alone import Gradio; :mod:`.server` serves the
+page, and :mod:`.access` says to whom.
 """

@@ -1,4 +1,4 @@
-"""What all visitors share: the parser, editors opened when one is first asked for, and the list of what runs."""
+"""What all open pages share: the parser, and editors opened when one is first asked for."""
 
 import threading
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from semfacediff.runs.photo_editing import (
     open_parser,
     settings_of,
 )
-from semfacediff.web.jobs import Jobs
 
 _OF_A_REFERENCE = ("sca_dm",)
 """Editors that take their style from a second photo; the page has a tab of its own for that."""
@@ -27,7 +26,7 @@ _DRAWN = "recolor"
 
 @dataclass(frozen=True)
 class Ask:
-    """One edit as a visitor asks for it.
+    """One edit as it is asked for.
 
     Attributes:
         strength: (0, 1]; editors without one take no notice. negative: ``None`` or empty = made from the prompt.
@@ -42,12 +41,12 @@ class Ask:
 
 
 def offered() -> list[str]:
-    """Names of the editors that a visitor may choose."""
+    """Names of the editors to choose from."""
     return [name for name in editors() if name not in _OF_A_REFERENCE]
 
 
 class Desk:
-    """Opened editors and the parser. Safe to be used by several threads; nothing in it belongs to a visitor.
+    """Opened editors and the parser. Safe to be used by several threads.
 
     Args:
         parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
@@ -55,7 +54,7 @@ class Desk:
 
     Attributes:
         parser: opened; ``parser_digest``: of its weights. space: its label space.
-        region: how masks are made. jobs: what runs for visitors now.
+        region: how masks are made.
 
     Raises:
         UserError: the parser cannot be opened.
@@ -63,7 +62,6 @@ class Desk:
 
     def __init__(self, parser: str | None = None, weights: str | None = None, device: str = "auto"):
         self._place = {"parser": parser, "weights": weights, "device": device}
-        self.jobs = Jobs()
         self._lock = threading.Lock()
         self._plain: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
@@ -103,7 +101,7 @@ class Desk:
             raise UserError(f"editor: expected one of {', '.join(offered())}, got '{editor}'")
         with self._lock:  # Hydra composes one configuration at a time
             if editor not in self._plain:
-                self._plain[editor] = base_settings(editor, [])
+                self._plain[editor] = base_settings(editor, ["weights.download=false"])
             return self._plain[editor]
 
     def _editor(self, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:

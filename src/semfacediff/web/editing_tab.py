@@ -1,4 +1,4 @@
-"""The tab on which a photo is edited. Whatever belongs to a visitor lies in ``gr.State``."""
+"""The tab on which a photo is edited. Whatever belongs to one open page lies in ``gr.State``."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,12 @@ from semfacediff.runs.edit_rows import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.desk import Ask, Desk, offered
-from semfacediff.web.jobs import Stop
+from semfacediff.web.files import Files, Folder
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
-from semfacediff.web.portrait import Portrait
-from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab
-from semfacediff.web.uploads import MAX_MEGAPIXELS, MAX_UPLOAD_MB, safe_name
-from semfacediff.web.visits import offered_files, own_folder, picture_file, taken, told
+from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
+from semfacediff.web.tab import LIVE, PROGRESS, QUIET, Tab, told
 
-_WELCOME = (
-    f"Load a portrait (at most {MAX_UPLOAD_MB} MB and {MAX_MEGAPIXELS} megapixels). It stays on the computer that "
-    f"serves this page and is deleted when you leave."
-)
-_GONE = "Load a photo first"
-_OUTDATED = "Another photo was loaded, or an edit undone, while this edit was made, so it is dropped; edit again"
+_WELCOME = f"Load a portrait (at most {MAX_MEGAPIXELS} megapixels). It stays on this computer until the page is closed."
 
 
 class EditingTab(Tab):
@@ -33,11 +26,9 @@ class EditingTab(Tab):
         editor: chosen at first.
     """
 
-    def __init__(self, desk: Desk, folder: Path, editor: str):
-        super().__init__(folder)
-        self.desk = desk
-        # The latter is the page after an edit, from the end of the edit until it is shown.
-        self.portrait, self.made = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
+    def __init__(self, desk: Desk, files: Files, editor: str):
+        super().__init__(desk, files)
+        self.portrait = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 self._controls(editor)
@@ -81,45 +72,31 @@ class EditingTab(Tab):
         self.edge = gr.Slider(0, 100, value=50, step=1, label="Where the edit begins, %", elem_id="edge")
 
     def _wire(self) -> None:
-        shown = [self.portrait, self.upload, self.message, self.parse, self.mask, self.legend, self.compare]
+        shown = [self.portrait, self.message, self.parse, self.mask, self.legend, self.compare]
         shown += [self.history, self.files, self.undo]
         asked = [self.attribute, self.prompt, self.editor, self.strength, self.seed, self.negative]
-        loading = {"concurrency_limit": 1, "concurrency_id": "loading", **PRIVATE}
-        loaded = self.upload.upload(self._load, [self.upload, self.attribute], shown, **loading)
-        self._enabled_after(loaded, self.portrait)
+        for change in (self.upload.upload, self.undo.click):
+            self._stopped_by(change)  # first: the browser begins what follows only then, and that waits for its turn
+        self._loads(self.upload, self._load, [self.upload, self.attribute], shown, self.portrait)
         self.parse.select(self._click, self.portrait, [self.attribute, self.message], **QUIET)
         self.attribute.change(self._show_mask, [self.portrait, self.attribute], [self.mask, self.message], **QUIET)
         self.editor.change(self._choose_editor, self.editor, [self.strength, self.message], **QUIET)
         triggers = [c.change for c in (self.attribute, self.editor, self.prompt, self.negative)]
-        gr.on(triggers, self._audit, asked, [self.words, self.message], trigger_mode="always_last", **QUIET)
+        gr.on(triggers, self._audit, asked, [self.words, self.message], **LIVE)
         begin = [self.go.click, self.prompt.submit]
-        left = [self.portrait, self.made]
-        self._job(begin, self._edit, asked, left, [self.made, *shown], self.compare)
-        self.portrait.change(self._outdate, [self.stop, self.portrait], queue=False, **QUIET)
-        self.undo.click(self._undo, [self.portrait, self.attribute], shown, **QUIET)
-        self.edge.input(
-            lambda x: gr.ImageSlider(slider_position=x),
-            self.edge,
-            self.compare,
-            queue=False,
-            trigger_mode="always_last",
-            **QUIET,
-        )
+        self._job(begin, self._edit, self.portrait, [self.portrait, *asked], shown, self.compare)
+        self.undo.click(self._undo, [self.portrait, self.attribute], shown, show_progress="hidden", **self.turns)
+        self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
     @told
     def _load(self, path: str | None, attribute: str, request: gr.Request):
-        if path is None:
-            raise UserError(_GONE)
-        try:
-            with self.desk.jobs.running():
-                portrait = session.opened(taken(Path(path)), safe_name(Path(path).name), self.desk)
-        except UserError as e:
-            return {self.upload: None, self.message: wording.refused(str(e))}
-        return self._view(portrait, attribute, wording.portrait(portrait), request) | {self.upload: None}
+        own = self._own(request)
+        portrait = self._opened(path, session.opened, own)
+        return self._view(portrait, attribute, wording.portrait(portrait), own)
 
     @told
     def _click(self, portrait: Portrait | None, event: gr.SelectData):
-        at = self._present(portrait)
+        at = _present(portrait)
         height, width = shown(at.now).shape[:2]
         name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.desk)
         if attribute is None:
@@ -128,7 +105,7 @@ class EditingTab(Tab):
 
     @told
     def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return {self.mask: self._mask(portrait, attribute, request)} if portrait else {self.mask: None}
+        return {self.mask: self._mask(portrait, attribute, self._own(request)) if portrait else None}
 
     @told
     def _choose_editor(self, editor: str):
@@ -142,75 +119,45 @@ class EditingTab(Tab):
 
     @told
     def _edit(
-        self,
-        stop: Stop,
-        attribute: str,
-        prompt: str,
-        editor: str,
-        strength: float,
-        seed: int,
-        negative: str,
-        request: gr.Request,
-        progress=gr.Progress(),  # noqa: B008 - how Gradio passes it
+        self, stop, at, attribute, prompt, editor, strength, seed, negative, request: gr.Request, progress=PROGRESS
     ):
-        def on_step(step: int, of: int) -> None:
-            progress((step, of), desc="Editing", unit="steps")
-
-        progress(0, desc="Editing")
-        ask = Ask(attribute, prompt, editor, strength, seed, negative)
-        with self.desk.jobs.running(stop):
-            made = session.edit(self._present(stop.of), ask, self.desk, stop, on_step)
-        return {self.made: self._view(made, attribute, f"Edited the {attribute}.", request)}
-
-    def _outdate(self, stop: Stop | None, portrait: Portrait | None) -> None:
-        """Ends an edit of what is there no more at its next step."""
-        if _outdated(stop, portrait):
-            stop.now(_OUTDATED)
-
-    def _end(self, stop: Stop | None, portrait: Portrait | None, made: dict | None):
-        """Shows the edit, unless another photo was loaded, or an edit undone, while it was made."""
-        view = made or {}
-        if _outdated(stop, portrait):
-            view = {self.message: wording.said(wording.portrait(portrait)) + wording.refused(_OUTDATED)}
-        return super()._end(stop, portrait) | {self.made: None} | view
+        own, ask = self._own(request), Ask(attribute, prompt, editor, strength, seed, negative)
+        made = session.edit(_present(at), ask, self.desk, stop, self._told(progress, "Editing"))
+        view = self._view(made, attribute, f"Edited the {attribute}.", own)
+        stop.check()
+        return view
 
     @told
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return self._view(session.undone(self._present(portrait)), attribute, "Undone.", request)
+        return self._view(session.undone(_present(portrait)), attribute, "Undone.", self._own(request))
 
-    def _present(self, portrait: Portrait | None) -> Portrait:
-        if portrait is None:
-            raise UserError(_GONE)
-        return portrait
-
-    def _view(self, portrait: Portrait, attribute: str, text: str, request: gr.Request) -> dict:
+    def _view(self, portrait: Portrait, attribute: str, text: str, own: Folder) -> dict:
         """Everything that shows the portrait."""
-        own = own_folder(self.folder, request.session_hash)
-        before = picture_file(shown(portrait.photo), own)
-        after = picture_file(shown(portrait.now), own) if portrait.steps else before
+        before = own.picture("before", shown(portrait.photo))
+        after = own.picture("after", shown(portrait.now)) if portrait.steps else before
         return {
             self.portrait: portrait,
             self.message: wording.said(text),
-            self.parse: picture_file(parse_picture(portrait.now, portrait.labels_now, self.desk.space), own),
-            self.mask: self._mask(portrait, attribute, request),
+            self.parse: own.picture("parse", parse_picture(portrait.now, portrait.labels_now, self.desk.space)),
+            self.mask: self._mask(portrait, attribute, own),
             self.legend: wording.legend(portrait, self.desk.space),
             self.compare: (before, after),
             self.history: wording.history(portrait),
-            self.files: gr.File(self._files(portrait, own), visible=bool(portrait.steps)),
+            self.files: gr.File(self._downloads(portrait, own), visible=bool(portrait.steps)),
             self.undo: gr.Button(interactive=bool(portrait.steps)),
         }
 
-    def _mask(self, portrait: Portrait, attribute: str, request: gr.Request) -> str:
-        masks = session.masks(portrait, attribute, self.desk)
-        return picture_file(mask_picture(portrait.now, masks), own_folder(self.folder, request.session_hash))
+    def _mask(self, portrait: Portrait, attribute: str, own: Folder) -> str:
+        return own.picture("mask", mask_picture(portrait.now, session.masks(portrait, attribute, self.desk)))
 
-    def _files(self, portrait: Portrait, own: Path) -> list[str] | None:
+    def _downloads(self, portrait: Portrait, own: Folder) -> list[str] | None:
         if not portrait.steps:
             return None
         record = json.dumps(session.record(portrait, self.desk), indent=1, ensure_ascii=False) + "\n"
-        return offered_files(own, f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
+        return own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
 
 
-def _outdated(stop: Stop | None, portrait: Portrait | None) -> bool:
-    """Whether a job works on something else than the portrait that is there."""
-    return stop is not None and portrait is not None and stop.of is not portrait
+def _present(portrait: Portrait | None) -> Portrait:
+    if portrait is None:
+        raise UserError("Load a photo first")
+    return portrait

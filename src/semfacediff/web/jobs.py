@@ -1,68 +1,36 @@
-"""What runs for visitors, and how it ends: when it is done, at the visitor's wish, or with the server."""
+"""How what is made on a page ends before it is done: by its button, or because the page was closed."""
 
-import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from semfacediff.errors import UserError
 
-_AT_A_WISH = "Stopped; everything is as it was before"
-
 
 class StoppedError(UserError):
-    """The visitor, or the end of the server, has ended the job."""
+    """The job was ended from outside."""
 
 
 class Stop:
-    """Ends a job from another thread.
+    """Ends a job from another thread."""
 
-    Args:
-        of: what the job works on.
-    """
-
-    def __init__(self, of: object = None):
-        self.of, self._why = of, _AT_A_WISH
+    def __init__(self):
         self._event = threading.Event()
 
-    def now(self, why: str = _AT_A_WISH) -> None:
-        """Ask for the end; the job ends at its next step, and the visitor is told ``why``."""
-        self._why = why
+    def now(self) -> None:
+        """Ask for the end; the job ends at its next step."""
         self._event.set()
 
     def check(self) -> None:
         """Raises :class:`StoppedError` if the end was asked for."""
         if self._event.is_set():
-            raise StoppedError(self._why)
+            raise StoppedError("Stopped; everything is as it was before")
 
+    def after_step(self, on_step: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
+        """What a job calls with (steps taken, of how many): it is then told to ``on_step``, or ended."""
 
-class Jobs:
-    """The jobs that run now. Safe to be used by several threads."""
+        def told(step: int, of: int) -> None:
+            self.check()
+            if on_step:
+                on_step(step, of)
 
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._running: list[Stop] = []
-        self._closed = False
-
-    @contextlib.contextmanager
-    def running(self, stop: Stop | None = None) -> Iterator[Stop]:
-        """A job that ``stop`` ends; :class:`StoppedError` if it was ended before it could begin."""
-        stop = stop or Stop()
-        with self._changed:
-            if self._closed:
-                stop.now()
-            self._running.append(stop)
-        try:
-            stop.check()
-            yield stop
-        finally:
-            with self._changed:
-                self._running.remove(stop)
-                self._changed.notify_all()
-
-    def end(self, patience_s: float) -> bool:
-        """Stop all jobs and let no other begin; whether none is left after ``patience_s`` seconds at most."""
-        with self._changed:
-            self._closed = True
-            for stop in self._running:
-                stop.now()
-            return self._changed.wait_for(lambda: not self._running, patience_s)
+        return told

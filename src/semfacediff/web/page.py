@@ -1,62 +1,76 @@
-"""The page: its tabs, how it looks, and what happens when a visitor leaves."""
+"""The page: its tabs, how it looks, what happens when it is closed, and how it is served."""
 
-import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
 
+from semfacediff.web.access import MAX_UPLOAD_MB, OwnPagesOnly, upload_routes
 from semfacediff.web.desk import Desk
 from semfacediff.web.editing_tab import EditingTab
+from semfacediff.web.files import Files
 from semfacediff.web.runs_tab import runs_tab
 from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
-from semfacediff.web.tab import IDLE_S
-from semfacediff.web.visits import own_folder
 
-TITLE = "SemFaceDiff"
-MAX_WAITING = 16
-"""Edits in the queue; whoever comes then is told to try again."""
-_FONTS = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
+_PAGES = 8
+"""Open pages whose photos are kept in memory at once; the one that was used least recently gives way."""
+_THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+"""Fonts of the system: none is fetched."""
 
 
-def theme() -> gr.themes.Base:
-    """The default one with the system's fonts: nothing is fetched."""
-    return gr.themes.Default(font=_FONTS[0], font_mono=_FONTS[1])
-
-
-def css() -> str:
-    return _resource("page.css")
-
-
-def build_page(desk: Desk, model: StyleModel | None, folder: Path, roots: Sequence[Path], editor: str) -> gr.Blocks:
+def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequence[Path], editor: str) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         model: makes faces of two photos; ``None`` = its tab says how to get one.
-        folder: where files of visitors lie, below a folder each; Gradio's own cache.
         roots: folders of runs. editor: chosen at first.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, IDLE_S), fill_width=True) as page:
-        gr.Markdown(f"# {TITLE}")
+    with gr.Blocks(title="SemFaceDiff", analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown("# SemFaceDiff")
         with gr.Tab("Edit a photo"):
-            EditingTab(desk, folder, editor)
+            EditingTab(desk, files, editor)
         with gr.Tab("Two photos"):
             if model is None:
                 gr.Markdown(WITHOUT, elem_id="without")
             else:
-                StyleTab(desk, folder, model)
+                StyleTab(desk, files, model)
         with gr.Tab("Runs"):
             runs_tab(roots)
 
         def leave(request: gr.Request) -> None:
-            page.state_holder.delete_state(request.session_hash)
-            shutil.rmtree(own_folder(folder, request.session_hash), ignore_errors=True)
+            page.state_holder.delete_state(request.session_hash)  # ends what runs
+            page.state_holder.session_data.pop(request.session_hash, None)
+            files.close_page(request.session_hash)
 
         page.unload(leave)
         page.load(None, js=_resource("page.js"))
     return page
+
+
+def server(page: gr.Blocks, files: Files, port: int) -> uvicorn.Server:
+    """What serves the page at ``port``."""
+    page.state_session_capacity = _PAGES
+    page.has_launched = True  # else Gradio takes any path for that of an upload
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None, routes=upload_routes(files), middleware=[Middleware(OwnPagesOnly, port=port)]),
+        page,
+        path="",
+        show_error=False,
+        max_file_size=MAX_UPLOAD_MB * 1_000_000,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        theme=_THEME,
+        css=_resource("page.css"),
+    )
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", proxy_headers=False))
 
 
 def _resource(name: str) -> str:

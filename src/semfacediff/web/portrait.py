@@ -1,10 +1,11 @@
-"""A visitor's photo and the edits made of it. Every function gives a new portrait; none is ever changed."""
+"""A photo and the edits made of it. Every function gives a new portrait; none is ever changed."""
 
 import dataclasses
 import hashlib
 import json
 import math
 import shlex
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
+from semfacediff.data.reading import decode_photo
 from semfacediff.editing.prompts.audit import Reading, readings
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
@@ -29,11 +31,11 @@ from semfacediff.runs.prompting import PromptRules
 from semfacediff.types import RegionMasks
 from semfacediff.web.desk import Ask, Desk
 from semfacediff.web.jobs import Stop
-from semfacediff.web.uploads import decode_upload
 
 SCHEMA_VERSION = 1
+MAX_MEGAPIXELS = 16
 MAX_EDITS = 8
-"""Of one photo; each can be undone and is kept in memory."""
+"""Of one photo; each can be undone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +43,14 @@ class Step:
     """One edit.
 
     Attributes:
-        photo: uint8 ``[H, W, 3]`` after it. labels: uint8 ``[H, W]``, its parse.
-        touched: bool ``[H, W]``: what this edit and those before it may have changed.
-        ask: as the visitor asked for it. facts: for the record.
+        ask: as it was asked for. facts: for the record.
+        undo: what it changed of the portrait's ``now``, ``labels_now`` and ``touched`` (exclusive or, zlib). Mostly
+            zeros: an edit takes little memory, however many pixels the photo has.
     """
 
-    photo: np.ndarray
-    labels: np.ndarray
-    touched: np.ndarray
     ask: Ask
     facts: dict[str, Any]
+    undo: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,38 +59,32 @@ class Portrait:
 
     Attributes:
         name: of the file. sha256: of its bytes.
-        photo: uint8 ``[H, W, 3]``. labels: uint8 ``[H, W]``, its parse.
+        photo: uint8 ``[H, W, 3]`` as it was loaded. now: the same after all edits.
+        labels_now: uint8 ``[H, W]``, the parse of ``now``. touched: bool ``[H, W]``: what some edit may have changed.
         faces: in the first parse; ``None`` where it shows no face, and whatever is parsed is edited.
     """
 
     name: str
     sha256: str
     photo: np.ndarray
-    labels: np.ndarray
     faces: Faces | None
+    now: np.ndarray
+    labels_now: np.ndarray
+    touched: np.ndarray
     steps: tuple[Step, ...] = ()
 
-    @property
-    def now(self) -> np.ndarray:
-        """The photo after all edits."""
-        return self.steps[-1].photo if self.steps else self.photo
 
-    @property
-    def labels_now(self) -> np.ndarray:
-        return self.steps[-1].labels if self.steps else self.labels
+def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Portrait:
+    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large.
 
-    @property
-    def touched(self) -> np.ndarray:
-        """bool ``[H, W]``: what some edit may have changed."""
-        return self.steps[-1].touched if self.steps else np.zeros(self.photo.shape[:2], bool)
-
-
-def opened(data: bytes, name: str, desk: Desk) -> Portrait:
-    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large."""
-    photo = decode_upload(data, name)
-    labels = parse_faces(desk.parser, photo).labels
+    Args:
+        before_each: called before each parse; what it raises ends the work.
+    """
+    photo = decode_photo(data, name, MAX_MEGAPIXELS * 1_000_000)
+    labels = parse_faces(desk.parser, photo, name, before_each).labels
     faces = find_faces(labels, desk.space)
-    return Portrait(name, hashlib.sha256(data).hexdigest(), photo, labels, faces if faces.shares else None)
+    digest, touched = hashlib.sha256(data).hexdigest(), np.zeros(labels.shape, bool)
+    return Portrait(name, digest, photo, faces if faces.shares else None, photo, labels, touched)
 
 
 def class_at(portrait: Portrait, x: float, y: float, desk: Desk) -> tuple[str, str | None]:
@@ -176,12 +170,6 @@ def edit(
         UserError: an empty region, words or weights that cannot be used, or :data:`MAX_EDITS` edits.
     """
     stop = stop or Stop()
-
-    def after_step(step: int, of: int) -> None:
-        stop.check()
-        if on_step:
-            on_step(step, of)
-
     stop.check()
     if len(portrait.steps) == MAX_EDITS:
         raise UserError(f"A photo takes {MAX_EDITS} edits here; undo one, or download the edit and go on with that")
@@ -190,25 +178,31 @@ def edit(
     before = sum(step.ask.attribute == ask.attribute for step in portrait.steps)
     cell = dataclasses.replace(cell, stage=len(portrait.steps) + 1, nth=before)
     region = masks(portrait, ask.attribute, desk)
-    made = edited(Path(portrait.name).stem, portrait.now, portrait.labels_now, region, cell, tools, after_step)
+    made = edited(
+        Path(portrait.name).stem, portrait.now, portrait.labels_now, region, cell, tools, stop.after_step(on_step)
+    )
     if made.facts["status"] == EMPTY_REGION:
         raise UserError(
             f"The parse shows no {ask.attribute} ({100 * region.coverage:.2f} % of the photo, at least "
             f"{100 * MIN_COVERAGE:g} % are needed); choose another region or photo"
         )
     stop.check()
-    labels = parse_faces(desk.parser, made.photo).labels
+    labels = parse_faces(desk.parser, made.photo, before_each=stop.check).labels
     touched = portrait.touched | (region.blend[0].numpy() > 0)
-    facts = made.facts | words.facts() | tools.identity()
-    step = Step(made.photo, labels, touched, ask, json.loads(json.dumps(facts)))
-    return dataclasses.replace(portrait, steps=(*portrait.steps, step))
+    facts = json.loads(json.dumps(made.facts | words.facts() | tools.identity()))
+    after = {"now": made.photo, "labels_now": labels, "touched": touched}
+    undo = tuple(zlib.compress(getattr(portrait, name) ^ array, 1) for name, array in after.items())
+    return dataclasses.replace(portrait, **after, steps=(*portrait.steps, Step(ask, facts, undo)))
 
 
 def undone(portrait: Portrait) -> Portrait:
     """The portrait without its last edit; a :class:`UserError` if there is none."""
     if not portrait.steps:
         raise UserError("Nothing to undo: the photo is as it was loaded")
-    return dataclasses.replace(portrait, steps=portrait.steps[:-1])
+    layers = {name: getattr(portrait, name) for name in ("now", "labels_now", "touched")}
+    for (name, layer), change in zip(layers.items(), portrait.steps[-1].undo, strict=True):
+        layers[name] = layer ^ np.frombuffer(zlib.decompress(change), layer.dtype).reshape(layer.shape)
+    return dataclasses.replace(portrait, **layers, steps=portrait.steps[:-1])
 
 
 def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:

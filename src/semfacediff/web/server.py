@@ -1,71 +1,66 @@
-"""``semfacediff web``: serves the page until Ctrl-C; nothing of a visitor outlives it."""
+"""``semfacediff web``: serves the page to this computer until Ctrl-C; no photo outlives it."""
 
 import contextlib
+import errno
 import importlib
+import logging
 import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.threads import use_threads
 from semfacediff.web.desk import Desk, offered
+from semfacediff.web.files import Files
 from semfacediff.web.styling import StyleModel
-from semfacediff.web.uploads import MAX_UPLOAD_MB
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-_PATIENCE_S = 10
-"""So long may a job take to its next step, at which it ends, when the server is interrupted."""
-_SESSIONS = 64
-"""Visitors whose photos are kept in memory at once; the oldest give way."""
+_HOST = "127.0.0.1"
+_LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where and with what the page is served, as the command line says."""
-
-    host: str
-    port: int
-    editor: str
-    parser: str | None
-    weights: str | None
-    synthesis: str | None
-    device: str
-
-
-def serve(place: Place) -> int:
-    """Serve the page until it is interrupted; returns 0, or ends the process with it where a job does not stop.
+def serve(port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str):
+    """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
 
     Raises:
-        UserError: Gradio is not installed, the address cannot be used, no such editor, no parser, or no SCA-DM.
+        UserError: Gradio is not installed, the port cannot be used, no such editor, no parser, or no SCA-DM.
     """
-    if place.editor not in offered():
-        raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{place.editor}'")
-    _check_free(place.host, place.port)
-    # Before Gradio is imported: it asks for these while it is.
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    with tempfile.TemporaryDirectory(prefix="semfacediff-web-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    if editor not in offered():
+        raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{editor}'")
+    with _listening(port) as listening, _interruptible(), contextlib.closing(Files()) as files:
+        # Before Gradio is imported: it asks for these while it is.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(files.root)}
         page_module = _page_module()
-        desk = Desk(place.parser, place.weights, place.device)
         use_threads()
-        model = StyleModel(place.synthesis, desk) if place.synthesis else None
+        desk = Desk(parser, weights, device)
+        model = StyleModel(synthesis, desk) if synthesis else None
         roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
-        page = page_module.build_page(desk, model, Path(folder).resolve(), roots, place.editor)
-        _until_interrupted(page, page_module, place)
-        all_ended = desk.jobs.end(_PATIENCE_S)
-        page.close(verbose=False)
-    if not all_ended:
-        # Python would take itself down under a thread that computes, and be aborted.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+        page = page_module.build_page(desk, model, files, roots, editor)
+        sys.addaudithook(_reach_nothing_else)
+        with running(page_module.server(page, files, port), listening) as thread:
+            print(f"http://{_HOST}:{port}/ (Ctrl-C ends it)", flush=True)
+            thread.join()
+    # Python would take itself down under a thread that computes, and be aborted.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reach_nothing_else(event: str, arguments: tuple) -> None:
+    """Audit hook: what would reach another computer, whatever is configured, fails as without a network."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in _LOOPBACK:
+        raise OSError(errno.ENETUNREACH, "semfacediff web downloads nothing")
 
 
 def _page_module():
@@ -77,46 +72,49 @@ def _page_module():
         raise UserError("semfacediff web needs Gradio, which is not installed: pip install 'semfacediff[web]'") from e
 
 
-def _check_free(host: str, port: int) -> None:
+def _listening(port: int) -> socket.socket:
     if port > 65_535:
         raise UserError(f"--port: expected a number up to 65535, got {port}")
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        return socket.create_server((_HOST, port))
     except OSError as e:
-        raise UserError(f"--host {host} --port {port}: cannot serve there ({e.strerror}); give another --port") from e
+        raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno)}); give another --port") from e
 
 
-def _until_interrupted(page, page_module, place: Place) -> None:
-    page.queue(max_size=page_module.MAX_WAITING)
-    _, url, _ = page.launch(
-        server_name=place.host,
-        server_port=place.port,
-        share=False,
-        inbrowser=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        show_error=False,
-        max_file_size=MAX_UPLOAD_MB * 1_000_000,
-        state_session_capacity=_SESSIONS,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        theme=page_module.theme(),
-        css=page_module.css(),
-    )
-    if place.host not in _LOCAL:
-        print(f"everyone who reaches {place.host} can use this page; it asks for no password", file=sys.stderr)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    with contextlib.suppress(KeyboardInterrupt):
-        for number in numbers:  # also where a shell has the first ignored
-            signal.signal(number, signal.default_int_handler)
-        print(f"{url} (Ctrl-C ends it)", flush=True)
-        threading.Event().wait()
-    for number in numbers:  # what follows takes a moment, and another Ctrl-C must not cut it short
-        signal.signal(number, signal.SIG_IGN)
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end what is inside, once: the end takes a moment, and must not be cut short."""
+    # SIGINT also where a shell has it ignored; SIGHUP is, under nohup.
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+
+    def end(*_) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass  # the process is about to end
+    except BaseException:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        raise
+
+
+@contextlib.contextmanager
+def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
+    """The thread in which ``server`` (a ``uvicorn.Server``) answers, until this is left."""
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive() and not server.started:
+            time.sleep(0.02)
+        yield thread
+    finally:
+        # Connections of open pages never end by themselves; that they are cut off is no error to be told of.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        server.should_exit = server.force_exit = True
+        thread.join(1)  # not for what computes: that may take long

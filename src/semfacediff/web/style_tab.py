@@ -1,4 +1,4 @@
-"""The tab on which a face is made of two photos. Whatever belongs to a visitor lies in ``gr.State``."""
+"""The tab on which a face is made of two photos. Whatever belongs to one open page lies in ``gr.State``."""
 
 from pathlib import Path
 
@@ -9,12 +9,11 @@ from semfacediff.runs.edit_rows import encoded_png
 from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.web import styling, wording
 from semfacediff.web.desk import Desk
-from semfacediff.web.jobs import Stop
+from semfacediff.web.files import Files
 from semfacediff.web.pictures import parsed_beside, row
-from semfacediff.web.styling import STEPS, TASKS, Face, StyleAsk, StyleModel
-from semfacediff.web.tab import IDLE_S, PRIVATE, QUIET, Tab
-from semfacediff.web.uploads import MAX_MEGAPIXELS, MAX_UPLOAD_MB, safe_name
-from semfacediff.web.visits import offered_files, own_folder, picture_file, taken, told
+from semfacediff.web.portrait import MAX_MEGAPIXELS
+from semfacediff.web.styling import STEPS, TASKS, StyleAsk, StyleModel
+from semfacediff.web.tab import PROGRESS, QUIET, Tab, told
 
 WITHOUT = """A trained SCA-DM makes a face from the layout of one photo and the style of another; this page has none,
 so train one (a tiny one of drawn faces takes a processor some minutes) and serve the page with `--synthesis RUN`:
@@ -24,8 +23,8 @@ so train one (a tiny one of drawn faces takes a processor some minutes) and serv
     semfacediff web --synthesis RUN
 """
 _WELCOME = (
-    f"Load a first photo, which gives the layout, and a second one, which gives style (at most {MAX_UPLOAD_MB} MB and "
-    f"{MAX_MEGAPIXELS} megapixels each). They stay on the computer that serves this page, until you leave."
+    f"Load a first photo, which gives the layout, and a second one, which gives style (at most {MAX_MEGAPIXELS} "
+    f"megapixels each). They stay on this computer until the page is closed."
 )
 _FORMS = {
     "none": None,
@@ -37,10 +36,9 @@ _FORMS = {
 class StyleTab(Tab):
     """Two photos, and a face made of the layout of the first and the style of the second."""
 
-    def __init__(self, desk: Desk, folder: Path, model: StyleModel):
-        super().__init__(folder, "style-")
-        self.desk, self.model = desk, model
-        self.first, self.second = (gr.State(None, time_to_live=IDLE_S) for _ in range(2))
+    def __init__(self, desk: Desk, files: Files, model: StyleModel):
+        super().__init__(desk, files, "style-")
+        self.model, self.first, self.second = model, gr.State(None), gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 self._controls()
@@ -82,24 +80,15 @@ class StyleTab(Tab):
         self.result = gr.Image(alt_text="The photos and what was made of them", elem_id="result", **plain)
 
     def _wire(self) -> None:
-        loading = {"concurrency_limit": 1, "concurrency_id": "loading", **PRIVATE}
-        into = {which: [*self._of(which), self.message] for which in ("first", "second")}
-        loaded = self.upload_first.upload(self._load_first, self.upload_first, into["first"], **loading)
-        self._enabled_after(loaded, self.first)
-        self.upload_second.upload(self._load_second, self.upload_second, into["second"], **loading)
+        for which in ("first", "second"):
+            upload, *shown = self._of(which)
+            inputs, turn = [gr.State(which), upload], "loading"  # also while a face is made, which may take long
+            self._loads(upload, self._load, inputs, [*shown, self.message], self.first, concurrency_id=turn)
         self.task.change(self._choose_task, self.task, [self.parts, self.message], **QUIET)
         self.form.change(self._choose_form, self.form, [self.guidance, self.message], **QUIET)
         asked = [self.first, self.second, self.task, self.parts, self.steps, self.seed, self.form, self.guidance]
         shown = [self.message, self.about, self.result, self.files]
-        self._job([self.go.click], self._make, asked, [self.first], shown, self.result)
-
-    @told
-    def _load_first(self, path: str | None, request: gr.Request):
-        return self._loaded(path, "first", request)
-
-    @told
-    def _load_second(self, path: str | None, request: gr.Request):
-        return self._loaded(path, "second", request)
+        self._job([self.go.click], self._make, self.first, asked, shown, self.result)
 
     def _of(self, which: str) -> list:
         """Upload, state, picture and legend of the ``first`` or ``second`` photo."""
@@ -107,20 +96,15 @@ class StyleTab(Tab):
             return [self.upload_first, self.first, self.seen_first, self.legend_first]
         return [self.upload_second, self.second, self.seen_second, self.legend_second]
 
-    def _loaded(self, path: str | None, which: str, request: gr.Request) -> dict:
-        upload, state, seen, legend = self._of(which)
-        if path is None:
-            raise UserError("Load a photo first")
-        try:
-            with self.desk.jobs.running():
-                face = styling.opened(taken(Path(path)), safe_name(Path(path).name), self.desk)
-        except UserError as e:
-            return {upload: None, self.message: wording.refused(str(e))}
+    @told
+    def _load(self, which: str, path: str | None, request: gr.Request) -> dict:
+        _, state, seen, legend = self._of(which)
+        own = self._own(request)
+        face = self._opened(path, styling.opened, own)
         picture = parsed_beside(face.sample.photo, face.sample.labels, self.desk.space)
         return {
-            upload: None,
             state: face,
-            seen: picture_file(picture, own_folder(self.folder, request.session_hash)),
+            seen: own.picture(which, picture),
             legend: wording.face_legend(face, which, self.desk.space),
             self.message: wording.said(f"{which.capitalize()} photo: {wording.face(face)}"),
         }
@@ -135,35 +119,18 @@ class StyleTab(Tab):
 
     @told
     def _make(
-        self,
-        stop: Stop,
-        first: Face | None,
-        second: Face | None,
-        task: str,
-        parts: list[str],
-        steps: int,
-        seed: int,
-        form: str,
-        guidance: float,
-        request: gr.Request,
-        progress=gr.Progress(),  # noqa: B008 - how Gradio passes it
+        self, stop, first, second, task, parts, steps, seed, form, guidance, request: gr.Request, progress=PROGRESS
     ):
-        def on_step(step: int, of: int) -> None:
-            progress((step, of), desc="Making", unit="steps")
-
-        progress(0, desc="Making")
-        ask = StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
-        with self.desk.jobs.running(stop):
-            made = styling.make(first, second, ask, self.model, stop, on_step)
-        own = own_folder(self.folder, request.session_hash)
+        own, ask = self._own(request), StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
+        made = styling.make(first, second, ask, self.model, stop, self._told(progress, "Making"))
         faces = styling.compared(made, first, second if TASKS[task].second else None, self.model.size)
         stem = f"{Path(first.name).stem}_{task}"
         record = styling.record_text(made, self.model)
-        files = offered_files(own, stem, encoded_png(styling.picture(made)), record)
+        files = own.downloads("face", stem, encoded_png(styling.picture(made)), record)
         return {
             self.message: wording.said("Made."),
             self.about: wording.made(made, self.model.size),
-            self.result: picture_file(row(faces), own),
+            self.result: own.picture("result", row(faces)),
             self.files: gr.File(files, visible=True),
         }
 

@@ -70,7 +70,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class StyleAsk:
-    """A face as a visitor asks for it: one of :data:`TASKS`, names of parts, and how to sample."""
+    """A face as it is asked for: one of :data:`TASKS`, names of parts, and how to sample."""
 
     task: str
     parts: tuple[str, ...]
@@ -79,7 +79,7 @@ class StyleAsk:
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A visitor's photo as the model takes it.
+    """A photo as the model takes it.
 
     Attributes:
         name: of the file. sha256: of its bytes. height, width: of the photo, px.
@@ -113,14 +113,14 @@ class Made:
 
 
 class StyleModel:
-    """A trained SCA-DM, opened once for all visitors; nothing in it belongs to one.
+    """A trained SCA-DM, opened once for all pages.
 
     Args:
         path: a run of ``train_synthesis.py``, a folder of its checkpoint, or a released file.
         desk: its parser makes the label maps, its device is the model's.
 
     Attributes:
-        size: side of its photos, px. space: its label space. parts: names that a visitor may choose from.
+        size: side of its photos, px. space: its label space. parts: names to choose from.
         training: what its card says of its training; empty = it was never trained.
 
     Raises:
@@ -156,16 +156,16 @@ def offered_parts(of: LabelSpace) -> list[str]:
     return [*whole, *(c for c in of.classes if c not in covered)]
 
 
-def opened(data: bytes, name: str, desk: Desk) -> Face:
+def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Face:
     """The face of an uploaded file, parsed and brought into a square.
 
     Raises:
         UserError: no photo, too large, or one whose parse shows no part of a face.
     """
-    seen = portrait.opened(data, name, desk)
+    seen = portrait.opened(data, name, desk, before_each)
     height, width = seen.photo.shape[:2]
     square, place = to_square(seen.photo, min(max(height, width), SHOWN_PX), enlarge=False)
-    labels = labels_to_square(of_face(seen.labels, seen.faces), place)
+    labels = labels_to_square(of_face(seen.labels_now, seen.faces), place)
     if not labels.any():
         raise UserError(f"{name}: the parse shows no part of a face; load another photo")
     done = ["padded with white to a square"] if height != width else []
@@ -199,16 +199,10 @@ def make(
         raise UserError(f"Load a second photo, whose style is taken, or choose '{TASKS['generate'].label}'")
     if task.parts and not ask.parts:
         raise UserError("Choose at least one part that the second photo gives its style to")
-
-    def after_step(step: int, of: int) -> None:
-        stop.check()
-        if on_step:
-            on_step(step, of)
-
     stop.check()
     start = time.perf_counter()
     reference = second.sample if task.second else None
-    found = task.run(model.synthesizer(ask.options, after_step), first.sample, reference, ask.parts)
+    found = task.run(model.synthesizer(ask.options, stop.after_step(on_step)), first.sample, reference, ask.parts)
     images = np.stack([to_uint8(image) for image in found.images])
     facts = {
         "task": ask.task,

@@ -1,4 +1,4 @@
-"""What the page says, as HTML. Whatever came from a visitor or a record is escaped here and nowhere else."""
+"""What the page says, as HTML. Whatever came from outside is escaped here and nowhere else."""
 
 from html import escape
 
