@@ -251,8 +251,8 @@ class TestStart:
         assert state[HEAD + "weight"].shape == (11, 256, 1, 1)
         assert 0.01 < state[HEAD + "weight"].std() < 0.03, "drawn anew, as the library draws it"
         assert (card.name, card.label_space, card.input_size) == ("segformer_b0", "lapa", 96)
-        assert build.start_weights(self.settings(pretrained=str(ade))) == start_digest(str(ade))
-        assert len(start_digest(str(ade))) == 64
+        assert build.start_weights(self.settings(pretrained=str(ade))) == start_digest("segformer_b0", str(ade))
+        assert len(start_digest("segformer_b0", str(ade))) == 64
 
     def test_the_head_is_new_where_the_class_count_agrees_by_chance(self, layout, published):
         net = build_parser("segformer_b0")
@@ -326,9 +326,11 @@ class TestStart:
             UserError, match=r"nvidia/none is no folder here, and the model hub did not give it"
         ) as caught:
             start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/none")
-        assert "put its config.json and model.safetensors into a folder and set parser.pretrained=FOLDER" in str(
-            caught.value
-        )
+        assert (
+            "published for segformer_b0 are nvidia/segformer-b0-finetuned-ade-512-512, nvidia/segformer-b0-finetuned-"
+            "cityscapes-1024-1024, nvidia/mit-b0; put the config.json and model.safetensors of one into a folder and set "
+            "parser.pretrained=FOLDER"
+        ) in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_the_hub_is_asked_for_the_revision(self, ade, monkeypatch):
@@ -371,7 +373,9 @@ class TestReleasedParser:
         (folder / "preprocessor_config.json").write_text(json.dumps(sizes))
         assert resolve(folder) == folder
         net, card = load_parser(folder)
-        assert card == ParserCard("segformer_b0", "celebamask", 384, (0.5,) * 3, (0.25,) * 3)
+        read_from = {"label_space": "id2label", "input_size": "preprocessor_config.json"}
+        said = {"read_from": read_from}
+        assert card == ParserCard("segformer_b0", "celebamask", 384, (0.5,) * 3, (0.25,) * 3, training=said)
         x = photos(1)
         assert torch.equal(logits(net, x), logits(model, x))
 
@@ -397,7 +401,7 @@ class TestReleasedParser:
     def test_foreign_classes_are_refused(self, released):
         folder = released(id2label=named(["wall", "building", *CELEBAMASK.classes[2:]]))
         with pytest.raises(
-            UserError, match=r"the 19 classes of id2label are those of no label space here \(not known: wa"
+            UserError, match=r"its 19 classes are those of no label space here \(not matched: wall, building; miss"
         ):
             load_parser(folder)
 
@@ -428,7 +432,8 @@ class TestReleasedParser:
         folder = released()
         (folder / "model.safetensors").unlink()
         with pytest.raises(
-            UserError, match=r"parser.checkpoint: .* has a config.json and no model.safetensors; copy it"
+            UserError,
+            match=r"parser.checkpoint: .* has a config.json and no model.safetensors \(or pytorch_model.bin\); copy",
         ):
             load_parser(folder)
 

@@ -61,7 +61,7 @@ def test_written_tables_are_fresh_until_their_record_changes(checkout, capsys, f
     shutil.rmtree(checkout / "results" / "runs" / "strict")
     with pytest.raises(UserError, match=r"needs the run strict; make it with: python evaluate\.py it"):
         stale_tables([], checkout)
-    define(checkout, kind="as_printed", run=None, command=None, published="sca_dm_table_1.csv", labels=["method"])
+    define(checkout, kind="class_f1", run=None, command=None, published="sca_dm_table_1.csv", labels=["method"])
     assert stale_tables([], checkout) == [f"results/tables/mine.{form}"]
 
 

@@ -1,10 +1,12 @@
 """``semfacediff doctor``: what this machine has, and what each command would need. Fetches and changes nothing."""
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights, cache
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
+from semfacediff.parsing.hub import PUBLIC_PARSERS, in_cache
+from semfacediff.parsing.named_file import read_name
+from semfacediff.parsing.segformer_folder import WEIGHT_FILES
 from semfacediff.records.environment import hardware, package_versions
 from semfacediff.tables.named import definitions
 from semfacediff.weight_files import file_digest
@@ -119,6 +124,7 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
         "packages": package_versions(),
         "data": {"SEMFACEDIFF_DATA": os.environ.get("SEMFACEDIFF_DATA"), **_data(place)},
         "parsers": _parsers(checkpoint),
+        "published_parsers": {name: _published(name) for name in PUBLIC_PARSERS},
         "records": _records(),
         "weights": weights,
         "pipelines": {editor: _pipeline(editor, root) for editor in (*PUBLIC_PIPELINES, "inpaint")},
@@ -192,11 +198,14 @@ def _parser(place: Path, hashed: bool) -> dict:
     facts = {"place": str(place), "name": None, "label_space": None, "input_size": None, "digest": None, "error": None}
     facts |= {"shipped": False}
     try:
-        if place.is_file():
-            return facts | {"digest": file_digest(place), "name": "(a bare weights file: parser=NAME says which)"}
         folder = resolve(place)
+        if folder.is_file():
+            said = read_name(folder)
+            name = said.name or "(a bare weights file: parser=NAME says which)"
+            known = {"name": name, "label_space": said.label_space, "input_size": said.input_size}
+            return facts | known | {"digest": file_digest(folder)}
         card = read_card(folder)
-        weights = next((f for f in (WEIGHTS, ONNX) if (folder / f).is_file()), None)
+        weights = next((f for f in (*WEIGHT_FILES, ONNX) if (folder / f).is_file()), None)
         if weights is None:
             raise UserError(f"{folder}: {WEIGHTS} is missing; copy the folder again")
         digest = checkpoint_digest(folder, weights) if hashed else None
@@ -205,6 +214,21 @@ def _parser(place: Path, hashed: bool) -> dict:
     facts |= {"backend": "onnx" if weights == ONNX else "torch"}
     known = {"name": card.name, "label_space": card.label_space, "input_size": card.input_size}
     return facts | known | {"digest": digest}
+
+
+def _published(name: str) -> dict:
+    """A published parser: where it lies in the hub's cache (``None``: nowhere, or not whole) and how to get it."""
+    known = PUBLIC_PARSERS[name]
+    try:
+        place, error = resolve(known.id), None
+        if place.is_dir():
+            read_card(place)  # its weights are there too
+    except UserError as e:
+        place, error = None, str(e)
+    fetch = f"hf download {known.repository} {' '.join(known.files)}"
+    return {"id": known.id, "what": known.what, "size": known.size, "place": place and str(place), "fetch": fetch} | (
+        {"error": error} if error and in_cache(known.id) else {"error": None}
+    )
 
 
 def _records() -> dict:
@@ -278,6 +302,8 @@ def _lines(found: dict) -> list[str]:
         f"data: {_about_data(found['data'])}",
         "trained parsers:" + ("" if found["parsers"] else " none here"),
         *(f"  {_about_parser(parser)}" for parser in found["parsers"]),
+        "published parsers (parser.checkpoint=ID):",
+        *(f"  {line}" for line in _about_published(found["published_parsers"].values())),
         f"tables from records: {', '.join(found['records']['tables']) or 'none'}",
         *(f"  run {run} is missing; make it with: {how}" for run, how in found["records"]["missing"].items()),
         "weights of the metrics:",
@@ -320,6 +346,23 @@ def _about_parser(parser: dict) -> str:
     backend = ", parser.backend=onnx" if parser.get("backend") == "onnx" else ""
     shipped = " (ships with the package)" if parser["shipped"] else ""
     return f"{place}{shipped}: {parser['name']}{size}{backend}{digest}"
+
+
+def _about_published(parsers: Iterable[dict]) -> Iterator[str]:
+    """A line for each that is there or broken, and one for all of an owner that are missing."""
+    for _, group in itertools.groupby(parsers, lambda parser: parser["id"].split("/")[0]):
+        missing = []
+        for parser in group:
+            if parser["place"]:
+                yield f"{parser['id']} ({parser['what']}): {shown(Path(parser['place']))}"
+            elif parser["error"]:
+                yield f"{parser['id']}: unusable: {parser['error']}"
+            else:
+                missing.append(parser)
+        if missing:
+            names = ", ".join([missing[0]["id"], *(p["id"].rpartition("/")[2] for p in missing[1:])])
+            size = f"{max(p['size'] for p in missing) / 1e6:.0f} MB"
+            yield f"{names} ({missing[0]['what']}, up to {size}): missing; to fetch it: {missing[0]['fetch']}"
 
 
 def _about_pipeline(pipeline: dict) -> str:
