@@ -113,8 +113,10 @@ def is_released(folder: Path) -> bool:
     Raises:
         UserError: its configuration is a link to nothing.
     """
+    if not there(folder / CONFIG):
+        return False
     try:
-        return there(folder / CONFIG) and "model_type" in json.loads((folder / CONFIG).read_text())
+        return "model_type" in json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, TypeError):
         return False
 

@@ -32,16 +32,18 @@ def presence_figure(summary: pd.DataFrame, photos: int, published: Sequence[Publ
     with styled():
         figure = new_figure(7.5, 3.8)
         ax = figure.subplots()
-        for (name, values), (marker, colour) in zip(series, _MARKERS, strict=False):
+        # Side by side, or near values would cover each other.
+        offsets = 0.5 * ((np.arange(len(series)) + 0.5) / len(series) - 0.5)
+        for (name, values), offset, (marker, colour) in zip(series, offsets, _MARKERS, strict=False):
             y = pd.Series(values).reindex(share.index).astype(float)
-            ax.plot(place, y, marker, ls="none", color=colour, mec="white", mew=0.6, ms=6, label=name)
-        ax.set(ylabel=f"F1 (%), protocol {protocol}", ylim=(0, 102))
+            ax.plot(place + offset, y, marker, ls="none", color=colour, mec="white", mew=0.6, ms=6, label=name)
+        ax.set(ylabel=f"F1 (%), protocol {protocol}", ylim=(-2, 102))
         ax.set_xticks(place, share.index, rotation=45, ha="right", rotation_mode="anchor")
         ax.grid(axis="y")
         right = ax.twinx()
         right.spines["right"].set_visible(True)
         right.plot(place, share, color=BLUE, lw=1.5, label="presence")
-        right.set(ylim=(0, 1.02))
+        right.set(ylim=(-0.02, 1.02))
         right.set_ylabel(f"share of the {photos} photos with the class", color=BLUE)
         figure.legend(loc="outside upper center", ncols=4)
     return figure
