@@ -207,8 +207,8 @@ class TestSegFormer:
             resolve("jonathandino/face-parsing@main")
         assert str(caught.value) == (
             "parser.checkpoint: nothing is at jonathandino/face-parsing@main, neither here nor in the model hub's "
-            f"cache ({tmp_path}); fetch it with 'hf download jonathandino/face-parsing', or correct the path (known is "
-            "jonathandinu/face-parsing)"
+            f"cache ({tmp_path}); correct the path, train a parser with train_parser.py, or fetch one that the hub has "
+            "with 'hf download jonathandino/face-parsing' (known: jonathandinu/face-parsing)"
         )
 
 

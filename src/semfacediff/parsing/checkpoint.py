@@ -172,7 +172,8 @@ def _not_there(named: str) -> str:
     close = difflib.get_close_matches(named, known, n=1) or known[:1]
     return (
         f"parser.checkpoint: nothing is at {named}, neither here nor in the model hub's cache ({cache_folder()}); "
-        f"fetch it with 'hf download {repository_of(named)}', or correct the path (known is {close[0]})"
+        f"correct the path, train a parser with train_parser.py, or fetch one that the hub has with "
+        f"'hf download {repository_of(named)}' (known: {close[0]})"
     )
 
 

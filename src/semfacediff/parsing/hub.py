@@ -87,7 +87,8 @@ def in_cache(text: str) -> Path | None:
     if found is None:
         return None
     folder = snapshot(cache_folder() / f"models--{found['repository'].replace('/', '--')}", found["revision"])
-    return folder / (found["inside"] or "") if folder else None
+    place = folder and folder / (found["inside"] or "")
+    return place if place and place.is_dir() else None
 
 
 def snapshot(model: Path, revision: str | None = None) -> Path | None:
