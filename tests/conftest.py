@@ -15,7 +15,9 @@ os.environ.pop("SEMFACEDIFF_EXPERIMENTS", None)
 
 import copy
 import functools
+import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -306,6 +308,29 @@ def nothing_ships(monkeypatch, tmp_path):
     from semfacediff.parsing import default
 
     monkeypatch.setattr(default, "FOLDER", tmp_path / "nothing ships")
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch) -> Callable[..., Path]:
+    """``hub_cache(id, folder)``: the files of ``folder`` as the hub's library caches a model; its snapshot."""
+    root = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(root))
+
+    def cached(id_: str, folder: Path, commit: str = "a2bf62f39dfd8f8856a3c19be8b0707a8d68abdd") -> Path:
+        model = root / f"models--{id_.replace('/', '--')}"
+        snapshot = model / "snapshots" / commit
+        for part in (model / "blobs", model / "refs", snapshot):
+            part.mkdir(parents=True, exist_ok=True)
+        (model / "refs" / "main").write_text(commit)
+        for file in (f for f in folder.rglob("*") if f.is_file()):
+            blob = model / "blobs" / hashlib.sha256(f"{file}".encode()).hexdigest()
+            shutil.copyfile(file, blob)
+            link = snapshot / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        return snapshot
+
+    return cached
 
 
 @pytest.fixture(scope="session")

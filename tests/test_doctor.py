@@ -30,6 +30,7 @@ OF_LABELS = {
 def bare(tmp_path, monkeypatch, nothing_ships):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
 
     def no_network(*_, **__):
         pytest.fail("went to the network")
@@ -50,11 +51,30 @@ def test_a_bare_machine_is_told_what_is_missing_and_how_to_get_it(tmp_path, caps
     assert "data, a parser, an editor; no photos at SEMFACEDIFF_DATA; set it, or name another folder" in full
     assert full.endswith("missing weights: lpips_alexnet, inception, clip (or metrics.on_missing=skip)")
     assert "sdxl_inpaint: missing; to fetch it: semfacediff fetch sdxl_inpaint" in text
-    parser = "jonathandinu/face-parsing"
-    assert f"  {parser} (parser.checkpoint of the thesis): missing; to fetch it: semfacediff fetch {parser}\n" in text
+    assert (
+        "  jonathandinu/face-parsing (the thesis's SegFormer-B5, CelebAMask-HQ, up to 339 MB): missing; to fetch it: "
+        "semfacediff fetch jonathandinu/face-parsing\n"
+    ) in text
+    assert "kartiknarayan/SegFace/convnext_celeba_512, efficientnet_celeba_512, mobilenet_celeba_512, resnet" in text
     assert "make demo: nothing" in text
     assert not (tmp_path / "hub").exists()
     assert not (tmp_path / "home").exists()
+
+
+def test_published_parsers_in_the_cache(hub_cache, tmp_path, capsys):
+    for name in ("model_299.pt", "mobilenet_celeba_512/model_299.pt"):
+        (tmp_path / "segface" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "segface" / name).write_bytes(b"never read")
+    snapshot = hub_cache("kartiknarayan/SegFace", tmp_path / "segface")
+    (tmp_path / "parser").mkdir()
+    (tmp_path / "parser" / "config.json").write_text('{"model_type": "segformer"}')
+    broken = hub_cache("jonathandinu/face-parsing", tmp_path / "parser")
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    line = "  kartiknarayan/SegFace/mobilenet_celeba_512 (SegFace, with its optimizer's state): "
+    assert f"{line}{snapshot / 'mobilenet_celeba_512' / 'model_299.pt'}" in text
+    assert f"  jonathandinu/face-parsing: unusable: {broken}/config.json: none of SegFormer's sizes" in text
+    assert "to fetch it: semfacediff fetch kartiknarayan/SegFace/convnext_celeba_512\n" in text
 
 
 def test_edits_need_a_pipeline_and_a_broken_one_is_told_from_none(tiny_sdxl, tmp_path, capsys):

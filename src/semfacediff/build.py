@@ -60,6 +60,7 @@ from semfacediff.parsing.checkpoint import (
     ParserCard,
     checkpoint_digest,
     checkpoint_state,
+    file_digest_with,
     load_published,
     resolve,
 )
@@ -71,7 +72,7 @@ from semfacediff.parsing.segformer_folder import start_digest, start_from
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
 from semfacediff.training.plateau import PlateauSettings
-from semfacediff.weight_files import file_digest, file_state
+from semfacediff.weight_files import file_state
 
 _OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
 """Metrics without weights whose definition depends on the protocol."""
@@ -308,6 +309,8 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
         raise UserError(
             f"parser.precision={settings.precision} is that of a trained parser; set train.precision instead"
         )
+    if settings.input_size is not None:
+        raise UserError(f"parser.input_size={settings.input_size} is that of a trained parser; set train.size instead")
     if settings.checkpoint is not None:
         model, card, _ = trained_parser(settings)
         if card.label_space != label_space.name:
@@ -347,7 +350,7 @@ def start_weights(settings: config.ParserConfig) -> str | None:
     if settings.pretrained is not None:
         if starts := _starts(settings.name):
             return starts.start_digest(settings.name, settings.pretrained)
-        return start_digest(settings.pretrained)
+        return start_digest(settings.name, settings.pretrained)
     return trained_parser(settings)[2] if settings.checkpoint is not None else None
 
 
@@ -367,26 +370,24 @@ def or_shipped(settings: config.ParserConfig) -> config.ParserConfig:
 
 
 def trained_parser(settings: config.ParserConfig):
-    """(model, card, digest) of ``parser.checkpoint``: a checkpoint folder, a training run, or a released weights file.
+    """(model, card, digest) of ``parser.checkpoint``: a checkpoint folder, a training run, or a published parser.
 
     Raises:
         UserError: not there, damaged, of another architecture than ``parser=`` names, or not of ``parser.backend``.
     """
-    path, onnx = Path(settings.checkpoint).expanduser(), settings.backend == "onnx"
-    if path.is_file():
+    place, onnx = resolve(settings.checkpoint), settings.backend == "onnx"
+    said = {"label_space": settings.label_space, "input_size": settings.input_size}
+    if place.is_file():
         if onnx:
-            raise UserError(f"parser.backend=onnx: {path} is a file; name the folder that semfacediff export wrote")
-        if settings.name is None:
-            raise UserError(f"parser.checkpoint: {path} is a bare weights file; name its architecture with parser=NAME")
-        model, card = load_published(settings.name, path)
-        _same_options(settings, card, path)
-        return model, card, file_digest(path)
-    folder = resolve(path)
-    model, card = load_onnx(folder) if onnx else load_parser(folder)
+            raise UserError(f"parser.backend=onnx: {place} is a file; name the folder that semfacediff export wrote")
+        model, card = load_published(settings.name, place, **said)
+        _same_options(settings, card, place)
+        return model, card, file_digest_with(place, card)
+    model, card = load_onnx(place) if onnx else load_parser(place, **said)
     if settings.name is not None and settings.name != card.name:
-        raise UserError(f"parser={settings.name} contradicts {folder}, which holds '{card.name}'; drop one of the two")
-    _same_options(settings, card, folder)
-    return model, card, checkpoint_digest(folder, ONNX if onnx else WEIGHTS)
+        raise UserError(f"parser={settings.name} contradicts {place}, which holds '{card.name}'; drop one of the two")
+    _same_options(settings, card, place)
+    return model, card, checkpoint_digest(place, ONNX if onnx else WEIGHTS, **said)
 
 
 def precision(settings: config.ParserConfig) -> torch.dtype:
@@ -427,6 +428,8 @@ def parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.devi
         facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
         if exported := card.training.get("exported"):
             facts["exported_from"] = exported["from_digest"]
+        if "read_from" in card.training:
+            facts["read_from"] = card.training["read_from"]
         return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
 
     return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)

@@ -28,11 +28,26 @@ _BESIDE_WEIGHTS = (".json", ".txt", ".model")
 
 def cached_folder(id_: str, revision: str | None = None) -> Path | None:
     """The snapshot of ``revision`` (default: ``main``) in the hub's cache, complete or not."""
-    repository = _repository(id_)
+    return snapshot(_repository(id_), revision)
+
+
+def cached_place(text: str) -> Path | None:
+    """The folder that ``OWNER/MODEL[@REVISION][/FOLDER]`` means in the cache; ``None``: nothing of it is there."""
+    found = PLACE.fullmatch(text)
+    folder = cached_folder(found[1], found[2]) if found else None
+    place = folder and folder / (found[3] or "")
+    return place if place and place.is_dir() else None
+
+
+def snapshot(repository: Path, revision: str | None = None) -> Path | None:
+    """The snapshot of a ``models--OWNER--MODEL`` folder; without ``revision`` that of ``main``, else its only one."""
     reference = repository / "refs" / (revision or "main")
     commit = reference.read_text().strip() if reference.is_file() else revision
-    folder = repository / "snapshots" / commit if commit else None
-    return folder if folder and folder.is_dir() else None
+    if commit is None:
+        every = list((repository / "snapshots").glob("*"))
+        return every[0] if len(every) == 1 else None
+    folder = repository / "snapshots" / commit
+    return folder if folder.is_dir() else None
 
 
 def cached_files(id_: str, file: str) -> list[Path]:

@@ -7,6 +7,7 @@ Sources: CelebAMask-HQ (Lee et al., CVPR 2020) for ``celebamask``; SegFace (AAAI
 ``helen``; the widely used BiSeNet face parser's order for ``zllrunning``.
 """
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -114,6 +115,45 @@ def space(name: str) -> LabelSpace:
     if name not in SPACES:
         raise UserError(f"unknown label space '{name}'; choose one of {', '.join(SPACES)}")
     return SPACES[name]
+
+
+def _sided(letter: str, word: str, *parts: str) -> str:
+    return " ".join(f"{letter}{part} {word}{part} {part}{word}" for part in parts)
+
+
+_SPELLINGS = {
+    "background": "bg",
+    "skin": "face faceskin",
+    "eye_g": "glasses eyeglass eyeglasses spectacles sunglasses",
+    "l_eye": _sided("l", "left", "eye"),
+    "r_eye": _sided("r", "right", "eye"),
+    "l_brow": _sided("l", "left", "brow", "eyebrow"),
+    "r_brow": _sided("r", "right", "brow", "eyebrow"),
+    "l_ear": _sided("l", "left", "ear"),
+    "r_ear": _sided("r", "right", "ear"),
+    "mouth": "innermouth insidemouth imouth",
+    "u_lip": "upperlip",
+    "l_lip": "lowerlip",
+    "ear_r": "earring earrings",
+    "neck_l": "necklace",
+    "cloth": "clothes clothing",
+}
+"""Class -> other names of it, as :func:`_squeezed` leaves them."""
+
+
+def _squeezed(name: str) -> str:
+    """``name`` in lower case, of letters and digits alone, without the suffix of a part's file."""
+    return re.sub(r"[\W_]+", "", name.casefold().strip().removesuffix(".png"))
+
+
+_CLASS_OF = {
+    _squeezed(spelling): name for name in _CELEBAMASK for spelling in (name, *_SPELLINGS.get(name, "").split())
+}
+
+
+def class_named(name: str) -> str | None:
+    """The class that a published model calls ``name`` (``left eye``, ``Upper_Lip``, ``ear_r.png``); ``None``: none."""
+    return _CLASS_OF.get(_squeezed(name))
 
 
 def attribute_classes(attribute: str) -> tuple[str, ...]:

@@ -27,6 +27,14 @@ def shown(path: Path) -> str:
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
+class _Inert:
+    """In the place of a class in a file; holds what the pickle gives it and does nothing."""
+
+
+_INERT = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+"""Classes beside the tensors of files that Lightning wrote: names of its callbacks' states. They are never imported."""
+
+
 def file_state(path: Path) -> tuple[str, int, int, int] | None:
     """What changes with a file's contents, without reading them; ``None`` if it is not there."""
     try:
@@ -82,7 +90,8 @@ def read_pickle_safely(path: Path) -> Mapping[str, Tensor]:
         UserError: the file carries code, or is not a torch file.
     """
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT]):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         wanted = re.search(r"GLOBAL (\S+)", str(e))
         if wanted:

@@ -42,7 +42,7 @@ def public(site, saved, monkeypatch):
 def no_hub(monkeypatch):
     """As if all that the hub gives were here."""
     monkeypatch.setattr(command, "PUBLIC_PIPELINES", {})
-    monkeypatch.setattr(command, "PUBLIC_PARSERS", {})
+    monkeypatch.setattr(command, "HUB_PARSERS", {})
 
 
 def test_what_is_missing_is_fetched_into_the_librarys_cache_and_then_nothing_is(public, site, tmp_path, no_hub, capsys):

@@ -111,7 +111,7 @@ class TestResolve:
 
     def test_something_else_there(self, tmp_path):
         with pytest.raises(
-            UserError, match=r"parser.checkpoint: .* holds no parser.json; expected a checkpoint folder or"
+            UserError, match=r"parser.checkpoint: .* holds no parser.json; expected a checkpoint folder, the"
         ):
             resolve(tmp_path)
 

@@ -251,8 +251,8 @@ class TestStart:
         assert state[HEAD + "weight"].shape == (11, 256, 1, 1)
         assert 0.01 < state[HEAD + "weight"].std() < 0.03, "drawn anew, as the library draws it"
         assert (card.name, card.label_space, card.input_size) == ("segformer_b0", "lapa", 96)
-        assert build.start_weights(self.settings(pretrained=str(ade))) == start_digest(str(ade))
-        assert len(start_digest(str(ade))) == 64
+        assert build.start_weights(self.settings(pretrained=str(ade))) == start_digest("segformer_b0", str(ade))
+        assert len(start_digest("segformer_b0", str(ade))) == 64
 
     def test_the_head_is_new_where_the_class_count_agrees_by_chance(self, layout, published):
         net = build_parser("segformer_b0")
@@ -326,7 +326,10 @@ class TestStart:
             UserError, match=r"^parser\.pretrained: nvidia/none@v1 is no folder here, and the hub's"
         ) as e:
             start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/none@v1")
-        assert "fetch it with 'semfacediff fetch nvidia/none@v1', or put its config.json and mod" in str(e.value)
+        assert "fetch it with 'semfacediff fetch nvidia/none@v1', take a published start of segformer_b0 (" in str(
+            e.value
+        )
+        assert "(nvidia/segformer-b0-finetuned-ade-512-512, nvidia/segformer-b0-finetuned-cityscapes-" in str(e.value)
         assert "\n" not in str(e.value)
 
     def test_a_name_on_the_hub_opens_from_its_cache_at_the_revision(self, ade, monkeypatch, tmp_path):
@@ -369,7 +372,9 @@ class TestReleasedParser:
         (folder / "preprocessor_config.json").write_text(json.dumps(sizes))
         assert resolve(folder) == folder
         net, card = load_parser(folder)
-        assert card == ParserCard("segformer_b0", "celebamask", 384, (0.5,) * 3, (0.25,) * 3)
+        read_from = {"label_space": "id2label", "input_size": "preprocessor_config.json"}
+        said = {"read_from": read_from}
+        assert card == ParserCard("segformer_b0", "celebamask", 384, (0.5,) * 3, (0.25,) * 3, training=said)
         x = photos(1)
         assert torch.equal(logits(net, x), logits(model, x))
 
@@ -395,7 +400,7 @@ class TestReleasedParser:
     def test_foreign_classes_are_refused(self, released):
         folder = released(id2label=named(["wall", "building", *CELEBAMASK.classes[2:]]))
         with pytest.raises(
-            UserError, match=r"the 19 classes of id2label are those of no label space here \(not known: wa"
+            UserError, match=r"its 19 classes are those of no label space here \(not matched: wall, building; miss"
         ):
             load_parser(folder)
 
@@ -426,7 +431,8 @@ class TestReleasedParser:
         folder = released()
         (folder / "model.safetensors").unlink()
         with pytest.raises(
-            UserError, match=r"parser.checkpoint: .* has a config.json and no model.safetensors; copy it"
+            UserError,
+            match=r"parser.checkpoint: .* has a config.json and no model.safetensors \(or pytorch_",
         ):
             load_parser(folder)
 

@@ -20,6 +20,7 @@ from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import SPACES
 from semfacediff.parsing import ParserCard, build_parser, load_parser, save_parser
+from semfacediff.parsing.checkpoint import resolve
 from semfacediff.runs import evaluate_parsing, train_parser
 from semfacediff.runs.cells import folder_digest
 
@@ -146,14 +147,24 @@ class TestLapa:
         assert model.face_decoder.classes == 11
         assert list(pd.read_csv(trained / "history.csv")["epoch"]) == [1]
 
-    def test_scores_say_which_photos_had_none(self, trained, lapa_root, typed, tmp_path, capsys, monkeypatch):
+    def test_a_released_file_is_scored_at_its_own_size_in_its_own_space(
+        self, trained, lapa_root, typed, tmp_path, capsys, monkeypatch
+    ):
+        """Its folder's name says both; the scores say which photos had no landmarks."""
+        state = {f"module.{key}": value for key, value in load_parser(resolve(trained))[0].state_dict().items()}
+        released = tmp_path / "mobilenet_lapa_32"
+        released.mkdir()
+        torch.save({"epoch": 299, "state_dict_backbone": state, "optimizer": {}}, released / "model_299.pt")
         for drawing in ("draw_scores", "_draw_strips"):
             monkeypatch.setattr(evaluate_parsing, drawing, lambda *_: None)
         words = ["protocol=segface", "data=lapa", f"data.root={lapa_root}", "data.split=test", *QUICK]
-        words += [f"parser.checkpoint={trained}"]
+        words += [f"parser.checkpoint={released}"]
         assert runs.start(typed(*words, kind=ParsingEvaluation), tmp_path / "run") == 0
         run = json.loads((tmp_path / "run" / "run.json").read_text())
         assert (run["n"], run["without_landmarks"]) == (3, 1)
+        assert (run["parser"]["label_space"], run["parser"]["input_size"]) == ("lapa", 32)
+        assert run["parser"]["read_from"]["input_size"] == "the name mobilenet_lapa_32"
+        assert 0 < run["photos_per_s"] < 1e5
         assert "1 photos have no landmarks and were parsed without the warp" in capsys.readouterr().out
         rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
         assert [row["landmarks"] for row in rows if "sample_id" in row] == [True, False, True]

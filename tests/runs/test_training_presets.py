@@ -16,6 +16,7 @@ from semfacediff.config import ParserTraining
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.checkpoint import ParserCard
+from semfacediff.parsing.segformer_folder import STARTS
 from semfacediff.runs import train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ class TestThesis:
     def test_data_and_start(self, preset):
         s = preset("thesis/parser")
         assert (s.data.name, s.parser.name) == ("celebamask_hq", "segformer_b5")
-        assert s.parser.pretrained == "nvidia/segformer-b5-finetuned-ade-512-512"
+        assert s.parser.pretrained == "nvidia/segformer-b5-finetuned-ade-640-640" == STARTS["segformer_b5"][0]
         parts = s.data.subset
         assert parts.train + parts.val + parts.test == 3000
         assert (parts.val, parts.seed) == (300, 42)  # 10 %

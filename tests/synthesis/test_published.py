@@ -1,13 +1,16 @@
 """How released weights enter: whole checkpoints, and what is said of weights that do not fit."""
 
 import re
+import sys
+import types
 from dataclasses import replace
 
 import pytest
 import torch
 
 from semfacediff.errors import UserError
-from semfacediff.synthesis import from_checkpoint, from_published, one_hot
+from semfacediff.synthesis import from_checkpoint, from_published, model_files, one_hot
+from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
 from semfacediff.synthesis.published import published_names
 from semfacediff.weight_files import read_weights
 
@@ -132,3 +135,36 @@ def test_foreign_keys_are_named(released, tiny):
 def test_another_size_is_refused(released, tiny):
     with pytest.raises(UserError, match=r"checkpoint, averaged denoiser: .* \d+ mis-shaped keys"):
         from_checkpoint(released, replace(tiny.options, unet_channels=64))
+
+
+@pytest.fixture
+def archive(released, tmp_path, monkeypatch):
+    """The same as Lightning archived it: with the state of its callback under its class, optimizer and schedule."""
+    packages = ("pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint")
+    module = types.ModuleType(packages[-1])
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": packages[-1]})
+    callbacks = {module.ModelCheckpoint: {"monitor": "val/loss_simple_ema", "best_model_score": torch.tensor(0.1)}}
+    more = {"optimizer_states": [{"state": {}}], "lr_schedulers": [], "pytorch-lightning_version": "1.4.2"}
+    file = tmp_path / "sca_dm" / "epoch=000235.ckpt"
+    file.parent.mkdir()
+    with monkeypatch.context() as patch:
+        for name in packages:
+            patch.setitem(sys.modules, name, module if name == packages[-1] else types.ModuleType(name))
+        torch.save(released | more | {"callbacks": callbacks}, file)
+    return file
+
+
+def test_the_released_archive_opens_by_file_and_by_folder(archive, tiny, monkeypatch):
+    monkeypatch.setattr(model_files, "SCADMOptions", lambda: tiny.options)
+    assert resolve_synthesis(archive.parent, "generation.checkpoint") == archive
+    assert resolve_synthesis(str(archive), "generation.checkpoint") == archive
+    model, card, digest = trained_synthesis(archive)
+    assert torch.equal(weights(model.unet), weights(tiny.unet) + 1)
+    assert (card.label_space, card.training, len(digest)) == ("celebamask", {"run": "released"}, 64)
+    assert "pytorch_lightning" not in sys.modules, "the class beside the tensors is not imported"
+
+
+def test_two_archives_in_a_folder_are_not_chosen_between(archive):
+    (archive.parent / "last.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"generation.checkpoint: .* holds no synthesis.json"):
+        resolve_synthesis(archive.parent, "generation.checkpoint")

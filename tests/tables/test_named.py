@@ -62,7 +62,7 @@ def test_written_tables_are_fresh_until_their_record_changes(checkout, capsys, f
     shutil.rmtree(checkout / "results" / "runs" / "strict")
     with pytest.raises(UserError, match=r"needs the run strict; make it with: python evaluate\.py it"):
         stale_tables([], checkout)
-    define(checkout, kind="as_printed", run=None, command=None, published="sca_dm_table_1.csv", labels=["method"])
+    define(checkout, kind="class_f1", run=None, command=None, published="sca_dm_table_1.csv", labels=["method"])
     assert stale_tables([], checkout) == [f"results/tables/mine.{form}"]
 
 
@@ -312,6 +312,71 @@ def test_published_classes_are_printed_as_typed_with_ours_once_there(checkout):
     last = made(checkout).rows[-1]
     assert last.labels[0] == "mine, ours"
     assert [last.cells[0].mean, last.cells[-2].mean, last.cells[-1].mean] == pytest.approx([75, 70, 60])
+
+
+BESIDE = {
+    "kind": "beside",
+    "run": None,
+    "runs": {"224": "a", "512": "b"},
+    "published": "segface_table_2b.csv",
+    "labels": ["resolution"],
+    "protocol": "segface",
+}
+
+
+class TestBeside:
+    """Published models, a row each, and ours of the same weights beside them."""
+
+    def record(self, checkout, name, size, **facts):
+        hardware = {"torch_threads": 2, "accelerators": []}
+        parser = {"parser": {"name": "x", "input_size": size}}
+        parsed(checkout, name, "segface", hardware=hardware, **parser, **facts)
+
+    def test_rows_without_a_record_are_empty_and_said(self, checkout):
+        define(checkout, **BESIDE)
+        self.record(checkout, "b", 512, photos_per_s=12.5)
+        grid = made(checkout)
+        assert [c.heading for c in grid.columns] == [
+            *("mean F1 %, published", "mean IoU %, published", "photos/s, published"),
+            *("mean F1 %, ours", "mean IoU %, ours", "photos/s, ours"),
+        ]
+        rows = {row.labels[0]: row.cells for row in grid.rows}
+        assert rows["512"][:3] == ("88.96", "81.55", "")
+        assert [v.mean for v in rows["512"][3:]] == pytest.approx([70, 60, 12.5])
+        assert rows["224"][:2] == ("87.47", "79.65")
+        assert rows["64"][:3] == ("", "", "")
+        assert all(v.missing for name in ("64", "224") for v in rows[name][3:])
+        assert "no record of ours yet (224); the command makes it" in grid.notes
+        assert "ours: photos/s from photo to label map, one by one, on 2 CPU threads" in grid.notes
+
+    def test_a_record_without_a_speed(self, checkout):
+        define(checkout, **BESIDE)
+        self.record(checkout, "a", 224)
+        grid = made(checkout)
+        row = next(row for row in grid.rows if row.labels == ("224",))
+        assert row.cells[-1].missing
+        assert not [note for note in grid.notes if "photos/s" in note]
+
+    def test_a_record_of_another_input_size_is_refused(self, checkout):
+        define(checkout, **BESIDE)
+        self.record(checkout, "a", 512)
+        with pytest.raises(UserError, match=r"a: its parser was scored at 512 px, its row is of 224"):
+            made(checkout)
+
+    def test_a_record_of_no_row_is_refused(self, checkout):
+        define(checkout, **BESIDE | {"runs": {"swin": "a"}})
+        self.record(checkout, "a", 512)
+        with pytest.raises(UserError, match=r"runs of no published row: swin; resolution is one of the file's"):
+            made(checkout)
+
+    def test_every_released_file_has_a_row_and_a_run(self, repository):
+        from semfacediff.parsing.public import PUBLIC_PARSERS
+
+        known = definitions(repository)
+        files = [p.id.rpartition("/")[2] for p in PUBLIC_PARSERS.values() if "SegFace" in p.id]
+        assert known["segface_released"].runs == {file: f"segface_{file}" for file in files}
+        runs = {run for name, d in known.items() if name.startswith("segface_") for run in d.runs.values()}
+        assert {f"segface_{file}" for file in files} <= runs
 
 
 # --- how scores are shown --------------------------------------------------------------------------------------------

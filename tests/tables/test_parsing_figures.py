@@ -14,6 +14,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.metrics.photo_counts import PhotoCounts, confusion_table, photo_counts, summary
 from semfacediff.records.samples import write_csv, write_parquet
+from semfacediff.tables import drawn
 from semfacediff.tables.drawing import save_figure, styled
 from semfacediff.tables.parsing_figures import (
     Published,
@@ -30,6 +31,7 @@ from semfacediff.tables.parsing_figures import (
     recorded_confusion,
     strip_figure,
 )
+from semfacediff.tables.presence_figures import presence_figure
 
 N = CELEBAMASK.n
 HAT, NECKLACE = CELEBAMASK.index("hat"), CELEBAMASK.index("neck_l")
@@ -216,6 +218,36 @@ class TestStrips:
         assert luma[wrong].max() < 60
         assert luma[~wrong].min() > 120
         assert np.ptp(luma[~wrong]) > 60, "the photo can still be made out"
+
+
+class TestPresence:
+    """SegFace, figure 1."""
+
+    def made(self, scores, repository):
+        return presence_figure(scores, 5, published_f1(repository), "ours", "segface")
+
+    def test_classes_stand_by_how_often_they_occur(self, scores, rows, repository):
+        left, right = self.made(scores, repository).axes
+        share = dict(zip(ticks(left.xaxis), right.lines[0].get_ydata(), strict=True))
+        assert list(share.values()) == sorted(share.values(), reverse=True)
+        present = scores.set_index("class")["images"]
+        assert share == {c: present[c] / 5 for c in CELEBAMASK.classes[1:]}
+        assert (share["hat"], share["neck_l"]) == (0, 0)
+        assert min(v for c, v in share.items() if c not in ("hat", "neck_l")) > 0
+        assert right.get_ylabel() == "share of the 5 photos with the class"
+
+    def test_f1_is_the_records_and_the_papers(self, scores, repository):
+        left, _ = self.made(scores, repository).axes
+        ours, segface = (dict(zip(ticks(left.xaxis), line.get_ydata(), strict=True)) for line in left.lines[:2])
+        f1 = scores.set_index("class")["f1"]
+        assert ours["skin"] == pytest.approx(100 * f1["skin"])
+        assert np.isnan(ours["hat"]), "a class of no photo has no F1"
+        assert (segface["hat"], segface["neck_l"]) == (89.3, 63.4)
+
+    def test_a_run_has_it_beside_its_other_figures(self, run, tmp_path, repository, monkeypatch):
+        monkeypatch.setattr(drawn, "draw_run", lambda *_: None)
+        drawn.draw(run(), tmp_path / "figures", repository)
+        assert {f.name for f in (tmp_path / "figures").iterdir()} == {"f1_by_presence.png", "f1_by_presence.pdf"}
 
 
 class TestFiles:

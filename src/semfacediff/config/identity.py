@@ -56,6 +56,9 @@ def scientific(config: Closed) -> dict[str, Any]:
     for group in ("parser", "generation", "editor"):
         if plain.get(group, {}).get("precision") == "float32":
             del plain[group]["precision"]  # as all was before there was a choice
+    for key in ("label_space", "input_size"):
+        if plain["parser"][key] is None:
+            del plain["parser"][key]  # the parser's files say it, and its digest
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain

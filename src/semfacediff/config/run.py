@@ -25,6 +25,8 @@ class ParserConfig(Closed):
     options: dict[str, str | int | float | bool]
     backend: Literal["torch", "onnx"]
     precision: Literal["float32", "bfloat16", "float16"]
+    label_space: str | list[str | None] | None = None
+    input_size: Annotated[int, Field(ge=32, le=4096)] | None = None
 
     @classmethod
     def trained(cls, checkpoint: str | None, name: str | None = None, backend: str = "torch") -> "ParserConfig":
@@ -50,6 +52,9 @@ class ParserConfig(Closed):
                 f"parser.precision={self.precision} is for a parser that torch computes, got parser={self.name} "
                 f"parser.backend={self.backend}; drop it"
             )
+        for key in ("label_space", "input_size"):
+            if getattr(self, key) is not None and self.checkpoint is None:
+                raise ValueError(f"parser.{key} is of a published parser; name it with parser.checkpoint, or drop it")
         return self
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES, space
+from semfacediff.parsing.segformer_keys import published
 
 CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
 CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
@@ -29,6 +30,8 @@ class Kind:
     ``options`` are fixed by the name; ``inferred`` gives those that published weights tell by their keys.
     ``class_count`` counts classes where no tensor has a row for each. ``label_space``: of published weights with 19.
     ``landmarks``: label spaces whose models are given five landmarks of every photo beside it, where it has some.
+    ``sizes``: input sizes in px of its released weights files. ``published``: of a key under which weights are found,
+    the name that the architecture has for it.
     """
 
     module: str
@@ -41,6 +44,8 @@ class Kind:
     class_count: Callable[[Mapping[str, Tensor]], int | None] | None = None
     label_space: str = "celebamask"
     landmarks: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = (512,)
+    published: Callable[[str], str] | None = None
 
     def classes_of(self, state: Mapping[str, Tensor]) -> int | None:
         """Class count of published weights; ``None`` if they are foreign."""
@@ -58,6 +63,7 @@ def _segformer(size: str) -> Kind:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         options={"size": size},
+        published=published,
     )
 
 
@@ -87,6 +93,7 @@ def _segface(backbone: str) -> Kind:
         options={"backbone": backbone},
         label_space="segface",
         landmarks=("lapa",),
+        sizes=(224, 256, 448, 512) if backbone == "swin_base" else (512,),
     )
 
 
@@ -209,7 +216,8 @@ def from_published(name: str, state_dict: Mapping, *, label_space: str | None = 
     Raises:
         UserError: unknown name or space, another number of classes, or keys that do not fit (listed).
     """
-    state = flat_state_dict(state_dict)
+    rename = kind(name).published or str
+    state = {rename(key): value for key, value in flat_state_dict(state_dict).items()}
     label_space = label_space or kind(name).label_space
     expected = space(label_space).n
     classes = kind(name).classes_of(state) or expected  # foreign weights: their keys get listed below
@@ -217,7 +225,7 @@ def from_published(name: str, state_dict: Mapping, *, label_space: str | None = 
         fitting = ", ".join(s.name for s in SPACES.values() if s.n == classes) or "none of the known ones"
         raise UserError(
             f"{name}: the weights have {classes} classes, label space '{label_space}' has {expected}; set "
-            f"label_space to the one they were trained for (of that size: {fitting})"
+            f"label_space (parser.label_space) to the one they were trained for (of that size: {fitting})"
         )
     options = {**inferred_options(name, state), **options}
     return load_exactly(build_parser(name, classes=classes, **options), state, f"parser '{name}'").eval()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
 from semfacediff.hub import ID, cached_folder
-from semfacediff.labels import CELEBAMASK, SPACES
+from semfacediff.labels import CELEBAMASK
+from semfacediff.parsing.class_order import ClassOrder, Stated, order_of, stated_order
+from semfacediff.parsing.public import there
 from semfacediff.parsing.registry import IMAGENET_MEAN, IMAGENET_STD, load_exactly
+from semfacediff.parsing.segformer_keys import published
 from semfacediff.weight_files import file_digest, read_weights
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -62,58 +65,101 @@ SIZES: Mapping[str, Size] = {
 }
 
 
+STARTS: Mapping[str, tuple[str, ...]] = {
+    f"segformer_b{i}": (
+        f"nvidia/segformer-b{i}-finetuned-ade-{'640-640' if i == 5 else '512-512'}",
+        f"nvidia/segformer-b{i}-finetuned-cityscapes-1024-1024",
+        f"nvidia/mit-b{i}",
+    )
+    for i in range(6)
+}
+"""Architecture -> published weights of its size on the model hub: for ADE20K, for Cityscapes, the encoder alone.
+For ADE20K, B5 was published at 640 px only, the others at 512 px."""
+
+_NEVER = -1e4
+"""Bias of a class that the released head lacks: no softmax, in no precision, gives it anything."""
+
+
 @dataclass(frozen=True)
 class Released:
     """A trained parser in the hub's layout, and how it is to be used here.
 
     Attributes:
         name: ``segformer_b0`` to ``segformer_b5``.
-        label_space: space that the logits of :meth:`state` stand for.
-        order: row of the released head for each class of that space.
-        input_size: side in px. mean, std: RGB normalisation in [0,1].
+        classes: what the channels of its head stand for.
+        input_size: side in px; ``sized_by``: what told it. mean, std: RGB normalisation in [0,1].
         weights: the file.
     """
 
     name: str
-    label_space: str
-    order: tuple[int, ...]
+    classes: ClassOrder
     input_size: int
+    sized_by: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: Path
 
     def state(self) -> dict[str, Tensor]:
-        """Flat state dict under published keys, the rows of its head in the order of ``label_space``."""
-        state = dict(read_weights(self.weights))
-        for key in (HEAD + "weight", HEAD + "bias"):
-            if key in state and len(state[key]) == len(self.order):
-                state[key] = state[key][torch.tensor(self.order)].contiguous()
+        """Flat state dict under published keys, the rows of its head in the order of ``classes.space``."""
+        state = {published(key): value for key, value in read_weights(self.weights).items()}
+        for key, absent in ((HEAD + "weight", 0.0), (HEAD + "bias", _NEVER)):
+            if key in state and len(state[key]) == self.classes.channels:  # loading lists another count
+                lacking = torch.full_like(state[key][0], absent)
+                state[key] = torch.stack([lacking if i is None else state[key][i] for i in self.classes.rows])
         return state
 
 
 def is_released(folder: Path) -> bool:
-    """Whether a folder has the hub's layout, whatever kind of model is in it."""
+    """Whether a folder has the hub's layout, whatever kind of model is in it.
+
+    Raises:
+        UserError: its configuration is a link to nothing.
+    """
+    if not there(folder / CONFIG):
+        return False
     try:
         return "model_type" in json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, TypeError):
         return False
 
 
-def released(folder: Path) -> Released:
-    """The trained parser in ``folder``; its class names are read, and give the label space.
+def weights_in(folder: Path) -> Path:
+    """The weights file of a released folder; a :class:`UserError` if there is none."""
+    dangling = None
+    for name in WEIGHT_FILES:
+        try:
+            if there(folder / name):
+                return folder / name
+        except UserError as e:
+            dangling = dangling or e
+    if dangling:
+        raise UserError(f"parser.checkpoint: {dangling}")
+    raise UserError(
+        f"parser.checkpoint: {folder} has a {CONFIG} and no {WEIGHT_FILES[0]} (or {WEIGHT_FILES[1]}); copy it there"
+    )
+
+
+def released(folder: Path, label_space: Stated | None = None, input_size: int | None = None) -> Released:
+    """The trained parser in ``folder``; the names of its classes give the label space.
 
     Where the configuration names no classes, nineteen are taken for ``celebamask``, as those of a bare weights file.
+
+    Args:
+        label_space, input_size: in the place of what the folder says.
 
     Raises:
         UserError: no SegFormer of a known size, no weights, or classes that no label space has.
     """
-    config = _json(folder / CONFIG)
-    name = _name(config, folder / CONFIG)
-    label_space, order = _classes(config, folder / CONFIG)
-    weights = folder / WEIGHT_FILES[0]
-    if not weights.is_file():
-        raise UserError(f"parser.checkpoint: {folder} has a {CONFIG} and no {weights.name}; copy it there")
-    return Released(name, label_space, order, *_preparation(folder / PREPROCESSOR), weights)
+    config, where = _json(folder / CONFIG), str(folder / CONFIG)
+    name, names = _name(config, folder / CONFIG), _class_names(config, folder / CONFIG)
+    if label_space is not None:
+        classes = stated_order(label_space, names, where)
+    elif names is None:  # another class count shows in the shapes of the weights
+        classes = ClassOrder.own(CELEBAMASK, f"the default, for {CONFIG} names no classes")
+    else:
+        classes = order_of(names, where)
+    found = Released(name, classes, *_preparation(folder / PREPROCESSOR), weights_in(folder))
+    return found if input_size is None else replace(found, input_size=input_size, sized_by="parser.input_size")
 
 
 def start_from(model: nn.Module, name: str, where: str) -> Path:
@@ -128,11 +174,11 @@ def start_from(model: nn.Module, name: str, where: str) -> Path:
     Raises:
         UserError: nothing is there, it is of another size, or its weights do not fit (their keys are listed).
     """
-    folder, weights = _fetched(where)
+    folder, weights = _fetched(where, name)
     found = _name(_json(folder / CONFIG), folder / CONFIG)
     if found != name:
         raise UserError(f"parser.pretrained: {where} is a {found}; set parser={found}, or a start made for {name}")
-    state = dict(read_weights(weights))
+    state = {published(key): value for key, value in read_weights(weights).items()}
     own = model.state_dict()
     kept = HEAD if any(k.startswith("decode_head.") for k in state) else "decode_head."
     foreign = (kept, "classifier.")
@@ -142,12 +188,12 @@ def start_from(model: nn.Module, name: str, where: str) -> Path:
     return weights
 
 
-def start_digest(where: str) -> str:
+def start_digest(name: str, where: str) -> str:
     """SHA-256 of the weights file that ``parser.pretrained`` means; a :class:`UserError` if there is none."""
-    return file_digest(_fetched(where)[1])
+    return file_digest(_fetched(where, name)[1])
 
 
-def _fetched(where: str) -> tuple[Path, Path]:
+def _fetched(where: str, name: str) -> tuple[Path, Path]:
     """(folder, weights file) of a local folder, else of the hub's cache on this machine."""
     folder = Path(where).expanduser()
     if folder.is_dir():
@@ -160,15 +206,15 @@ def _fetched(where: str) -> tuple[Path, Path]:
     if not ID.fullmatch(id_):
         raise UserError(
             f"parser.pretrained: no folder is at {where}; expected one with {CONFIG} and {WEIGHT_FILES[0]}, or a name "
-            "OWNER/MODEL on the model hub"
+            f"OWNER/MODEL on the model hub ({', '.join(STARTS[name])})"
         )
     folder = cached_folder(id_, revision or None)
     weights = next((folder / f for f in WEIGHT_FILES if (folder / f).is_file()), None) if folder else None
     if weights is None or not (folder / CONFIG).is_file():
         raise UserError(
             f"parser.pretrained: {where} is no folder here, and the hub's cache does not hold it; fetch it with "
-            f"'{fetch_line(where)}', or put its {CONFIG} and {WEIGHT_FILES[0]} into a folder and set "
-            "parser.pretrained=FOLDER"
+            f"'{fetch_line(where)}', take a published start of {name} ({', '.join(STARTS[name])}), or put its {CONFIG} "
+            f"and {WEIGHT_FILES[0]} into a folder and set parser.pretrained=FOLDER"
         )
     return folder, weights
 
@@ -198,35 +244,34 @@ def _name(config: Mapping, file: Path) -> str:
     return f"segformer_{name}"
 
 
-def _classes(config: Mapping, file: Path) -> tuple[str, tuple[int, ...]]:
-    """(label space, row of the released head for each of its classes), by the names in ``id2label``."""
+def _class_names(config: Mapping, file: Path) -> list[str] | None:
+    """``id2label`` in the order of its numbers, whose keys may be text; ``None``: it tells no names."""
     named = config.get("id2label") or {}
     try:
-        names = [str(named[key]) for key in sorted(named, key=int)]
-    except (TypeError, ValueError, KeyError) as e:
+        by_number = {int(key): str(name) for key, name in named.items()}
+    except (TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{file}: id2label does not give a name to each class number ({e}); correct it") from e
-    if not names or (len(names) == CELEBAMASK.n and all(re.fullmatch(r"LABEL_\d+", n) for n in names)):
-        return CELEBAMASK.name, tuple(range(CELEBAMASK.n))  # another class count shows in the shapes of the weights
-    for space in SPACES.values():
-        if names == list(space.classes):
-            return space.name, tuple(range(len(names)))
-    for space in SPACES.values():
-        if sorted(names) == sorted(space.classes):
-            return space.name, tuple(names.index(c) for c in space.classes)
-    foreign = [n for n in names if n not in CELEBAMASK.classes]
-    raise UserError(
-        f"{file}: the {len(names)} classes of id2label are those of no label space here (not known: "
-        f"{', '.join(foreign[:4]) or 'none, but some are missing'}); as a start for training set parser.pretrained"
-    )
+    if sorted(by_number) != list(range(len(by_number))) or len(by_number) != len(named):
+        raise UserError(
+            f"{file}: id2label does not give a name to each class number (expected the numbers 0 to {len(named) - 1} "
+            f"once each, got {', '.join(map(str, named))}); correct it"
+        )
+    names = [by_number[i] for i in range(len(by_number))]
+    unnamed = not names or (len(names) == CELEBAMASK.n and all(re.fullmatch(r"LABEL_\d+", n) for n in names))
+    return None if unnamed else names
 
 
-def _preparation(file: Path) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    """(input size in px, mean, std) of the photos that a released parser expects; 512 px and ImageNet's if unsaid."""
-    plain = _json(file) if file.is_file() else {}
+def _preparation(file: Path) -> tuple[int, str, tuple[float, ...], tuple[float, ...]]:
+    """(input size in px, what told it, mean, std) of the photos that a released parser expects.
+
+    Without the file, 512 px and ImageNet's statistics.
+    """
+    plain = _json(file) if there(file) else {}
     size = plain.get("size", 512)
     sides = set(size.values()) if isinstance(size, dict) else {size}
     if len(sides) != 1 or not all(type(s) is int and s >= 1 for s in sides):
         raise UserError(f"{file}: expected a square input size, got {size!r}; write one into it")
+    mean, std = tuple(plain.get("image_mean", IMAGENET_MEAN)), tuple(plain.get("image_std", IMAGENET_STD))
     if not plain.get("do_normalize", True):
-        return sides.pop(), (0.0,) * 3, (1.0,) * 3
-    return sides.pop(), tuple(plain.get("image_mean", IMAGENET_MEAN)), tuple(plain.get("image_std", IMAGENET_STD))
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    return sides.pop(), file.name if "size" in plain else f"the default, for no {file.name} says it", mean, std

@@ -1,7 +1,6 @@
 """The names of runs' default folders: the same settings have the same folder, wherever their inputs lie."""
 
 import os
-from pathlib import Path
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -47,10 +46,13 @@ def _last(path: str | None) -> str | None:
 def _contents(checkpoint: str) -> str:
     """Digest of a checkpoint; its path where nothing can be read, which the run will say."""
     from semfacediff.parsing.checkpoint import checkpoint_digest, resolve
+    from semfacediff.parsing.named_file import read_name
     from semfacediff.weight_files import file_digest
 
-    path = Path(checkpoint).expanduser()
     try:
-        return file_digest(path) if path.is_file() else checkpoint_digest(resolve(path))
+        place = resolve(checkpoint)
+        if place.is_file():  # the name of a released file says how its weights are to be used
+            return f"{read_name(place).text}:{file_digest(place)}"
+        return checkpoint_digest(place)
     except (UserError, OSError):
         return checkpoint

@@ -1,10 +1,12 @@
 """``semfacediff doctor``: what this machine has, and what each command would need. Fetches and changes nothing."""
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +17,16 @@ from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, P
 from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
+from semfacediff.hub import cached_place
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
+from semfacediff.parsing.named_file import read_name
+from semfacediff.parsing.public import PUBLIC_PARSERS
+from semfacediff.parsing.segformer_folder import WEIGHT_FILES
 from semfacediff.records.environment import hardware, package_versions
-from semfacediff.runs.fetch import PUBLIC_PARSERS, of_public
+from semfacediff.runs.fetch import HUB_PARSERS, of_public
 from semfacediff.tables.named import definitions
 from semfacediff.threads import allowed_cores
 from semfacediff.weight_files import file_digest, shown
@@ -119,6 +125,7 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
         "packages": package_versions(),
         "data": {"SEMFACEDIFF_DATA": os.environ.get("SEMFACEDIFF_DATA"), **_data(place)},
         "parsers": _parsers(checkpoint),
+        "published_parsers": {name: _published(name) for name in PUBLIC_PARSERS},
         "records": _records(),
         **public,
     }
@@ -191,11 +198,14 @@ def _parser(place: Path, hashed: bool) -> dict:
     facts = {"place": str(place), "name": None, "label_space": None, "input_size": None, "digest": None, "error": None}
     facts |= {"shipped": False}
     try:
-        if place.is_file():
-            return facts | {"digest": file_digest(place), "name": "(a bare weights file: parser=NAME says which)"}
         folder = resolve(place)
+        if folder.is_file():
+            said = read_name(folder)
+            name = said.name or "(a bare weights file: parser=NAME says which)"
+            known = {"name": name, "label_space": said.label_space, "input_size": said.input_size}
+            return facts | known | {"digest": file_digest(folder)}
         card = read_card(folder)
-        weights = next((f for f in (WEIGHTS, ONNX) if (folder / f).is_file()), None)
+        weights = next((f for f in (*WEIGHT_FILES, ONNX) if (folder / f).is_file()), None)
         if weights is None:
             raise UserError(f"{folder}: {WEIGHTS} is missing; copy the folder again")
         digest = checkpoint_digest(folder, weights) if hashed else None
@@ -204,6 +214,23 @@ def _parser(place: Path, hashed: bool) -> dict:
     facts |= {"backend": "onnx" if weights == ONNX else "torch"}
     known = {"name": card.name, "label_space": card.label_space, "input_size": card.input_size}
     return facts | known | {"digest": digest}
+
+
+def _published(name: str) -> dict:
+    """A published parser: where it lies in the hub's cache (``None``: nowhere, or not whole) and how to get it."""
+    known = PUBLIC_PARSERS[name]
+    try:
+        place, error = resolve(known.id), None
+        if place.is_dir():
+            read_card(place)  # its weights are there too
+    except UserError as e:
+        place, error = None, str(e)
+    facts = {"id": known.id, "what": known.what, "size": known.size, "place": place and str(place)}
+    return (
+        facts
+        | {"fetch": fetch_line(known.id)}
+        | ({"error": error} if error and cached_place(known.id) else {"error": None})
+    )
 
 
 def _records() -> dict:
@@ -248,6 +275,8 @@ def _lines(found: dict) -> list[str]:
         f"data: {_about_data(found['data'])}",
         "trained parsers:" + ("" if found["parsers"] else " none here"),
         *(f"  {_about_parser(parser)}" for parser in found["parsers"]),
+        "published parsers (parser.checkpoint=ID):",
+        *(f"  {line}" for line in _about_published(found["published_parsers"].values())),
         f"tables from records: {', '.join(found['records']['tables']) or 'none'}",
         *(f"  run {run} is missing; make it with: {how}" for run, how in found["records"]["missing"].items()),
         "weights of the metrics:",
@@ -257,9 +286,10 @@ def _lines(found: dict) -> list[str]:
     lines.append("pipelines of the diffusion editors:")
     for editor, pipeline in found["pipelines"].items():
         lines.append(f"  {editor}: {_about_pipeline(pipeline)}")
-    lines.append("parsers of the hub:")
+    lines.append("starts of trainings (parser.pretrained=ID):")
     for id_, parser in found["public_parsers"].items():
-        lines.append(f"  {id_} ({PUBLIC_PARSERS[id_]}): {_about_pipeline(parser)}")
+        if id_ not in {p.id for p in PUBLIC_PARSERS.values()}:
+            lines.append(f"  {id_} ({HUB_PARSERS[id_]}): {_about_pipeline(parser)}")
     lines.append("what each command would need:")
     for name, command in found["commands"].items():
         faults = [HOW[need] for need in command["missing"]]
@@ -293,6 +323,23 @@ def _about_parser(parser: dict) -> str:
     backend = ", parser.backend=onnx" if parser.get("backend") == "onnx" else ""
     shipped = " (ships with the package)" if parser["shipped"] else ""
     return f"{place}{shipped}: {parser['name']}{size}{backend}{digest}"
+
+
+def _about_published(parsers: Iterable[dict]) -> Iterator[str]:
+    """A line for each that is there or broken, and one for all of an owner that are missing."""
+    for _, group in itertools.groupby(parsers, lambda parser: parser["id"].split("/")[0]):
+        missing = []
+        for parser in group:
+            if parser["place"]:
+                yield f"{parser['id']} ({parser['what']}): {shown(Path(parser['place']))}"
+            elif parser["error"]:
+                yield f"{parser['id']}: unusable: {parser['error']}"
+            else:
+                missing.append(parser)
+        if missing:
+            names = ", ".join([missing[0]["id"], *(p["id"].rpartition("/")[2] for p in missing[1:])])
+            size = f"{max(p['size'] for p in missing) / 1e6:.0f} MB"
+            yield f"{names} ({missing[0]['what']}, up to {size}): missing; to fetch it: {missing[0]['fetch']}"
 
 
 def _about_pipeline(pipeline: dict) -> str:

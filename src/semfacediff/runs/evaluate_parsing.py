@@ -16,7 +16,7 @@ from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
 from semfacediff.records.strata import OF_FACES
 from semfacediff.records.tracking import tracked
 from semfacediff.runs.groups import check_strata, of_run
-from semfacediff.runs.parsing_scores import PhotoScorer, landmark_facts, scores_identity, write_scores
+from semfacediff.runs.parsing_scores import PhotoScorer, landmark_facts, scores_identity, speed_facts, write_scores
 from semfacediff.runs.prefetch import in_order, one_core_each, read_ahead
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
@@ -110,7 +110,7 @@ def _finish(record: RunFolder, log: SampleLog, data: build.Data, scorer: PhotoSc
     ours = f"{record.facts['parser']['name']}, {len(rows) - failed} photos"
     draw_scores(record.path, record.path / "figures", config.repository(), ours, scorer.protocol)
     _draw_strips(rows, data, scorer, record.path / "figures")
-    facts = {"n": len(rows) - failed, "n_failed": failed, **landmark_facts(rows)}
+    facts = {"n": len(rows) - failed, "n_failed": failed, **landmark_facts(rows), **speed_facts(scorer.parser)}
     record.close(INCOMPLETE if failed else DONE, **facts)
 
 

@@ -16,7 +16,7 @@ from semfacediff.parsing.segface.backbones import BACKBONES
 from semfacediff.parsing.segface.pretrained import IMAGENET, ImageNetFile
 from semfacediff.weight_files import file_digest, shown
 
-PUBLIC_PARSERS = {
+HUB_PARSERS = {
     "jonathandinu/face-parsing": "parser.checkpoint of the thesis",
     "nvidia/segformer-b5-finetuned-ade-640-640": "parser.pretrained, the start of its training",
 }
@@ -34,7 +34,7 @@ def of_public(root: str | None) -> dict[str, dict[str, dict]]:
     return {
         "weights": {w.key: _weights(w, root) for w in PUBLIC},
         "pipelines": {editor: _pipeline(editor, root) for editor in (*PUBLIC_PIPELINES, "inpaint")},
-        "public_parsers": {id_: _parser(id_) for id_ in PUBLIC_PARSERS},
+        "public_parsers": {id_: _parser(id_) for id_ in HUB_PARSERS},
     }
 
 
@@ -75,7 +75,7 @@ def _ways() -> dict[str, Callable[[], Path]]:
     ways: dict[str, Callable[[], Path]] = {}
     for weights in PUBLIC:
         ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
-    for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in PUBLIC_PARSERS}}.items():
+    for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in HUB_PARSERS}}.items():
         ways[name] = lambda name=name, id_=id_: get(name, [hub_source(id_)])
     for backbone in BACKBONES:
         name = f"{IMAGENET}_{backbone}"

@@ -3,6 +3,7 @@
 Evaluation (``task=parsing``) and the test part at the end of a training score through these functions.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -179,6 +180,27 @@ def write_scores(rows: Sequence[dict], space: LabelSpace, protocol: ParsingProto
     write_csv(parsing_summary(rows, space, protocol, seed), folder / "summary.csv")
     counts = PhotoCounts.of(rows, space.n)
     write_csv(confusion_table(counts.confusion, space.classes), folder / "confusion.csv")
+
+
+_SECONDS, _PASSES = 1.0, (3, 10)
+"""A speed is measured for about so long, in at least and at most so many passes."""
+
+
+def speed_facts(parser: Parser) -> dict:
+    """``photos_per_s`` of a network, from photo to label map, one by one at its input size; empty of other parsers.
+
+    The median of a few passes after one that does not count, with nothing beside them.
+    """
+    if not hasattr(parser, "logits"):
+        return {}
+    photo = torch.full((1, 3, *(parser.card.input_size,) * 2), 0.5)
+    parser.predict(photo)
+    taken: list[float] = []
+    while len(taken) < _PASSES[0] or (len(taken) < _PASSES[1] and sum(taken) < _SECONDS):
+        start = time.perf_counter()
+        parser.predict(photo)  # its answer is on the CPU, so that a device has come to the end of its work
+        taken.append(time.perf_counter() - start)
+    return {"photos_per_s": 1 / float(np.median(taken))}
 
 
 def landmark_facts(rows: Sequence[dict]) -> dict:

@@ -31,10 +31,10 @@ def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
     parser = ModelParser(model, card, torch.device("cpu"))
     with watched(model) as watch:
         square, _ = to_square(decode_photo(Blob(photo, photo.name).read(), photo.name), card.input_size)
-        parser.logits(to_tensor(square)[None])
+        logits = parser.logits(to_tensor(square)[None])
         attention = watch.attention(square.shape[:2])
-    title = f"{card.name}, {checkpoint.resolve().name}: what each class token looks at, and what looks at it"
-    maps = (m[0].numpy() for m in (attention.tokens, attention.image))
+    title = f"{card.name}, {checkpoint.resolve().name}: what each token looks at, what looks at it, what it segments"
+    maps = (m[0].numpy() for m in (attention.tokens, attention.image, logits.softmax(1)))
     figure = token_figure(square, parser.label_space.classes, *maps, title)
     folder = out or Path("outputs") / "report" / f"{checkpoint.resolve().name}-{FIGURE}-{photo.stem}"
     save_figure(figure, folder / FIGURE)

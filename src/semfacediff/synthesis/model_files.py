@@ -14,7 +14,8 @@ from semfacediff.weight_files import file_digest, read_weights
 
 
 def resolve_synthesis(path: str | Path | None, key: str) -> Path:
-    """The checkpoint folder that ``path`` means: itself, or the averaged one of a training run; or a released file.
+    """The checkpoint folder that ``path`` means: itself, or the averaged one of a training run; or a released file,
+    named itself or alone in a folder.
 
     Args:
         key: of the configuration, for messages.
@@ -31,6 +32,8 @@ def resolve_synthesis(path: str | Path | None, key: str) -> Path:
         found = surviving(candidate)
         if found and (found / CARD).is_file():
             return found
+    if len(archives := list(path.glob("*.ckpt"))) == 1:
+        return archives[0]
     there = f"{path} holds no {CARD}" if path.is_dir() else f"nothing is at {path}"
     raise UserError(
         f"{key}: {there}; expected a run of train_synthesis.py (stage=diffusion), or a folder of its checkpoint"

@@ -8,6 +8,7 @@ from semfacediff.records.folder import read_run
 from semfacediff.tables.ablation_figures import draw_sweep
 from semfacediff.tables.editing_figures import draw_editing_figures
 from semfacediff.tables.parsing_figures import draw_run
+from semfacediff.tables.presence_figures import draw_presence
 
 
 def draw(folder: Path, out: Path, repository: Path, names: Sequence[str] = ()) -> None:
@@ -25,6 +26,7 @@ def draw(folder: Path, out: Path, repository: Path, names: Sequence[str] = ()) -
         return
     if read_run(folder)["task"] != "editing":
         draw_run(folder, out, repository)
+        draw_presence(folder, out, repository)
         return
     if not (folder / "summary.csv").exists():
         raise UserError(f"{folder}: no summary.csv, so the run has not come to its end; repeat its command")

@@ -20,7 +20,7 @@ from semfacediff.tables.formats import FORMATS, rendered
 from semfacediff.tables.grid import Grid
 from semfacediff.tables.of_runs import editing_grid, empty_columns, parsing_grid
 from semfacediff.tables.published import (
-    as_printed,
+    beside,
     class_f1,
     course_report,
     per_class,
@@ -45,7 +45,8 @@ class TableDefinition:
         kind: one of :data:`KINDS`.
         command: what makes the records.
         run: below ``results/runs``, of kinds with one record.
-        runs: name in the table -> run, of kinds with several; optional in ``class_f1`` and the kinds of synthesis.
+        runs: name in the table -> run, of kinds with several; optional in ``class_f1``, ``beside`` and the kinds of
+            synthesis.
         models: name in the table -> what the published table calls it.
         sweep: folder of runs below ``results/runs`` (kind ``ablation``).
         by: how photos are told apart (kind ``strata``).
@@ -75,7 +76,7 @@ class TableDefinition:
         """Runs, or the sweep, without which there is no table; none where published rows stand alone."""
         if self.sweep is not None:
             return [self.sweep]
-        optional = self.kind in ("class_f1", "synthesis", "synthesis_steps")
+        optional = self.kind in ("class_f1", "beside", "synthesis", "synthesis_steps")
         return [self.run] if self.run is not None else [] if optional else list(self.runs.values())
 
     def records(self, repository: Path) -> list[dict]:
@@ -212,19 +213,32 @@ def _leaf(run: dict, key: str) -> object:
 
 
 def _class_f1(definition: TableDefinition, repository: Path) -> Grid:
-    there = {label: run for label, run in definition.runs.items() if _there(repository, run)}
-    runs = {label: _record(definition, run, repository, ("parsing",)) for label, run in there.items()}
+    runs, notes = _there_and_absent(definition, repository)
     folders = {label: folder for label, (_, folder) in runs.items()}
     grid = class_f1(folders, published_rows(repository, definition.published), list(definition.labels))
+    return replace(grid, notes=["F1 of each class in per cent, as printed", *notes])
+
+
+def _beside(definition: TableDefinition, repository: Path) -> Grid:
+    runs, notes = _there_and_absent(definition, repository)
+    grid = beside(runs, published_rows(repository, definition.published), list(definition.labels))
+    machines = sorted({_machine(run) for run, _ in runs.values() if "photos_per_s" in run})
+    speeds = [f"ours: photos/s from photo to label map, one by one, on {', '.join(machines)}"] if machines else []
+    return replace(grid, notes=["published numbers as printed", *speeds, *notes])
+
+
+def _machine(run: dict) -> str:
+    hardware = run["hardware"]
+    return ", ".join(hardware["accelerators"]) or f"{hardware['torch_threads']} CPU threads"
+
+
+def _there_and_absent(definition: TableDefinition, repository: Path):
+    """(those of the runs of ``task=parsing`` that are there, what is to be said of them and of the others)."""
+    there = {label: run for label, run in definition.runs.items() if _there(repository, run)}
+    runs = {label: _record(definition, run, repository, ("parsing",)) for label, run in there.items()}
     absent = [label for label in definition.runs if label not in there]
     lacking = [f"no record of ours yet ({', '.join(absent)}); the command makes it"] if absent else []
-    of_ours = [f"ours: protocol {definition.protocol}, {_photos(runs)}"] if runs else []
-    return replace(grid, notes=["F1 of each class in per cent, as printed", *of_ours, *lacking])
-
-
-def _as_printed(definition: TableDefinition, repository: Path) -> Grid:
-    grid = as_printed(published_rows(repository, definition.published), list(definition.labels))
-    return replace(grid, notes=["published numbers, as printed; no record of ours"])
+    return runs, ([f"ours: protocol {definition.protocol}, {_photos(runs)}"] if runs else []) + lacking
 
 
 def _synthesis_runs(definition: TableDefinition, repository: Path) -> tuple[dict[str, tuple[dict, Path]], list[str]]:
@@ -289,7 +303,7 @@ KINDS: Mapping[str, _Kind] = {
     "per_class": _Kind(_per_class, ("runs", "published", "command"), ("protocol",)),
     "course_report": _Kind(_course_report, ("runs", "models", "published", "command")),
     "class_f1": _Kind(_class_f1, ("published", "labels"), ("runs", "protocol", "command")),
-    "as_printed": _Kind(_as_printed, ("published", "labels")),
+    "beside": _Kind(_beside, ("published", "labels", "runs", "protocol", "command")),
     "synthesis": _Kind(_synthesis, ("published", "labels"), ("runs", "command")),
     "synthesis_steps": _Kind(_synthesis_steps, ("published", "labels"), ("runs", "command")),
     "ablation": _Kind(_ablation, ("sweep", "columns", "command")),

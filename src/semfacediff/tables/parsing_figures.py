@@ -41,7 +41,7 @@ def published_iou(repository: Path) -> list[Published]:
 
 
 def published_f1(repository: Path) -> list[Published]:
-    """Class F1 of SegFace at 512 px and of the best earlier method in its table 1(a)."""
+    """Class F1 of SegFace at 512 px and of the best earlier method in its table 1(b)."""
     file = repository / PUBLISHED / "segface_celebamask_hq.csv"
     if not file.exists():
         return []
@@ -233,7 +233,7 @@ def draw_parsing_figures(folder: Path, out: Path, repository: Path) -> None:
     run = read_run(folder)
     if not (folder / "summary.csv").exists():
         raise UserError(f"{folder}: no summary.csv, so the run has not come to its end; repeat its command")
-    draw_scores(folder, out, repository, _name(run), run["identity"]["config"].get("protocol", "strict"))
+    draw_scores(folder, out, repository, run_name(run), run["identity"]["config"].get("protocol", "strict"))
 
 
 def draw_scores(folder: Path, out: Path, repository: Path, ours: str, protocol: str) -> None:
@@ -257,7 +257,8 @@ def published_coverage(repository: Path) -> pd.Series | None:
     return pd.read_csv(file).set_index("class")["percent"] if file.exists() else None
 
 
-def _name(run: dict) -> str:
+def run_name(run: dict) -> str:
+    """What a training or parsing run's scores are of, for legends."""
     parser = run.get("parser") or run["identity"]["config"]["parser"]
     return f"{parser['name']}, {run['n']} photos" if run["task"] == "parsing" else f"{parser['name']}, validation"
 

@@ -192,9 +192,38 @@ def step_rows(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, la
     return Grid(tuple(labels), columns, rows)
 
 
-def as_printed(published: pd.DataFrame, labels: list[str]) -> Grid:
-    """Numbers of a paper alone, as printed there."""
+_PUBLISHED_SCORES = {
+    "mean_f1": ("mean F1 %", True, 2),
+    "mean_iou": ("mean IoU %", True, 2),
+    "fps": ("photos/s", True, 2),
+}
+
+
+def beside(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, labels: list[str]) -> Grid:
+    """A row a published model, its scores as printed, and ours beside them: mean F1, mean IoU, photos/s.
+
+    Args:
+        ours: a row's first label -> (``run.json``, run of ``task=parsing``) of that model.
+        labels: the columns that name a row. ``resolution``, where it is one, is the parser's input size.
+
+    Raises:
+        UserError: a run of no row, or of a parser with another input size than its row.
+    """
+    if strange := [label for label in ours if label not in set(published[labels[0]])]:
+        raise UserError(f"runs of no published row: {', '.join(strange)}; {labels[0]} is one of the file's")
     names = [c for c in published.columns if c not in labels]
-    columns = tuple(Column(c, _HEADINGS.get(c, c), _UP.get(c)) for c in names)
-    rows = [Row(tuple(p[c] for c in labels), tuple(p[c] for c in names)) for p in published.to_dict("records")]
-    return Grid(tuple(labels), columns, rows)
+    columns = [Column(c, f"{_PUBLISHED_SCORES[c][0]}, published", *_PUBLISHED_SCORES[c][1:]) for c in names]
+    columns += [Column(f"{c}_ours", f"{heading}, ours", *rest) for c, (heading, *rest) in _PUBLISHED_SCORES.items()]
+    rows = []
+    for p in published.to_dict("records"):
+        cells: list[Cell] = [p[c] for c in names]
+        run, folder = ours.get(p[labels[0]], (None, None))
+        if run is not None and str(run["parser"]["input_size"]) != p.get("resolution", ""):
+            raise UserError(
+                f"{folder}: its parser was scored at {run['parser']['input_size']} px, its row is of {p['resolution']}"
+            )
+        table = _summary(folder) if folder else pd.DataFrame()
+        scores = (100 * _number(table, *_OURS_OF[c]) for c in ("mean_f1", "mean_iou"))
+        cells += [Value(v) for v in (*scores, _NAN if run is None else run.get("photos_per_s", _NAN))]
+        rows.append(Row(tuple(p[c] for c in labels), tuple(cells)))
+    return Grid(tuple(labels), tuple(columns), rows)

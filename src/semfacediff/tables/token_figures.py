@@ -9,31 +9,44 @@ from semfacediff.tables.drawing import new_figure, styled
 
 _COLUMNS = 10
 _PANEL_IN = 1.15
-_ROWS = ("token attention", "image attention")
 
 
-def token_figure(photo: np.ndarray, classes: Sequence[str], tokens: np.ndarray, image: np.ndarray, title: str):
-    """Two panels a class over the photo in grey: where its token looks, and which places look at its token.
+def token_figure(
+    photo: np.ndarray,
+    classes: Sequence[str],
+    tokens: np.ndarray,
+    image: np.ndarray,
+    segments: np.ndarray,
+    title: str,
+):
+    """Three panels a class over the photo in grey: where its token looks, which places look at it, what it segments.
 
-    Each panel of the first kind is scaled to its own maximum, those of the second all to their common one.
+    Each panel of the first kind is scaled to its own maximum, those of the second all to their common one, those of the
+    third to 1.
 
     Args:
         photo: uint8 ``[H, W, 3]``.
         tokens, image: float ``[C, h, w]``: attention; the first sums to 1 over places, the second over classes.
+        segments: float ``[C, H, W]`` in [0,1]: softmax of the logits that each token makes.
     """
+    rows = {
+        "token attention": (tokens, tokens.max((1, 2))),
+        "image attention": (image, np.full(len(classes), image.max())),
+        "segmentation": (segments, np.ones(len(classes))),
+    }
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
     chunks = [range(i, min(i + _COLUMNS, len(classes))) for i in range(0, len(classes), _COLUMNS)]
     with styled():
-        figure = new_figure(_PANEL_IN * _COLUMNS, _PANEL_IN * 1.15 * len(_ROWS) * len(chunks) + 0.4)
+        figure = new_figure(_PANEL_IN * _COLUMNS, _PANEL_IN * 1.15 * len(rows) * len(chunks) + 0.4)
         figure.suptitle(title)
-        axes = figure.subplots(len(_ROWS) * len(chunks), _COLUMNS, squeeze=False)
+        axes = figure.subplots(len(rows) * len(chunks), _COLUMNS, squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
         for k, chunk in enumerate(chunks):
-            for row, (name, maps) in enumerate(zip(_ROWS, (tokens, image), strict=True)):
+            for row, (name, (maps, most)) in enumerate(rows.items()):
                 for column, c in enumerate(chunk):
-                    ax = axes[len(_ROWS) * k + row, column]
-                    _heat(ax, grey, maps[c], float((maps[c] if row == 0 else maps).max()))
+                    ax = axes[len(rows) * k + row, column]
+                    _heat(ax, grey, maps[c], float(most[c]))
                     if row == 0:
                         ax.set_title(classes[c], fontsize=8)
                     if column == 0:
