@@ -164,8 +164,8 @@ def _not_there(named: str) -> str:
     known = [p.id for p in PUBLIC_PARSERS.values()]
     close = difflib.get_close_matches(named, known, n=1) or known[:1]
     return (
-        f"parser.checkpoint: nothing is at {named}, neither here nor in the model hub's cache; correct the path, train a "
-        f"parser with train_parser.py, or fetch one that the hub has with '{fetch_line(named)}' (known: {close[0]})"
+        f"parser.checkpoint: nothing is at {named}, neither here nor in the model hub's cache; correct the path, train "
+        f"a parser with train_parser.py, or fetch one that the hub has with '{fetch_line(named)}' (known: {close[0]})"
     )
 
 
