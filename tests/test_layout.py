@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "semfacediff"
-COMMON = {"labels", "types", "errors", "seeding", "weight_files"}
+COMMON = {"labels", "types", "errors", "seeding", "weight_files", "folders"}
 STAGES = ("data", "parsing", "training", "regions", "editing", "metrics", "records", "tables", "report")
 MODEL_CODE = {"data", "parsing", "regions", "editing", "synthesis"}
 JOINING = {"runs", "build", "cli", "hydra_app", "web"}

@@ -15,8 +15,9 @@ from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, P
 from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
 from semfacediff.errors import UserError
+from semfacediff.folders import surviving
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights, cached, located, shown
-from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
+from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.records.environment import hardware, package_versions
