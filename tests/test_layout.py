@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "semfacediff"
-COMMON = {"labels", "types", "errors", "seeding", "threads", "weight_files", "downloads", "hub"}
+COMMON = {"labels", "types", "errors", "seeding", "threads", "weight_files", "folders", "downloads", "hub"}
 STAGES = ("data", "parsing", "training", "regions", "editing", "metrics", "records", "tables", "report")
 MODEL_CODE = {"data", "parsing", "regions", "editing", "synthesis"}
 JOINING = {"runs", "build", "cli", "hydra_app", "web"}

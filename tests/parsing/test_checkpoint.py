@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import pickle
 import shutil
 
@@ -11,7 +10,7 @@ import torch
 
 from semfacediff.errors import UserError
 from semfacediff.parsing import ParserCard, build_parser, load_parser, save_parser
-from semfacediff.parsing.checkpoint import load_published, read_card, replace_folder, resolve, surviving
+from semfacediff.parsing.checkpoint import load_published, read_card, resolve
 from semfacediff.weight_files import file_digest, read_pickle_safely, read_weights
 
 
@@ -69,26 +68,6 @@ class TestRoundTrip:
             build_parser("fastscnn_lite"), ParserCard.of_kind("fastscnn_lite", "celebamask", 64), tmp_path / "a"
         )
         load_parser(tmp_path / "a")
-
-    def test_a_kill_between_the_renames_leaves_the_old_folder(self, checkpoint, tmp_path, monkeypatch):
-        new = shutil.copytree(checkpoint, tmp_path / "new")
-
-        rename = os.rename
-
-        def killed(source, target):
-            if source == new:
-                raise KeyboardInterrupt
-            rename(source, target)
-
-        monkeypatch.setattr("semfacediff.parsing.checkpoint.os.rename", killed)
-        with pytest.raises(KeyboardInterrupt):
-            replace_folder(checkpoint, new)
-        assert not checkpoint.exists()
-        assert surviving(checkpoint) == checkpoint.with_name("copy.old")
-        load_parser(resolve(checkpoint))
-
-    def test_nothing_survives_of_nothing(self, tmp_path):
-        assert surviving(tmp_path / "none") is None
 
 
 class TestResolve:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
+from semfacediff.folders import replacing, surviving
 from semfacediff.hub import PLACE, cached_place, snapshot
 from semfacediff.labels import space
 from semfacediff.parsing.class_order import Stated
@@ -76,21 +76,6 @@ class ParserCard:
         return cls(name, label_space, input_size, tuple(k.mean), tuple(k.std), {}, training or {})
 
 
-def replace_folder(folder: Path, new: Path) -> None:
-    """Put ``new`` in the place of ``folder`` such that a kill in between leaves one of them whole."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def surviving(folder: Path) -> Path | None:
-    """``folder``, or what :func:`replace_folder` left of it when it was killed; ``None`` if there is neither."""
-    return next((f for f in (folder, folder.with_name(folder.name + ".old")) if f.is_dir()), None)
-
-
 def _write(file: Path, data: bytes) -> None:
     # The libraries' own writers raise errors of their own kinds on a full disk; plain writes raise OSError.
     with open(file, "wb") as f:
@@ -111,16 +96,13 @@ def write_card(folder: Path, card: ParserCard) -> None:
 
 def save_parser(model: nn.Module, card: ParserCard, folder: Path, extra: Mapping[str, object] | None = None) -> None:
     """Write a checkpoint folder atomically; ``extra`` (training state) goes to ``state.pt`` beside the weights."""
-    new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    write_weights(new, model.state_dict())
-    write_card(new, card)
-    if extra is not None:
-        buffer = io.BytesIO()
-        torch.save(dict(extra), buffer)
-        _write(new / "state.pt", buffer.getvalue())
-    replace_folder(folder, new)
+    with replacing(folder) as new:
+        write_weights(new, model.state_dict())
+        write_card(new, card)
+        if extra is not None:
+            buffer = io.BytesIO()
+            torch.save(dict(extra), buffer)
+            _write(new / "state.pt", buffer.getvalue())
 
 
 def resolve(path: str | Path) -> Path:

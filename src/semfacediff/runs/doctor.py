@@ -17,9 +17,10 @@ from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, P
 from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
+from semfacediff.folders import surviving
 from semfacediff.hub import cached_place
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights
-from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve, surviving
+from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
 from semfacediff.parsing.named_file import read_name

@@ -17,6 +17,7 @@ from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.square import to_square
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
+from semfacediff.folders import replacing
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.parsing.any_photo import parse_any
 from semfacediff.parsing.checkpoint import (
@@ -24,7 +25,6 @@ from semfacediff.parsing.checkpoint import (
     PROGRAM,
     WEIGHTS,
     ParserCard,
-    replace_folder,
     resolve,
     write_card,
     write_weights,
@@ -90,18 +90,11 @@ def export_parser(order: Order) -> int:
             f"which an exported graph does not take; use --to half"
         )
     photos = _photos(order.photos, source.card.input_size)
-    new = order.out.with_name(order.out.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    with failing_loudly(order.out):
-        new.mkdir(parents=True)
-    try:
+    with failing_loudly(order.out), replacing(order.out) as new:
         lines = {"half": _half, "onnx": _onnx, "torch": _torch}[order.to](source, photos, new, order)
         for name in _COMPANIONS:
             if source.folder and (source.folder / name).is_file():
                 shutil.copyfile(source.folder / name, new / name)
-        replace_folder(order.out, new)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     print(f"{source.card.name} ({source.digest[:8]}...) -> {order.out}", *lines, sep="\n")
     return 0
 

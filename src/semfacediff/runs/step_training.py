@@ -125,9 +125,9 @@ class StepTraining:
     def run(self) -> StepProgress:
         """Train to the last step; returns the progress with its history."""
         p, s, a = self.progress, self.settings, self.accelerator
-        if p.history:
-            self.on_row(p)  # a kill may have come between the last checkpoint and its record
         self.objective.net.train()
+        if p.step:
+            self._publish()  # a kill may have come between the last checkpoint and what follows it
         with (
             self._machine_errors(),
             tqdm(total=s.steps, initial=p.step, desc="train", unit="step", disable=not a.is_main_process) as bar,
@@ -141,18 +141,27 @@ class StepTraining:
                 self._between()
         return p
 
+    def _due(self, every: int) -> bool:
+        """Whether something is due after the step just done: every so many steps (0: never), and after the last."""
+        return bool(every) and (self.progress.step % every == 0 or self.progress.step == self.settings.steps)
+
     def _between(self) -> None:
-        """What is due after a step: validation, checkpoint, pictures."""
-        p, s = self.progress, self.settings
-        last = p.step == s.steps
-        row = p.step % s.validate_every_steps == 0 or last
-        if row:
+        """What is due after a step: validation, the checkpoint to continue from, then what is made from it."""
+        if self._due(self.settings.validate_every_steps):
             self._validate()
-        if p.step % s.checkpoint_every_steps == 0 or last:
-            self._save()
-        if row:
+        if self._due(self.settings.checkpoint_every_steps):
+            self._save_last()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Averaged weights, the history and pictures of the step just done; done again, they are the same."""
+        p, s = self.progress, self.settings
+        if self._due(s.checkpoint_every_steps):
+            with self._averaged():
+                self.files.write("average", lambda place: self.objective.save(place, None, self._facts()))
+        if p.history and self._due(s.validate_every_steps):
             self.on_row(p)
-        if s.sample_every_steps and (p.step % s.sample_every_steps == 0 or last) and self.accelerator.is_main_process:
+        if self._due(s.sample_every_steps) and self.accelerator.is_main_process:
             with self._averaged(), torch.random.fork_rng():
                 self.objective.sampled(p.step)
 
@@ -252,18 +261,15 @@ class StepTraining:
         p = self.progress
         return {"run": self.files.folder.name, "steps": p.step, "seed": self.seed, "best_step": p.best_step}
 
-    def _save(self) -> None:
-        """``last``, from which a training continues, then ``average``, which is for use."""
+    def _save_last(self) -> None:
+        """``last``, from which a training continues; ``average``, which is for use, follows from it."""
         state = {
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.step.scaler.state_dict(),
             "averages": {name: average.state() for name, average in self.averages.items()},
             "progress": vars(self.progress),
         }
-        net = self.objective
-        self.files.write("last", lambda place: net.save(place, state, self._facts()))
-        with self._averaged():
-            self.files.write("average", lambda place: net.save(place, None, self._facts()))
+        self.files.write("last", lambda place: self.objective.save(place, state, self._facts()))
 
     def _continue_from(self, state: dict) -> None:
         own = self.objective.net.state_dict()

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from semfacediff import config
-from semfacediff.parsing.checkpoint import replace_folder, write_weights
+from semfacediff.folders import replacing
+from semfacediff.parsing.checkpoint import write_weights
 from semfacediff.records.writing import write_bytes
 from semfacediff.runs.step_training import Objective
 from semfacediff.seeding import derive_seed
-from semfacediff.synthesis.checkpoint import save_synthesis
+from semfacediff.synthesis.checkpoint import write_synthesis
 from semfacediff.synthesis.codebook import QuantisedAutoencoder, revive, standardise
 from semfacediff.synthesis.first_stage_files import CARD, FirstStageCard
 from semfacediff.synthesis.latents import PreparedFaces, from_signed, to_signed
@@ -92,10 +93,9 @@ class DiffusionObjective(Objective):
         self._draw(step)
 
     def save(self, folder: Path, state: dict | None, facts: dict) -> None:
-        whole = folder.with_name(folder.name + ".whole")
-        save_synthesis(self.net, whole, self.train.label_space.name, facts)
-        _put_state(whole, state)
-        replace_folder(folder, whole)
+        with replacing(folder) as new:
+            write_synthesis(self.net, new, self.train.label_space.name, facts)
+            _put_state(new, state)
 
 
 class FirstStageObjective(Objective):
@@ -151,13 +151,11 @@ class FirstStageObjective(Objective):
 
     def save(self, folder: Path, state: dict | None, facts: dict) -> None:
         """Checkpoints for use have a latent space of mean 0 and deviation 1; those to be continued are as they are."""
-        whole = folder.with_name(folder.name + ".whole")
-        whole.mkdir(parents=True, exist_ok=True)
         weights = self.net.state_dict() if state else self._standardised().state_dict()
-        write_weights(whole, weights)
-        (whole / CARD).write_text(FirstStageCard.of(self.options, facts).text())
-        _put_state(whole, state)
-        replace_folder(folder, whole)
+        with replacing(folder) as new:
+            write_weights(new, weights)
+            (new / CARD).write_text(FirstStageCard.of(self.options, facts).text())
+            _put_state(new, state)
 
     def _standardised(self) -> nn.Module:
         """A copy of the autoencoder, as :class:`semfacediff.synthesis.first_stage.FirstStage` holds it."""

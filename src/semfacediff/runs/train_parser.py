@@ -24,6 +24,7 @@ from semfacediff.runs.parsing_scores import PhotoScorer, scores_identity, write_
 from semfacediff.runs.prefetch import read_ahead
 from semfacediff.runs.processes import in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
+from semfacediff.runs.training_files import TrainingFiles
 from semfacediff.runs.training_loop import ParserTrainer, Progress
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
@@ -67,6 +68,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
                 if record:
                     _close(record, progress, tested, val.label_space)
         if record:
+            if best := record.facts.get("best_epoch"):
+                TrainingFiles(folder, settings.train.keep_last, state).refuse_foreign("best", "epochs", best)
             print(training_report(folder))
     return 0
 

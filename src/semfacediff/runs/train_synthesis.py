@@ -23,6 +23,7 @@ from semfacediff.runs.provenance import config_text, header, identity
 from semfacediff.runs.step_training import Objective, StepProgress, StepTraining
 from semfacediff.runs.synthesis_grids import generated_grid, save_grid
 from semfacediff.runs.synthesis_objectives import DiffusionObjective, FirstStageObjective
+from semfacediff.runs.training_files import TrainingFiles
 from semfacediff.seeding import derive_seed
 from semfacediff.synthesis.codebook import QuantisedAutoencoder
 from semfacediff.synthesis.first_stage import FirstStage
@@ -62,6 +63,7 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
                 if record:
                     record.close(DONE, steps_done=progress.step, best_step=progress.best_step)
         if record:
+            TrainingFiles(folder, 1, state).refuse_foreign("average", "steps", record.facts["steps_done"])
             print(_report(folder))
     return 0
 

@@ -1,5 +1,6 @@
 """The checkpoints of a training: ``last``, ``best``, and as many earlier epochs as are asked for."""
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from semfacediff.errors import UserError
-from semfacediff.parsing.checkpoint import ParserCard, save_parser, surviving
+from semfacediff.folders import recover, replacing, surviving
+from semfacediff.parsing.checkpoint import ParserCard, save_parser
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
 _EPOCH = re.compile(r"epoch_(\d+)")
+_LEFT = re.compile(r"\.(new|old)$")
 
 
 class TrainingFiles:
@@ -37,9 +40,15 @@ class TrainingFiles:
     def found(self) -> dict | None:
         """State of the last checkpoint with its ``weights``; ``None`` if there is none.
 
+        What a kill left beside the checkpoints is removed first, or put in its place if it is whole.
+
         Raises:
             UserError: it is damaged.
         """
+        if self._accelerator.is_main_process:
+            for name in {_LEFT.sub("", f.name) for f in self.path("last").parent.glob("*") if f.is_dir()}:
+                recover(self.path(name))
+        self._accelerator.wait_for_everyone()
         folder = surviving(self.path("last"))
         if folder is None:
             return None
@@ -70,17 +79,36 @@ class TrainingFiles:
                 ) from e
         self._accelerator.wait_for_everyone()
 
+    def refuse_foreign(self, which: str, key: str, expected: int) -> None:
+        """Check that a finished run's checkpoint belongs to the run's end.
+
+        A record that was published without its checkpoints is left alone.
+
+        Args:
+            key: what the checkpoint's card counts under ``training`` (``steps``, ``epochs``). expected: by the record.
+
+        Raises:
+            UserError: it is absent, or of another step or epoch.
+        """
+        if not self.path(which).parent.is_dir():
+            return
+        folder = surviving(self.path(which))
+        cards = [json.loads(f.read_text("utf-8")) for f in folder.glob("*.json")] if folder else []
+        found = next((card["training"].get(key) for card in cards if "training" in card), None)
+        if found != expected:
+            what = "absent" if folder is None else f"that of {key} {found}"
+            raise UserError(
+                f"{self.path(which)}: expected the checkpoint of {key} {expected}, with which the run ended, it is "
+                f"{what}; copy the folder back, or train again with hydra.run.dir=DIR"
+            )
+
     def keep_epoch(self, epoch: int) -> None:
         """Keep ``last`` under its epoch's name too, and drop what is older than ``keep_last`` asks for."""
         if not self._accelerator.is_main_process or self._keep_last == 1:
             return
         last = self.path("last")
-        copied = self.path(f"epoch_{epoch:04d}")
-        new = copied.with_name(copied.name + ".new")
-        for folder in (new, copied):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(last, new, copy_function=_linked)
-        os.rename(new, copied)
+        with replacing(self.path(f"epoch_{epoch:04d}")) as new:
+            shutil.copytree(last, new, copy_function=_linked, dirs_exist_ok=True)
         kept = sorted(f for f in last.parent.iterdir() if _EPOCH.fullmatch(f.name))
         for old in kept[: -self._keep_last]:
             shutil.rmtree(old)

@@ -1,13 +1,13 @@
 """A trained model is a folder: ``model.safetensors`` (all parts) and ``synthesis.json``."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from semfacediff.errors import UserError
+from semfacediff.folders import replacing, surviving
 from semfacediff.labels import space
-from semfacediff.parsing.checkpoint import WEIGHTS, replace_folder, surviving, write_weights
+from semfacediff.parsing.checkpoint import WEIGHTS, write_weights
 from semfacediff.parsing.registry import load_exactly
 from semfacediff.synthesis.model import SCADM, SCADMOptions, unfilled
 from semfacediff.weight_files import read_safetensors
@@ -32,15 +32,16 @@ class SynthesisCard:
 
 
 def save_synthesis(model: SCADM, folder: Path, label_space: str = "celebamask", training: dict | None = None) -> None:
-    """Write a checkpoint folder atomically."""
-    folder = Path(folder)
-    new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    write_weights(new, model.state_dict())
+    """Write a checkpoint folder; what was there stays whole until the new one is."""
+    with replacing(Path(folder)) as new:
+        write_synthesis(model, new, label_space, training)
+
+
+def write_synthesis(model: SCADM, folder: Path, label_space: str = "celebamask", training: dict | None = None) -> None:
+    """Weights and card in an existing folder."""
+    write_weights(folder, model.state_dict())
     card = SynthesisCard(model.options, label_space, training or {})
-    (new / CARD).write_text(json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n")
-    replace_folder(folder, new)
+    (folder / CARD).write_text(json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n")
 
 
 def read_synthesis_card(folder: Path) -> SynthesisCard:

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.parsing.checkpoint import WEIGHTS, surviving
+from semfacediff.folders import surviving
+from semfacediff.parsing.checkpoint import WEIGHTS
 from semfacediff.parsing.registry import flat_state_dict, load_exactly
 from semfacediff.synthesis.first_stage import FirstStage
 from semfacediff.synthesis.model import LATENT_CHANNELS, SCADMOptions

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from semfacediff.errors import UserError
-from semfacediff.parsing.checkpoint import WEIGHTS, surviving
+from semfacediff.folders import surviving
+from semfacediff.parsing.checkpoint import WEIGHTS
 from semfacediff.synthesis.checkpoint import CARD, SynthesisCard, load_synthesis
 from semfacediff.synthesis.model import SCADM, SCADMOptions
 from semfacediff.synthesis.published import from_checkpoint
