@@ -102,8 +102,8 @@ def digest_of_mask(mask: torch.Tensor) -> str:
     return hashlib.sha256(mask.mul(255).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
-def peak_memory_mib() -> float:
-    """Peak of the accelerator's memory where there is one, else of the process's resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory_mib(on: torch.device) -> float:
+    """Peak of CUDA's memory where the run is ``on`` that, else of the process's resident set."""
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

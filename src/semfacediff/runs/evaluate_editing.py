@@ -69,7 +69,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     def bench() -> EditingBench:
         return of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells, state)
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
             if not finished:
                 bench().run()

@@ -121,7 +121,7 @@ def _task(
             "no parser ships with this version; give --checkpoint RUN (a run of train_parser.py, a checkpoint folder "
             "or a weights file)"
         )
-    on = build.device(config.DeviceConfig(device=device))
+    on = build.device(config.checked(config.DeviceConfig, {"device": device}))
     model, card, digest = build.trained_parser(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)

@@ -253,7 +253,7 @@ def edited(
         "max_abs_outside": int(outside.max(initial=0)),
         "note": note,
         "seconds": round(time.perf_counter() - start, 3),
-        "peak_memory_mib": None if empty else round(peak_memory_mib(), 1),
+        "peak_memory_mib": None if empty else round(peak_memory_mib(tools.parser.device), 1),
     }
     return Stage(cell, masks, made, facts)
 
