@@ -337,7 +337,9 @@ def _add_gpu_check(commands) -> None:
     check.add_argument("--out", type=Path, default=Path("outputs/gpu_check"), metavar="DIR", help="of the record")
     check.add_argument("--device", default="auto", metavar="auto|mps|cuda|cuda:N")
     check.add_argument("--toy", action="store_true", help="tiny networks on the CPU: a rehearsal")
-    check.add_argument("--only", nargs="+", choices=("parser", "loader", "metrics", "sca_dm", "sdxl", "several"))
+    check.add_argument(
+        "--only", nargs="+", choices=("parser", "loader", "metrics", "inception", "sca_dm", "sdxl", "several")
+    )
     check.set_defaults(run=_gpu_check)
 
 

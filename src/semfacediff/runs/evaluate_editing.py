@@ -25,7 +25,7 @@ from semfacediff.tables.text import editing_report
 def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     """Edit every sample's attributes and score the edits; returns 1 if one failed.
 
-    Under ``torchrun`` or ``accelerate launch`` every process edits and scores its share; the first keeps the record.
+    Under ``torchrun`` every process edits and scores its share; the first keeps the record.
     """
     device = build.device(settings.runtime)
     state = processes(device)

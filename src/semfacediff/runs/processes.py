@@ -1,4 +1,4 @@
-"""Work shared by the processes of ``torchrun`` or ``accelerate launch``; the first one keeps the record."""
+"""Work shared by the processes of ``torchrun``; the first one keeps the record."""
 
 import atexit
 import contextlib

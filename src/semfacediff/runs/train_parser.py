@@ -34,7 +34,7 @@ from semfacediff.tables.text import training_report
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     """Train a parser and leave its best and last checkpoints in ``folder/checkpoints``.
 
-    Under ``torchrun`` or ``accelerate launch`` every process trains and validates its share; the first one
+    Under ``torchrun`` every process trains and validates its share; the first one
     keeps the record.
     """
     device = build.device(settings.runtime)

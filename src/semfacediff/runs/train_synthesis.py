@@ -38,7 +38,7 @@ _SHOWN = 6
 def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     """Train one stage and leave ``checkpoints/average`` (for use) and ``checkpoints/last`` (to be continued).
 
-    Under ``torchrun`` or ``accelerate launch`` every process takes its share; the first one keeps the record.
+    Under ``torchrun`` every process takes its share; the first one keeps the record.
     """
     device = build.device(settings.runtime)
     state = processes(device)

@@ -23,6 +23,7 @@ CHECKS = {
     "parser": parsing.training,
     "loader": parsing.loading,
     "metrics": scoring.metrics,
+    "inception": scoring.inception,
     "sca_dm": synthesis.training,
     "sdxl": sdxl.edits,
     "several": several.several,

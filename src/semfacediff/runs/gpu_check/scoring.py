@@ -54,7 +54,11 @@ def metrics(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
             on_cpu._texts = type(metric._texts)(8)
         reference = [on_cpu.score(pair)[column] for pair in given[:_CHECKED]]
         yield _row(name, sizes, on, together, alone, reference, together()[:_CHECKED])
-    network, photos = Inception(None, "random", on), [pair.photo for pair in given]
+
+
+def inception(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
+    photos = [pair.photo for pair in pairs(sizes.metrics_photos, sizes.metrics_px)]
+    network = Inception(None, "random", on)
     on_cpu = copy.copy(network)
     on_cpu.net, on_cpu.device, on_cpu.at_once = copy.deepcopy(network.net).to(_CPU), _CPU, 1
     reference = np.array(list(on_cpu.features(photos[:_CHECKED])))
