@@ -1,4 +1,4 @@
-"""Several accelerators: the steps that one device takes, shared; the same losses, and how much faster."""
+"""Several accelerators: the same losses as one device on a shared batch; and how many times the photos a second."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def several(sizes: Sizes, on: torch.device, folder: Path, n: int | None = None) 
     one, all_ = (_launched(k, sizes, on, folder / f"processes_{k}.json") for k in (1, n))
     apart = max(abs(a - b) / abs(a) for a, b in zip(one["losses"], all_["losses"], strict=True))
     faults = [] if apart < 2e-2 else [f"losses differ from those of one process by {apart:.1e} of their size"]
-    ours, plain = (Taken(of["seconds"], of["peak_mib"]) for of in (all_, one))
+    ours, plain = Taken(all_["seconds"], all_["peak_mib"]), Taken(n * one["seconds"], one["peak_mib"])
     least = 0.5 * n if sizes.bounded else None
     yield judged(f"training step shared by {n} processes", ours, plain, n * sizes.parser_batch, faults, least)
 
@@ -59,8 +59,8 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
         if isinstance(layer, nn.Dropout) or "drop" in type(layer).__name__.lower():
             layer.p = layer.drop_prob = 0.0
     net = accelerator.prepare(nn.SyncBatchNorm.convert_sync_batchnorm(net) if on.type == "cuda" else net)
-    x, y = a_batch(sizes, on)
-    x, y = x[rank::world], y[rank::world]
+    whole = a_batch(sizes, on)
+    share = [part[rank::world] for part in whole]
     photos = sizes.parser_batch
 
     def criterion(logits, labels, total):
@@ -68,13 +68,13 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
 
     step, optimiser = OptimisationStep(net, criterion, PRECISION, 1.0, 1), torch.optim.AdamW(net.parameters(), 6e-5)
 
-    def once() -> float:
-        loss = step.backward(x, y, 1.0, (0, 0))
+    def once(batch) -> float:
+        loss = step.backward(*batch, 1.0, (0, 0))
         step.update(optimiser)
         return loss.item()
 
-    losses = [once() for _ in range(_STEPS)]
-    taken = timed(once, on, sizes.steps)
+    losses = [once(share) for _ in range(_STEPS)]  # of the same photos, however many processes share them
+    taken = timed(lambda: once(whole), on, sizes.steps)  # as many photos for each process
     if state.is_main_process:
         out.write_text(json.dumps({"losses": losses, "seconds": taken.seconds, "peak_mib": taken.peak_mib}))
 
