@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test portability setup lint pictures browser bench
+.PHONY: demo test portability setup lint pictures browser bench gpu-check
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ portability: $(READY)
 # Ours beside the plain way of doing the same, ratios printed; results/benchmarks.json. About ten minutes on two idle cores.
 bench: $(READY)
 	$(PYTHON) benchmarks/all.py
+
+# The chain at real sizes on an accelerator, under ten minutes; writes outputs/gpu_check. `make gpu-check ARGS=--toy` rehearses it.
+gpu-check: $(READY)
+	$(PYTHON) -m semfacediff.cli gpu-check $(ARGS)
 
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .

@@ -229,28 +229,6 @@ class TestNewParser:
             self.new("parser=ground_truth")
 
 
-class TestDevice:
-    def runtime(self, device):
-        return settings(f"runtime.device={device}").runtime
-
-    def test_cpu_is_always_there(self):
-        assert build.device(self.runtime("cpu")) == CPU
-
-    def test_auto_takes_the_best(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert build.device(self.runtime("auto")).type == "cuda"
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        assert build.device(self.runtime("auto")) == CPU
-
-    def test_one_that_is_not_there(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(
-            UserError, match=r"runtime.device=cuda is not available here; use runtime.device=auto or cpu"
-        ):
-            build.device(self.runtime("cuda"))
-
-
 @pytest.mark.shared_data
 def test_photos_of_the_real_subset_are_read_and_split(shared_data):
     val = settings("data=shards", f"data.root={shared_data}", "data.split=val", "data.n=20").data

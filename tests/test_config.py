@@ -177,7 +177,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         (
             "evaluate",
             "runtime.device=gpu",
-            r"runtime.device: input should be 'auto', 'cpu', 'cuda' or 'mps', got 'gpu'",
+            r"runtime.device: expected auto, cpu, mps, cuda or cuda:N \(the N-th device, from 0\), got 'gpu'",
         ),
         (
             "evaluate",

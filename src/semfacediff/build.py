@@ -69,10 +69,13 @@ from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.parsing.registry import FPN
 from semfacediff.parsing.segformer_folder import start_digest, start_from
+from semfacediff.runs.devices import device
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
 from semfacediff.training.plateau import PlateauSettings
 from semfacediff.weight_files import file_state
+
+__all__ = ["device"]  # of what is imported here: the objects that configuration makes are one module's names
 
 _OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
 """Metrics without weights whose definition depends on the protocol."""
@@ -121,16 +124,6 @@ class Data:
     @property
     def label_space(self) -> LabelSpace:
         return self.faces.label_space
-
-
-def device(settings: config.DeviceConfig) -> torch.device:
-    """The device that ``runtime.device`` means on this machine; a :class:`UserError` if it is not there."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if settings.device == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
-    if not available[settings.device]:
-        raise UserError(f"runtime.device={settings.device} is not available here; use runtime.device=auto or cpu")
-    return torch.device(settings.device)
 
 
 def data(settings: config.DataConfig, split: str | None = None, labels_needed: bool = True, limit: int | None = None):

@@ -91,7 +91,7 @@ def _add_parse(commands) -> None:
     parse.add_argument("--parser", metavar="NAME", help="architecture of a bare weights file")
     parse.add_argument("--label-space", metavar="NAME", help="write labels of this space (default: the parser's own)")
     parse.add_argument("--overlay", action="store_true", help="also write the classes' colours over the photo")
-    parse.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parse.add_argument("--device", default="auto", metavar="auto|cpu|mps|cuda|cuda:N")
     parse.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="onnx: of semfacediff export")
     parse.set_defaults(run=_parse)
 
@@ -158,7 +158,7 @@ def _add_edit(commands) -> None:
     edit.add_argument("--no-reparse", action="store_true", help="masks of all edits from the parse of the photo")
     edit.add_argument("--order", choices=("given", "anatomical"), default="given", help="of several edits")
     edit.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
-    edit.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    edit.add_argument("--device", default="auto", metavar="auto|cpu|mps|cuda|cuda:N")
     edit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.py: editor.steps=30")
     edit.set_defaults(run=_edit)
 
@@ -342,8 +342,25 @@ def _add_web(commands) -> None:
     web.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
     web.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
     web.add_argument("--synthesis", metavar="RUN", help="run of train_synthesis.py, for style of a second photo")
-    web.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    web.add_argument("--device", default="auto", metavar="auto|cpu|mps|cuda|cuda:N")
     web.set_defaults(run=_web)
+
+
+def _gpu_check(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.gpu_check import gpu_check
+
+    return gpu_check(arguments.out.expanduser(), arguments.device, arguments.toy, arguments.only or ())
+
+
+def _add_gpu_check(commands) -> None:
+    check = commands.add_parser("gpu-check", help="try an accelerator: the chain at real sizes, random weights, 10 min")
+    check.add_argument("--out", type=Path, default=Path("outputs/gpu_check"), metavar="DIR", help="of the record")
+    check.add_argument("--device", default="auto", metavar="auto|mps|cuda|cuda:N")
+    check.add_argument("--toy", action="store_true", help="tiny networks on the CPU: a rehearsal")
+    check.add_argument(
+        "--only", nargs="+", choices=("parser", "loader", "metrics", "inception", "sca_dm", "sdxl", "several")
+    )
+    check.set_defaults(run=_gpu_check)
 
 
 def _positive(text: str) -> int:
@@ -378,6 +395,7 @@ def main(words: list[str] | None = None) -> int:
     _add_analyses(commands)
     _add_report(commands)
     _add_web(commands)
+    _add_gpu_check(commands)
     arguments = parser.parse_args(words)
     announce()
     try:

@@ -53,6 +53,15 @@ def test_equals_open_clip(metric, library, pair):
         assert -1 <= value <= 1
 
 
+def test_a_batch_is_scored_as_its_photos(metric, pair, monkeypatch):
+    """Convolutions of other shapes round differently: by as many units as there are terms in their longest sum."""
+    pairs = [dataclasses.replace(pair(i, 60 + 9 * i, 80), prompt=p) for i, p in enumerate(("brown hair", LONG, "lips"))]
+    alone = [metric.score(p)["clip"] for p in pairs]
+    monkeypatch.setattr(metric, "together", True)
+    assert [s["clip"] for s in metric.scores(pairs)] == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    assert metric.scores([]) == []
+
+
 def test_the_edit_is_scored_and_not_the_photo_or_the_mask(metric, edit):
     value = metric.score(edit)
     other = dataclasses.replace(edit, photo=edit.photo[::-1].copy(), blend=255 - edit.blend)

@@ -130,6 +130,13 @@ def test_features_equal_pytorch_fids_of_the_same_files(state, photos, tmp_path, 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_batch_has_the_features_of_its_photos(network, photos, monkeypatch):
+    alone = np.array(list(network.features(photos)))
+    monkeypatch.setattr(network, "at_once", 2)
+    together = np.array(list(network.features(photos)))
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
+
+
 def test_company_does_not_change_a_feature(network, photos):
     alone = [next(network.features([p])) for p in photos]
     np.testing.assert_allclose(np.array(list(network.features(iter(photos)))), alone, rtol=1e-4, atol=1e-6)

@@ -98,6 +98,17 @@ def test_a_score_depends_on_its_own_pair_only(metric, pair):
     assert [metric.score(p) for p in reversed(pairs)] == forward[::-1]
 
 
+def test_a_batch_is_scored_as_its_pairs(metric, protocol, pair, monkeypatch):
+    """Whole photos instead of their changed parts, side by side: up to the rounding of the convolutions."""
+    pairs = [pair(i, damage=5 + 7 * i) for i in range(3)]
+    pairs.append(dataclasses.replace(pairs[0], blend=np.full_like(pairs[0].blend, 255)))
+    alone = [metric.score(p)["lpips"] for p in pairs]
+    monkeypatch.setattr(metric, "together", True)
+    assert [s["lpips"] for s in metric.scores(pairs)] == [x if x is None else pytest.approx(x, abs=1e-5) for x in alone]
+    mixed = [pairs[1], pair(4, 48, 64)]  # sizes that do not stack
+    assert metric.scores(mixed) == [metric.score(p) for p in mixed]
+
+
 def test_no_outside(metric, protocol, pair):
     p = pair()
     covered = dataclasses.replace(p, blend=np.full_like(p.blend, 255))

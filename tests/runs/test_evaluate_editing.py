@@ -768,21 +768,3 @@ def test_the_folder_and_the_shards_of_the_same_photos_give_the_same_rows(toy_fol
     for kind, root in (("folder", toy_folder(4)), ("shards", toy_shards(4, per_shard=3))):
         assert runs.start(settings(root, f"data={kind}", "editor=recolor"), tmp_path / f"run-{kind}") == 0
     assert_same_numbers(tmp_path / "run-folder", tmp_path / "run-shards")
-
-
-# Several processes, and scoring beside the next edits.
-
-
-def test_two_processes_write_the_record_of_one(finished, files, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "evaluate.py"]
-    chosen = [*SMALL, *SOFT, f"data.root={files}", "editor=precomputed", f"editor.root={files}/edits"]
-    chosen += ["parser=precomputed", f"parser.root={files}/parses", f"hydra.run.dir={tmp_path / 'run'}"]
-    (tmp_path / "run").mkdir()
-    shutil.copy(finished / "run.json", tmp_path / "run")
-    half = (finished / "samples.jsonl").read_text().splitlines(keepends=True)[:3]
-    (tmp_path / "run" / "samples.jsonl").write_text("".join(half))  # a sitting that one process began
-    unfinish(tmp_path / "run")
-    done = subprocess.run([*launch, *chosen], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert_same_numbers(finished, tmp_path / "run")
-    assert [r["sample_id"] for r in lines(tmp_path / "run")] == [r["sample_id"] for r in lines(finished)]

@@ -3,8 +3,6 @@
 import functools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.figure
@@ -443,14 +441,3 @@ def test_a_space_that_would_lose_classes_is_refused(toy_folder, checkpoint, tmp_
         Image.fromarray(np.minimum(read(file), 10)).save(file)
     with pytest.raises(UserError, match="labels of space 'celebamask' cannot be converted to 'lapa', which lacks"):
         runs.start(settings(root, "data.label_space=lapa", f"parser.checkpoint={checkpoint}"), tmp_path / "run")
-
-
-def test_two_processes_write_the_record_of_one(finished, files, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "evaluate.py"]
-    chosen = [*SMALL, f"data.root={files}", "parser=precomputed", f"parser.root={files}/parses"]
-    done = subprocess.run(
-        [*launch, *chosen, f"hydra.run.dir={tmp_path / 'run'}"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert tables(tmp_path / "run") == tables(finished)
-    assert (tmp_path / "run/samples.jsonl").read_bytes() == (finished / "samples.jsonl").read_bytes()

@@ -1,11 +1,13 @@
 """What every run has: parser, device, tracking."""
 
+import os
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive
-from semfacediff.threads import threads_of
+from semfacediff.threads import allowed_cores, threads_of
 
 
 class ParserConfig(Closed):
@@ -70,19 +72,39 @@ class DiffusionRuntime(Closed):
     compile: bool
 
 
+def _device_name(name: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise ValueError(f"expected auto, cpu, mps, cuda or cuda:N (the N-th device, from 0), got {name!r}")
+    return name
+
+
 class DeviceConfig(Closed):
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: Annotated[str, AfterValidator(_device_name)]
+
+
+MOST_WORKERS = 8
+
+
+def enough_workers(asked: object) -> object:
+    """How many ``auto`` means; anything else as it is."""
+    if asked != "auto":
+        return asked
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, min(MOST_WORKERS, allowed_cores() // 2 // (int(processes) if processes.isdecimal() else 1)))
 
 
 class RuntimeConfig(DeviceConfig):
-    """``batch_size``: edits that the editor gets at once. ``workers``: threads (in training processes) that decode.
+    """``batch_size``: edits that the editor gets at once. ``workers``: threads (in training processes) that decode;
+    ``auto``: half of the cores that this process may use, shared between the processes of a launch, 8 at most.
     ``overlap``: whether an evaluation scores beside the next photos; no number but latencies depends on it.
-    ``threads``: that torch, BLAS, OpenCV and workers keep busy, see :func:`semfacediff.threads.threads_of`."""
+    ``threads``: that torch, BLAS, OpenCV and workers keep busy, see :func:`semfacediff.threads.threads_of`.
+    ``tf32``: whether CUDA may compute float32 products with a mantissa of 10 bits."""
 
     batch_size: Positive
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0), BeforeValidator(enough_workers)]
     threads: Positive | None
     overlap: bool
+    tf32: bool
     diffusion: DiffusionRuntime
 
     @property

@@ -221,12 +221,17 @@ def loader(
     world: int = 1,
     sampling: str = "shuffled",
     repeat_threshold: float = 0.0,
+    pinned: bool = False,
 ) -> DataLoader:
     """Batches ``start``.. of ``epoch``; of each global batch, process ``rank`` of ``world`` gets its share.
 
     Args:
         sampling, repeat_threshold: see :func:`planned`.
+        pinned: copy batches into memory that CUDA reads while it computes.
     """
     batches = planned(view, batch_size, epoch, sampling, repeat_threshold)[start:]
     shares = [batch[rank::world] for batch in batches]
-    return DataLoader(view, batch_sampler=_Batches(shares), num_workers=workers, prefetch_factor=4 if workers else None)
+    ahead = 4 if workers else None
+    return DataLoader(
+        view, batch_sampler=_Batches(shares), num_workers=workers, prefetch_factor=ahead, pin_memory=pinned
+    )

@@ -119,6 +119,10 @@ class Metric(Protocol):
         """Value of every column; ``None`` = missing (undefined for this edit)."""
         ...
 
+    def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        """:meth:`score` of each; one with ``together`` set gives its network those of one size in a batch."""
+        return [self.score(pair) for pair in pairs]
+
     def note(self, prompt: str) -> str | None:
         """What a reader of this prompt's scores must know; most metrics have nothing to say."""
         return None

@@ -5,7 +5,7 @@ import difflib
 import importlib.metadata
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -53,15 +53,23 @@ class CLIP(Metric):
         if state is not None:
             _load(net, state, model)
         self.net = net.eval().to(device)
+        self.together = device.type != "cpu"
         self._texts: Kept[Tensor] = Kept(_KEPT_TEXTS)
 
-    @torch.inference_mode()
     def score(self, pair: EditPair) -> dict[str, float | None]:
-        photo = self.preprocess(Image.fromarray(pair.edit))[None].to(self.device)
-        cosine = float(self.net.encode_image(photo, normalize=True)[0] @ self._text(pair.prompt))
-        if not math.isfinite(cosine):
+        return self._scored([pair])[0]
+
+    def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        return self._scored(pairs) if self.together and pairs else super().scores(pairs)
+
+    @torch.inference_mode()
+    def _scored(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        photos = torch.stack([self.preprocess(Image.fromarray(pair.edit)) for pair in pairs]).to(self.device)
+        texts = torch.stack([self._text(pair.prompt) for pair in pairs])
+        cosines = (self.net.encode_image(photos, normalize=True) * texts).sum(1).tolist()
+        if not all(map(math.isfinite, cosines)):
             raise ValueError(f"clip: the features are not finite; weights {self.weights} are damaged")
-        return {"clip": cosine}
+        return [{"clip": cosine} for cosine in cosines]
 
     def _text(self, prompt: str) -> Tensor:
         """float32 ``[D]``: the prompt's embedding at length 1."""

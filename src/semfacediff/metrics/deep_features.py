@@ -18,11 +18,11 @@ _WORTH_IT = 0.6
 
 @dataclass(frozen=True)
 class Features:
-    """Of one photo.
+    """Of one photo, or of some of one size.
 
     Attributes:
-        photo: float32 ``[1, 3, H, W]``, as the first layer takes it.
-        outputs: float32 ``[1, C, h, w]`` of every layer, rectified where a rectifier follows.
+        photo: float32 ``[N, 3, H, W]``, as the first layer takes it.
+        outputs: float32 ``[N, C, h, w]`` of every layer, rectified where a rectifier follows.
         changed: where each output may differ from that of ``other``, the features that these were derived from; all of
             it if there are none.
     """

@@ -77,11 +77,9 @@ class Diversity:
     def score(self, photos: Sequence[np.ndarray]) -> float:
         """Of at least two uint8 ``[H, W, 3]`` photos."""
         pairs = list(itertools.combinations(photos, 2))
-        return float(np.mean([self._distance(a, b) for a, b in pairs]))
-
-    def _distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        nothing = np.zeros(a.shape[:2], np.uint8)
-        return self.lpips.score(EditPair(photo=a, edit=b, blend=nothing, before=nothing > 0, after=None))["lpips"]
+        nothing = np.zeros(photos[0].shape[:2], np.uint8)
+        pairs = [EditPair(photo=a, edit=b, blend=nothing, before=nothing > 0, after=None) for a, b in pairs]
+        return float(np.mean([score["lpips"] for score in self.lpips.scores(pairs)]))
 
     def identity(self) -> dict[str, object]:
         own = {"metric": "lpips_diversity", "higher_is_better": True}

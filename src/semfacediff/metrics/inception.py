@@ -1,6 +1,7 @@
 """The Inception network of FID and KID: pytorch-fid's, without its download."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from semfacediff.errors import UserError
 
 FEATURES = 2048
 SIZE = 299
+AT_ONCE = 32
 
 
 class Inception:
@@ -28,6 +30,7 @@ class Inception:
 
     def __init__(self, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         self.weights, self.device = weights, device
+        self.at_once = 1 if device.type == "cpu" else AT_ONCE
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # random weights, where asked for, are at least the same ones
             net = _assembled()
@@ -41,15 +44,16 @@ class Inception:
     def features(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """float32 ``[2048]`` for each uint8 ``[H, W, 3]`` photo, in order; sizes may differ.
 
-        Each photo goes through the network alone: its features cannot depend on its neighbours, hence not on the batch
-        size or on which part of a data set it was measured with.
+        On the CPU each photo goes through the network alone: its features cannot depend on its neighbours, hence not on
+        the batch size or on which part of a data set it was measured with. On an accelerator ``at_once`` go together.
         """
-        for photo in photos:
-            yield self._feature(photo)
+        photos = iter(photos)
+        while group := list(itertools.islice(photos, self.at_once)):
+            yield from self._features(group)
 
     @torch.inference_mode()
-    def _feature(self, photo: np.ndarray) -> np.ndarray:
-        return self.net(2 * self._resized(photo) - 1)[0].cpu().numpy()
+    def _features(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        return self.net(torch.cat([2 * self._resized(photo) - 1 for photo in photos])).cpu().numpy()
 
     def _resized(self, photo: np.ndarray) -> Tensor:
         """float32 ``[1, 3, 299, 299]`` in [0, 1]."""

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -19,10 +19,15 @@ _KEPT_PHOTOS = 2
 """Photos whose features wait for their next edit; about 60 MB each at 1024 px."""
 
 
-def _in_lpips_range(photo: np.ndarray, device: torch.device) -> Tensor:
-    """float32 ``[1, 3, H, W]`` in [-1,1]."""
-    x = torch.from_numpy(photo.astype(np.float32)).permute(2, 0, 1)[None].to(device)
+def _in_lpips_range(photos: np.ndarray, device: torch.device) -> Tensor:
+    """float32 ``[N, 3, H, W]`` in [-1,1] of uint8 ``[N, H, W, 3]``."""
+    x = torch.from_numpy(photos.astype(np.float32)).permute(0, 3, 1, 2).to(device)
     return x / 127.5 - 1
+
+
+def _mean_over(map_: Tensor, mask: Tensor) -> float | None:
+    """Mean of float32 ``[H, W]`` where ``mask``; summed in float64 on the host, as not every device has it."""
+    return float(map_[mask].cpu().double().mean()) if mask.any() else None
 
 
 class LPIPS(Metric):
@@ -60,7 +65,26 @@ class LPIPS(Metric):
         self.net = net.eval().to(device)
         self._slices = [list(getattr(self.net.net, f"slice{k}")) for k in range(1, 6)]
         self._trunk = Trunk([layer for part in self._slices for layer in part])
+        self.together = device.type != "cpu"
         self._photos: Kept[Features] = Kept(_KEPT_PHOTOS)
+
+    def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        if not self.together or len({pair.photo.shape for pair in pairs}) != 1:
+            return super().scores(pairs)
+        return self._scored_together(pairs)
+
+    @torch.inference_mode()
+    def _scored_together(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        """Of one size, whole photos in batches: an accelerator would wait for the bounds of what changed."""
+        kept = torch.from_numpy(np.stack([outside(pair.blend, self.protocol) for pair in pairs])).to(self.device)
+        mask = kept[:, None] if self.protocol == "thesis" else None
+        photos, edits = (
+            self._features(np.stack([getattr(pair, of) for pair in pairs]), mask) for of in ("photo", "edit")
+        )
+        if self.protocol == "thesis":
+            return [{"lpips": value} for value in self._means(photos, edits).tolist()]
+        maps = self._maps(photos, edits, kept.shape[1:])
+        return [{"lpips": _mean_over(map_, mask)} for map_, mask in zip(maps, kept, strict=True)]
 
     @torch.inference_mode()
     def score(self, pair: EditPair) -> dict[str, float | None]:
@@ -70,35 +94,36 @@ class LPIPS(Metric):
         mask = torch.from_numpy(kept).to(self.device)
         if self.protocol == "strict":
             photo = self._of_photo(pair.photo)
-            map_ = self._map(photo, self._features(pair.edit, like=photo), kept.shape)
-            return {"lpips": float(map_[mask].double().mean())}
-        photo = self._features(pair.photo, mask, self._of_photo(pair.photo) if is_part(~mask) else None)
-        return {"lpips": float(self._mean(photo, self._features(pair.edit, mask, photo)))}
+            map_ = self._maps(photo, self._features(pair.edit[None], like=photo), kept.shape)[0]
+            return {"lpips": _mean_over(map_, mask)}
+        photo = self._features(pair.photo[None], mask, self._of_photo(pair.photo) if is_part(~mask) else None)
+        return {"lpips": float(self._means(photo, self._features(pair.edit[None], mask, photo)))}
 
     def _of_photo(self, photo: np.ndarray) -> Features:
         """The whole photo's, computed once for all of its edits."""
-        return self._photos.get(content(photo), lambda: self._features(photo))
+        return self._photos.get(content(photo), lambda: self._features(photo[None]))
 
-    def _features(self, photo: np.ndarray, mask: Tensor | None = None, like: Features | None = None) -> Features:
-        """Of a uint8 ``[H, W, 3]`` photo, mid-grey where ``mask`` is False."""
-        x = _in_lpips_range(photo, self.device)
+    def _features(self, photos: np.ndarray, mask: Tensor | None = None, like: Features | None = None) -> Features:
+        """Of uint8 ``[N, H, W, 3]`` photos, mid-grey where ``mask`` is False."""
+        x = _in_lpips_range(photos, self.device)
         return self._trunk.features(self.net.scaling_layer(x if mask is None else x * mask), like)
 
-    def _mean(self, photo: Features, edit: Features) -> Tensor:
-        """The distance, averaged over the frame."""
-        return sum(part.sum() / (size[0] * size[1]) for part, _, size in self._distances(photo, edit))
+    def _means(self, photo: Features, edit: Features) -> Tensor:
+        """float32 ``[N]``: the distance, averaged over the frame."""
+        parts = self._distances(photo, edit)
+        return sum((part.sum((1, 2, 3)) / (size[0] * size[1]) for part, _, size in parts), photo.photo.new_zeros(1))
 
-    def _map(self, photo: Features, edit: Features, shape: tuple[int, int]) -> Tensor:
-        """float32 ``[H, W]``: the distance at every pixel."""
-        total = torch.zeros(shape, device=self.device)
+    def _maps(self, photo: Features, edit: Features, shape: tuple[int, int]) -> Tensor:
+        """float32 ``[N, H, W]``: the distance at every pixel."""
+        total = torch.zeros(len(photo.photo), *shape, device=self.device)
         for part, box, size in self._distances(photo, edit):
-            whole = part.new_zeros(1, 1, *size)
+            whole = part.new_zeros(len(part), 1, *size)
             whole[(..., *box)] = part
-            total += torch.nn.functional.interpolate(whole, size=shape, mode="bilinear", align_corners=False)[0, 0]
+            total += torch.nn.functional.interpolate(whole, size=shape, mode="bilinear", align_corners=False)[:, 0]
         return total
 
     def _distances(self, photo: Features, edit: Features) -> Iterator[tuple[Tensor, Box, torch.Size]]:
-        """(float32 ``[1, 1, h, w]``, where that lies, size of the whole) of each compared layer; 0 elsewhere."""
+        """(float32 ``[N, 1, h, w]``, where that lies, size of the whole) of each compared layer; 0 elsewhere."""
         of_part, at = edit.other is photo, -1
         for part, weigh in zip(self._slices, self.net.lins, strict=True):
             at += sum(not isinstance(layer, torch.nn.ReLU) for layer in part)

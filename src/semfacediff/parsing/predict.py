@@ -1,6 +1,7 @@
 """From photos to label maps, whatever makes them."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from semfacediff.data.sizes import resized_labels
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, attribute_indices, space
 from semfacediff.parsing.checkpoint import ParserCard
-from semfacediff.types import FaceSample, check_image
+from semfacediff.types import FaceSample, check_image, to_tensor
 from semfacediff.weight_files import fingerprint
 
 
@@ -94,8 +95,22 @@ class ModelParser(Parser):
         if landmarks is not None and self.card.uses_landmarks:
             (height, width), s = photos.shape[-2:], self.card.input_size
             marks = [landmarks.to(x) * x.new_tensor([s / width, s / height])]
+        return self._computed(x, marks)
+
+    def _computed(self, x: Tensor, marks: Sequence[Tensor]) -> Tensor:
         with self._autocast():
             return self.model(x, *marks).float()
+
+    @torch.inference_mode()
+    def logits_of(self, samples: Sequence[FaceSample]) -> Tensor:
+        """float32 ``[N, C, s, s]`` as :meth:`logits` gives them, of photos (with their landmarks) of any sizes."""
+        x = torch.cat([self._prepared(to_tensor(one.photo)[None]) for one in samples])
+        marks, s = [], self.card.input_size
+        if self.card.uses_landmarks and any(one.landmarks is not None for one in samples):
+            none = torch.full((1, 5, 2), torch.nan)
+            found = (landmarks_of(one, (s, s)) for one in samples)
+            marks = [torch.cat([none if one is None else one for one in found]).to(x)]
+        return self._computed(x, marks)
 
     def _prepared(self, photos: Tensor) -> Tensor:
         check_image(photos, "photos")

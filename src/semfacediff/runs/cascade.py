@@ -17,7 +17,6 @@ from semfacediff.regions import region_masks
 from semfacediff.runs.edit_rows import COLUMNS, Cell, edit_file, failure
 from semfacediff.runs.edit_scoring import Made, Parsed
 from semfacediff.runs.editing_bench import EditingBench
-from semfacediff.runs.prefetch import in_order
 from semfacediff.runs.prompting import PromptRules, Told, told
 from semfacediff.types import FaceSample, to_tensor
 
@@ -94,7 +93,7 @@ class CascadeBench(EditingBench):
         for cell in self.cells:
             waiting = [w.now for id_, w in ways.items() if cell in self.open(id_)]
             tasks = (self._task(p.sample, p, cell) for p in waiting)
-            for row, made in in_order(pool, self.scorer.finished, self._edited(tasks), ahead):
+            for row, made in self._finished(tasks, pool, ahead):
                 way = ways[row["sample_id"]]
                 if made is not None:
                     row = self._with_totals(row, way, cell, made)

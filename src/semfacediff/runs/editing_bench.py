@@ -29,9 +29,9 @@ from semfacediff.runs.edit_rows import (
     mask_facts,
     still_valid,
 )
-from semfacediff.runs.edit_scoring import EditScorer, Parsed, Task
+from semfacediff.runs.edit_scoring import EditScorer, Made, Parsed, Task
 from semfacediff.runs.peak_memory import peak_memory_mib, reset_peak_memory
-from semfacediff.runs.prefetch import in_order, one_core_each, read_ahead, torch_threads
+from semfacediff.runs.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.runs.processes import agreed, in_turn, processes
 from semfacediff.seeding import derive_seed
 from semfacediff.types import FaceSample, RegionMasks, to_tensor
@@ -95,8 +95,14 @@ class EditingBench:
 
     def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
         tasks = (self._task(sample, parsed, cell) for sample, parsed in photos for cell in self.open(sample.id))
-        for row, _ in in_order(pool, self.scorer.finished, self._edited(tasks), ahead):
+        for row, _ in self._finished(tasks, pool, ahead):
             yield row
+
+    def _finished(self, tasks: Iterable[Task], pool: Executor, ahead: int) -> Iterator[tuple[dict, Made | None]]:
+        """What the scorer makes of the tasks, in their order."""
+        n = self.scorer.at_once
+        for group in in_order(pool, self.scorer.finished, grouped(self._edited(tasks), n), -(-ahead // n)):
+            yield from group
 
     def key_of(self, sample_id: str, cell: Cell) -> tuple:
         """What names a cell's row."""

@@ -25,7 +25,7 @@ from semfacediff.tables.text import editing_report
 def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     """Edit every sample's attributes and score the edits; returns 1 if one failed.
 
-    Under ``torchrun`` or ``accelerate launch`` every process edits and scores its share; the first keeps the record.
+    Under ``torchrun`` every process edits and scores its share; the first keeps the record.
     """
     device = build.device(settings.runtime)
     state = processes(device)
@@ -69,7 +69,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     def bench() -> EditingBench:
         return of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells, state)
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
             if not finished:
                 bench().run()

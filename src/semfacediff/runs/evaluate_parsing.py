@@ -52,7 +52,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     def opened() -> RunFolder:
         return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
             if not finished:
                 _score_all(data, scorer, None, settings.runtime, state)

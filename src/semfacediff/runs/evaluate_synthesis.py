@@ -66,6 +66,7 @@ class Judge:
 def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> int:
     """Generate from every label map and score; returns 1 if a sample failed."""
     device = build.device(settings.runtime)
+    state = processes(device)
     place = resolve_synthesis(settings.generation.checkpoint, "generation.checkpoint")
     model, card, digest = trained_synthesis(place)
     options, known = sampling_options(settings.generation, settings.seed), space(card.label_space)
@@ -84,7 +85,6 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
         head["not_comparable"].append("the model was never trained: its card names no training")
     inputs = {"data": data.digest, "parser": judge.facts["digest"], "generation": digest}
     inputs["metrics"] = {m["metric"]: m for m in facts["metrics"]}
-    state = processes(device)
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
     precision = getattr(torch, settings.generation.precision)
     model = model.for_sampling(device, precision, settings.runtime.diffusion.compile)
@@ -94,7 +94,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     def opened() -> RunFolder:
         return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
             if not finished:
                 _run(bench, None, state)

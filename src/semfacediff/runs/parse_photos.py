@@ -124,7 +124,7 @@ def _task(
             "or a weights file)"
         )
     use_threads()
-    on = build.device(config.DeviceConfig(device=device))
+    on = build.device(config.checked(config.DeviceConfig, {"device": device}))
     model, card, digest = build.trained_parser(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)

@@ -37,7 +37,7 @@ Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Plain cross-entropy in nats: no class weights, no smoothing."""
-    each = F.cross_entropy(logits, labels, reduction="none").double()
+    each = F.cross_entropy(logits, labels, reduction="none").cpu().double()
     return each.sum(), torch.tensor(each.numel(), dtype=torch.float64)
 
 

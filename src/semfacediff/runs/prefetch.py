@@ -47,6 +47,23 @@ def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
         raise stopped
 
 
+def grouped(items: Iterable[Item], n: int) -> Iterator[list[Item]]:
+    """``n`` items at a time; if drawing one fails, or is interrupted, those before it come first."""
+    group = []
+    try:
+        for item in items:
+            group.append(item)
+            if len(group) == n:
+                yield group
+                group = []
+    except (Exception, KeyboardInterrupt):
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
 @contextlib.contextmanager
 def torch_threads(n: int) -> Iterator[int]:
     """Let torch compute with ``n`` threads in this thread while the block lasts; yields how many there were before."""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from semfacediff import config
 from semfacediff.data.sampling import epoch_batches, steps_per_epoch
 from semfacediff.errors import UserError
+from semfacediff.runs.processes import joined
 from semfacediff.runs.training_files import TrainingFiles
 from semfacediff.training.averaging import MovingAverage
 from semfacediff.training.checks import out_of_memory
@@ -67,7 +68,7 @@ class Objective(Protocol):
         """What is done between steps, e.g. to a codebook. ``samples``: all of the coming batch; the same everywhere."""
 
     def validated(self, samples: Sequence[int]) -> Tensor:
-        """float64 ``[n]``: validation loss of these validation samples under ``net`` as it is."""
+        """float32 ``[n]``: validation loss of these validation samples under ``net`` as it is."""
         ...
 
     @property
@@ -79,6 +80,13 @@ class Objective(Protocol):
     def save(self, folder: Path, state: dict | None, facts: dict) -> None:
         """Write ``net`` as it is as a checkpoint folder, with ``state`` in ``state.pt``."""
         ...
+
+
+def _own_draws(device: torch.device) -> contextlib.AbstractContextManager:
+    """Random numbers drawn within leave those drawn later as they are."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
 class StepTraining:
@@ -162,7 +170,7 @@ class StepTraining:
         if p.history and self._due(s.validate_every_steps):
             self.on_row(p)
         if self._due(s.sample_every_steps) and self.accelerator.is_main_process:
-            with self._averaged(), torch.random.fork_rng():
+            with self._averaged(), _own_draws(self.accelerator.device):
                 self.objective.sampled(p.step)
 
     def _samples(self, batch: int) -> tuple[int, list[int]]:
@@ -244,11 +252,10 @@ class StepTraining:
 
     def _validate(self) -> None:
         p, a, n = self.progress, self.accelerator, self.objective.n_val
-        losses = torch.zeros(n, dtype=torch.float64, device=a.device)
         mine = list(range(a.process_index, n, a.num_processes))
         with self._averaged(), torch.inference_mode(), self.step.autocast():
-            losses[mine] = self.objective.validated(mine).to(a.device)
-        val = float(a.reduce(losses, "sum").cpu().numpy().mean())  # one number a photo: the same sum however shared
+            losses = self.objective.validated(mine).tolist() if mine else []
+        val = float(joined(n, mine, losses).mean())  # one number a photo: the same sum however shared
         row = {"step": p.step, "train_loss": p.loss_sum / p.loss_steps, "lr": self.optimiser.param_groups[0]["lr"]}
         p.history.append(row | {"val_loss": val})
         p.loss_sum, p.loss_steps = 0.0, 0

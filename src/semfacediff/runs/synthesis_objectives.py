@@ -72,7 +72,7 @@ class DiffusionObjective(Objective):
     def validated(self, samples: Sequence[int]) -> Tensor:
         """With the dropout of the training, and draws that are the same at every validation."""
         chunks = (samples[i : i + _CHUNK] for i in range(0, len(samples), _CHUNK))
-        return torch.cat([self._losses(self.net, self.val, chunk, "validation").double() for chunk in chunks])
+        return torch.cat([self._losses(self.net, self.val, chunk, "validation") for chunk in chunks])
 
     def _losses(self, net: nn.Module, faces: PreparedFaces, samples: Sequence[int], epoch: int | str) -> Tensor:
         chosen = np.asarray(samples)
@@ -139,7 +139,7 @@ class FirstStageObjective(Objective):
 
     def validated(self, samples: Sequence[int]) -> Tensor:
         chunks = (samples[i : i + _CHUNK] for i in range(0, len(samples), _CHUNK))
-        return torch.cat([self.net(self._images(self.val, chunk), True).double() for chunk in chunks])
+        return torch.cat([self.net(self._images(self.val, chunk), True) for chunk in chunks])
 
     def sampled(self, step: int) -> None:
         self._draw(step)

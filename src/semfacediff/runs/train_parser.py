@@ -35,10 +35,11 @@ from semfacediff.tables.text import training_report
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     """Train a parser and leave its best and last checkpoints in ``folder/checkpoints``.
 
-    Under ``torchrun`` or ``accelerate launch`` every process trains and validates its share; the first one
+    Under ``torchrun`` every process trains and validates its share; the first one
     keeps the record.
     """
     device = build.device(settings.runtime)
+    state = processes(device)
     if device.type == "cpu":
         keep_freed_memory()
     train, val = (
@@ -49,12 +50,11 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     model, card = build.new_parser(settings.parser, train.label_space, settings.train.size)
     start = build.start_weights(settings.parser)
     inputs = {"train": train.digest, "val": val.digest, "start_weights": start}
-    state = processes(device)
 
     def opened() -> RunFolder:
         return _record(settings, inputs, train, val, folder)
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if not finished:
             with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
                 trainer = ParserTrainer(

@@ -39,9 +39,10 @@ _SHOWN = 6
 def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     """Train one stage and leave ``checkpoints/average`` (for use) and ``checkpoints/last`` (to be continued).
 
-    Under ``torchrun`` or ``accelerate launch`` every process takes its share; the first one keeps the record.
+    Under ``torchrun`` every process takes its share; the first one keeps the record.
     """
     device = build.device(settings.runtime)
+    state = processes(device)
     if device.type == "cpu":
         keep_freed_memory()
     # What can be refused cheaply comes before the photos are read.
@@ -51,12 +52,11 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     parts["val"] = _first(parts["val"], settings.steps.validate_photos)
     digests = {part: data.digest for part, data in parts.items()}
     inputs = digests | {"first_stage": start.digest if start else None}
-    state = processes(device)
 
     def opened() -> RunFolder:
         return _record(settings, inputs, parts, options, folder)
 
-    with shared_record(state, folder, opened) as (record, finished):
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if not finished:
             with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
                 progress = _trained(settings, options, parts, start, folder, device, state, keep)

@@ -208,7 +208,7 @@ class ParserTrainer:
     def _epoch(self) -> None:
         p, t, a = self.progress, self.settings.train, self.accelerator
         place = (p.step, self.settings.runtime.decoders, a.process_index, a.num_processes)
-        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling())
+        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling(), pinned=a.device.type == "cuda")
         self.net.train()
         about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
         with tqdm(self.view.placed(batches, a.device), initial=p.step, total=self.steps, **about) as bar:
@@ -291,7 +291,9 @@ class ParserTrainer:
             for tensor in self.judged.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
         parser = ModelParser(copy.deepcopy(self.judged), self.card, a.device)
-        return validate(parser, self.val, self.criterion, a)
+        on_cpu = a.device.type == "cpu"  # where batches are no quicker
+        at_once = 1 if on_cpu else max(1, self.settings.train.batch_size // a.num_processes)
+        return validate(parser, self.val, self.criterion, a, self.settings.runtime.workers, at_once)
 
     def _judge(self, row: dict, outcome: Validation) -> None:
         p = self.progress

@@ -9,8 +9,9 @@ from tqdm import tqdm
 from semfacediff.data.sizes import resized_labels
 from semfacediff.labels import LONG_TAIL, LabelSpace
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
-from semfacediff.parsing.predict import ModelParser, landmarks_of
-from semfacediff.types import to_tensor
+from semfacediff.parsing.predict import ModelParser
+from semfacediff.runs.prefetch import grouped, read_ahead
+from semfacediff.runs.processes import joined
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,34 @@ def long_tail_iou(confusion: np.ndarray, space: LabelSpace) -> float:
 
 
 @torch.inference_mode()
-def validate(parser: ModelParser, faces, criterion, accelerator) -> Validation:
+def validate(parser: ModelParser, faces, criterion, accelerator, workers: int = 0, at_once: int = 1) -> Validation:
     """One pass over ``faces``, shared between the processes; every process gets the whole outcome.
 
     Args:
         criterion: ``criterion(logits, labels)`` -> scalar.
+        workers: threads that decode.
+        at_once: photos that go through the network together. One by one, no photo's numbers depend on its neighbours.
     """
     a, n = accelerator, parser.label_space.n
     counts = np.zeros((n + 1, n), np.int64)
-    losses = torch.zeros(len(faces), dtype=torch.float64, device=a.device)
     mine = range(a.process_index, len(faces), a.num_processes)
-    for i in tqdm(mine, desc="validate", unit="photo", leave=False, disable=not a.is_main_process):
-        sample = faces[i]
-        logits = parser.logits(to_tensor(sample.photo)[None], landmarks_of(sample, sample.photo.shape[:2]))
-        losses[i] = criterion(logits.float(), _labels_like(sample.labels, logits))
-        predicted = parser.label_map(logits, sample.labels.shape)[0].numpy()
-        counts[:n] += confusion_matrix(sample.labels, predicted, n)
-        counts[n] += np.bincount(np.unique(sample.labels), minlength=n)
+    samples = tqdm(
+        read_ahead(faces, mine, workers, ahead=2 * at_once),
+        *("validate", len(mine)),
+        unit="photo",
+        leave=False,
+        disable=not a.is_main_process,
+    )
+    losses = []
+    for group in grouped(samples, at_once):
+        for sample, logits in zip(group, parser.logits_of(group).split(1), strict=True):
+            losses.append(criterion(logits, _labels_like(sample.labels, logits)))
+            predicted = parser.label_map(logits, sample.labels.shape)[0].numpy()
+            counts[:n] += confusion_matrix(sample.labels, predicted, n)
+            counts[n] += np.bincount(np.unique(sample.labels), minlength=n)
     summed = a.reduce(torch.from_numpy(counts).to(a.device), "sum").cpu().numpy()
-    loss = float(a.reduce(losses, "sum").cpu().numpy().mean())  # one number a photo: the same sum however shared
+    # One number a photo, in float64 on the host: the same sum however the photos were shared.
+    loss = float(joined(len(faces), mine, torch.tensor(losses).tolist()).mean())
     confusion = summed[:n]
     return Validation(confusion, summed[n], loss, mean_iou(confusion), long_tail_iou(confusion, parser.label_space))
 

@@ -26,7 +26,9 @@ def brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    return _cut(x * factor + (1 - factor) * _grey(x).mean((1, 2, 3), keepdim=True, dtype=torch.float64).float())
+    grey = _grey(x)  # whole numbers: their sum is exact, also where a device has no float64
+    mean = grey.sum((1, 2, 3), keepdim=True, dtype=torch.int32) / grey[0].numel()
+    return _cut(x * factor + (1 - factor) * mean)
 
 
 def saturation(x: Tensor, factor: Tensor) -> Tensor:
