@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test setup lint pictures browser bench
+.PHONY: demo test setup lint pictures browser bench slurm-check
 
 setup: $(READY)
 
@@ -41,6 +41,12 @@ test: $(READY)
 # Ours beside the plain way of doing the same, ratios printed; results/benchmarks.json. About ten minutes on two idle cores.
 bench: $(READY)
 	$(PYTHON) benchmarks/all.py
+
+# Sweeps, shards, lost jobs and training on a Slurm of one node in a temporary folder; a few minutes.
+slurm-check: $(READY)
+	command -v slurmd && command -v slurmctld && command -v munged && command -v sbatch || \
+	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends munge slurmctld slurmd slurm-client; }
+	$(PYTHON) tests/cluster/slurm_check.py
 
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .
