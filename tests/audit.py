@@ -5,6 +5,7 @@ a known vulnerability. Where the advisory service cannot be reached this is said
 """
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,9 @@ LOCKS = ("requirements.lock", "requirements-extras.lock")
 REFUSED = re.compile(r"\b(A?GPL|GNU (Affero )?General Public|non-?commercial|[\w-]+-NC)\b", re.IGNORECASE)
 KNOWN = {"cuda-toolkit": "a package without files, which names NVIDIA's libraries"}
 """Packages whose metadata says nothing."""
-UNREACHABLE = re.compile(r"ConnectionError|Max retries|ServiceError|HTTPError|Name or service|Temporary failure|timed out")
+UNREACHABLE = re.compile(
+    r"ConnectionError|Max retries|ServiceError|HTTPError|Name or service|Temporary failure|timed out"
+)
 
 
 def locked() -> dict[str, str]:
@@ -25,7 +28,7 @@ def locked() -> dict[str, str]:
 
 
 def licence(distribution: importlib.metadata.Distribution) -> str:
-    """What a package says of its licence: the SPDX expression, else the classifiers, else the first line of the text."""
+    """The licence of a package: its SPDX expression, else its classifiers, else the first line of its text."""
     facts = distribution.metadata
     classifiers = [c.split(" :: ")[-1] for c in facts.get_all("Classifier", []) if c.startswith("License ::")]
     text = (facts.get("License") or "").strip().partition("\n")[0]
@@ -50,22 +53,26 @@ def licences() -> list[str]:
 
 
 def vulnerabilities(pip_audit: str) -> list[str]:
-    """Prints what was asked; returns the lines of pip-audit, if it found something."""
+    """Prints how many packages were checked; returns a line for each vulnerability."""
     words = [word for lock in LOCKS for word in ("-r", str(ROOT / lock))]
-    command = [pip_audit, "--disable-pip", "--require-hashes", "--progress-spinner=off", *words]
+    command = [pip_audit, "--disable-pip", "--require-hashes", "--progress-spinner=off", "--format=json", *words]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 0:
-        print("vulnerabilities: none known in the locked versions")
-        return []
-    if UNREACHABLE.search(done.stderr):
-        print("vulnerabilities: not checked, the advisory service cannot be reached from here")
-        return []
-    return (done.stdout + done.stderr).splitlines()
+    if not done.stdout:
+        if UNREACHABLE.search(done.stderr):
+            print("vulnerabilities: not checked, the advisory service cannot be reached from here")
+            return []
+        return done.stderr.splitlines()
+    packages = json.loads(done.stdout)["dependencies"]
+    checked = [p for p in packages if "skip_reason" not in p]
+    found = [f"{p['name']} {p['version']}: {v['id']}" for p in checked for v in p["vulns"]]
+    without = "; the advisory service has no answer for the others" if len(checked) < len(packages) else ""
+    print(f"vulnerabilities: {len(checked)} of {len(packages)} packages checked, {len(found)} found{without}")
+    return found
 
 
 def main() -> int:
     problems = licences() + vulnerabilities(sys.argv[1])
-    print("\n".join(problems) if problems else "audit passed")
+    print("\n".join(problems) if problems else "nothing refused")
     return int(bool(problems))
 
 
