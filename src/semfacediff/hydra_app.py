@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from semfacediff.errors import UserError
+from semfacediff.places import results
 
 EXIT_INCOMPLETE = 1
 EXIT_MISTAKE = 2
@@ -49,7 +50,12 @@ OmegaConf.register_new_resolver("folder_digest", _folder_digest, replace=True)
 
 
 def _prepare(root: Path) -> None:
+    """Tell the configuration where presets and results lie; a user's own are in the current folder."""
+    for name in ("conf", "experiments"):
+        own = Path(name)
+        os.environ[f"SEMFACEDIFF_OWN_{name.upper()}"] = str((own if own.is_dir() else root / name).resolve())
     os.environ["SEMFACEDIFF_EXPERIMENTS"] = str(root / "experiments")
+    os.environ["SEMFACEDIFF_RESULTS"] = str(results(root))
 
 
 exit_codes = [0]

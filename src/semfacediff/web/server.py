@@ -53,7 +53,7 @@ def serve(place: Place) -> int:
         page_module = _page_module()
         desk = Desk(place.parser, place.weights, place.device)
         model = StyleModel(place.synthesis, desk) if place.synthesis else None
-        roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
+        roots = [config.results(config.repository()) / "runs", Path("outputs").resolve()]
         page = page_module.build_page(desk, model, Path(folder).resolve(), roots, place.editor)
         _until_interrupted(page, page_module, place)
         all_ended = desk.jobs.end(_PATIENCE_S)
