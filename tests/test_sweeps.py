@@ -108,7 +108,8 @@ def test_a_second_process_is_told_who_holds_the_sweep(tmp_path):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("launcher", ["submitit_local", pytest.param("joblib", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
 def test_cells_of_a_launcher_lie_where_those_of_this_process_would(tmp_path, launcher):
     done = sweep("composite=off", "prompts.hair=red hair,''", f"hydra/launcher={launcher}", cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -29,9 +29,9 @@ _README = """\
     semfacediff evaluate -m experiment=first composite=off,exact,blend      a sweep
     semfacediff report outputs/editing/first-* --out report
 
-`experiments/experiment/first.yaml` is a preset, `conf/prompts/mine.yaml` holds its prompts. Files beside them are found by
-their names: `experiment=NAME`, `prompts=NAME`. `conf/local/default.yaml`, if there is one, holds settings of this machine
-for every run. The commands find both folders when they start here; from elsewhere name one with `--config-dir DIR`.
+`experiments/experiment/first.yaml` is a preset, `conf/prompts/mine.yaml` holds its prompts. Files beside them are found
+by their names: `experiment=NAME`, `prompts=NAME`. `conf/local/default.yaml`, if there is one, holds settings of this
+machine for every run. The commands find both folders when they start here; from elsewhere name one: `--config-dir DIR`.
 """
 
 
