@@ -11,14 +11,34 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test portability setup lint pictures browser bench gpu-check
+.PHONY: demo test portability setup lock audit lint pictures browser bench gpu-check slurm-check
 
 setup: $(READY)
 
-.venv/ready: pyproject.toml constraints.txt
+# Every package in a version and with a hash that the lock names; the project itself last, since an editable has no hash.
+INSTALL = -m pip install --quiet --require-hashes --no-deps -r
+.venv/ready: pyproject.toml requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set BASE_PYTHON=...") if sys.version_info < (3, 11) else 0'
 	$(BASE_PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python $(INSTALL) requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# requirements.lock holds core and dev, requirements-extras.lock all extras too, in the same versions; for Python 3.11 to
+# 3.13. Versions stay as they are where they can: make lock UPGRADE=--upgrade takes the newest.
+LOCK = .tools/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
+lock: .tools/ready
+	$(LOCK) --all-extras -o requirements-extras.lock
+	$(LOCK) --extra dev -c requirements-extras.lock -o requirements.lock
+
+# Licences of what is installed, and known vulnerabilities of what is locked.
+audit: $(READY) .tools/ready
+	$(PYTHON) tests/audit.py .tools/bin/pip-audit
+
+# Programs that need no hashes: they make and check the lock, in an environment of their own.
+.tools/ready:
+	$(BASE_PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet uv pip-audit
 	touch $@
 
 # Train a small parser on drawn faces, edit five regions with it, measure, print the table and the report's path.
@@ -29,7 +49,7 @@ demo: $(READY)
 
 # What tests/browser needs: Gradio, Playwright, and a Chromium from the system's packages. Without them those are skipped.
 browser: $(READY)
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt playwright --editable '.[web]'
+	$(PYTHON) $(INSTALL) requirements-extras.lock
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
@@ -49,6 +69,12 @@ bench: $(READY)
 # The chain at real sizes on an accelerator, under ten minutes; writes outputs/gpu_check. `make gpu-check ARGS=--toy` rehearses it.
 gpu-check: $(READY)
 	$(PYTHON) -m semfacediff.cli gpu-check $(ARGS)
+
+# Sweeps, shards, lost jobs and training on a Slurm of one node in a temporary folder; a few minutes.
+slurm-check: $(READY)
+	command -v slurmd && command -v slurmctld && command -v munged && command -v sbatch || \
+	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends munge slurmctld slurmd slurm-client; }
+	$(PYTHON) tests/cluster/slurm_check.py
 
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .

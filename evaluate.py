@@ -7,19 +7,8 @@ python evaluate.py task=synthesis data=folder data.root=DIR generation.checkpoin
 """
 
 import sys
-from pathlib import Path
 
-from semfacediff import cli, hydra_app
-
-
-def task(cfg, folder):
-    from semfacediff import config, runs
-
-    settings = config.typed(cfg, config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation)
-    return runs.start(settings, folder)
-
+from semfacediff import scripts
 
 if __name__ == "__main__":
-    if "experiment=thesis/all" in sys.argv:  # several runs of two scripts, which no preset can be
-        sys.exit(cli.main(["thesis", "--run", *(w for w in sys.argv[1:] if w != "experiment=thesis/all")]))
-    hydra_app.run("evaluate", task, Path(__file__).resolve().parent)
+    scripts.start("evaluate", sys.argv[1:], "python evaluate.py")

@@ -3,16 +3,9 @@
 python train_parser.py data=toy train.epochs=2 train.size=128
 """
 
-from pathlib import Path
+import sys
 
-from semfacediff import hydra_app
-
-
-def task(cfg, folder):
-    from semfacediff import config, runs
-
-    return runs.start(config.typed(cfg, config.ParserTraining), folder)
-
+from semfacediff import scripts
 
 if __name__ == "__main__":
-    hydra_app.run("train_parser", task, Path(__file__).resolve().parent)
+    scripts.start("train_parser", sys.argv[1:], "python train_parser.py")

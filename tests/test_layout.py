@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "semfacediff"
-COMMON = {"labels", "types", "errors", "seeding", "threads", "weight_files", "folders", "downloads", "hub"}
+COMMON = {"labels", "types", "errors", "places", "seeding", "threads", "weight_files", "folders", "downloads", "hub"}
 STAGES = ("data", "parsing", "training", "regions", "editing", "metrics", "records", "tables", "report")
 MODEL_CODE = {"data", "parsing", "regions", "editing", "synthesis"}
-JOINING = {"runs", "build", "cli", "hydra_app", "web"}
+JOINING = {"runs", "build", "cli", "hydra_app", "launching", "scripts", "web"}
 SCRIPTS = sorted(p for p in ROOT.glob("*.py"))
 FILES = sorted(SRC.rglob("*.py"))
 
@@ -92,13 +92,14 @@ def test_the_page_stands_at_the_edge():
 
 def test_the_configuration_knows_names_and_no_stage():
     for file in (SRC / "config").glob("*.py"):
-        assert ours(file) <= {"config", "labels", "errors", "threads"}
-    assert ours(SRC / "hydra_app.py") <= {"errors", "config", "records", "runs", "threads"}
+        assert ours(file) <= {"config", "labels", "errors", "places", "threads"}
+    assert ours(SRC / "hydra_app.py") <= {"errors", "config", "places", "records", "runs", "launching", "threads"}
+    assert ours(SRC / "launching.py") <= {"errors", "records", "hydra_app"}
 
 
 @pytest.mark.parametrize("file", [*FILES, *SCRIPTS], ids=shown)
 def test_hydra_stays_at_the_edge(file):
-    edge = {SRC / "config" / "reading.py", SRC / "build.py", SRC / "hydra_app.py", *SCRIPTS}
+    edge = {SRC / "config" / "reading.py", SRC / "build.py", SRC / "hydra_app.py", SRC / "launching.py", *SCRIPTS}
     uses = {m.split(".")[0] for m in modules_of(file)} & {"hydra", "omegaconf"}
     assert not uses or file in edge
 

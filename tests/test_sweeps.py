@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from semfacediff import config, runs
-from semfacediff.hydra_app import composed
+from semfacediff.hydra_app import _folder_digest, composed
 from semfacediff.records.ledger import finished_runs, held
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -108,14 +108,18 @@ def test_a_second_process_is_told_who_holds_the_sweep(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
 def test_cells_of_a_launcher_lie_where_those_of_this_process_would(tmp_path, launcher):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher", reason="the extra 'launchers'")
-    done = sweep("composite=off,blend", f"hydra/launcher={launcher}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    ledger = tmp_path / "outputs" / "editing" / "quick"
-    made = {path.name for _, path in finished_runs(ledger)}
-    here = sweep("composite=off,blend", cwd=tmp_path)
-    assert here.returncode == 0, here.stderr
-    assert {path.name for _, path in finished_runs(ledger)} == made
-    assert len(made) == 2
+    done = sweep("composite=off", "prompts.hair=red hair,''", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    ((overrides, made),) = finished_runs(tmp_path / "outputs" / "editing" / "quick")
+    assert overrides == [*QUICK, "composite=off", r"prompts.hair=red\ hair"]
+    assert made.name == f"quick-{_folder_digest(_root_=composed('evaluate', overrides, REPOSITORY))}"
+    if launcher == "submitit_local":  # joblib's processes print their tables themselves
+        assert done.stderr == ""
+        first, *lines = done.stdout.splitlines()
+        assert first.startswith("2 cells submitted, job ")
+        assert sorted(line.partition(" ")[0] for line in lines) == ["1/2", "2/2"]
+        assert sum(line.endswith("prompts.hair=red\\ hair: done") for line in lines) == 1
+        assert sum("prompts.hair='': refused (error: the prompt for 'hair' is empty" in line for line in lines) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_MISTAKE
+from semfacediff.scripts import COMMANDS, start
 from semfacediff.threads import announce
 
 
@@ -363,6 +364,18 @@ def _add_gpu_check(commands) -> None:
     check.set_defaults(run=_gpu_check)
 
 
+def _init(arguments: argparse.Namespace) -> int:
+    from semfacediff.runs.starter import start_project
+
+    return start_project(arguments.folder.expanduser())
+
+
+def _add_init(commands) -> None:
+    init = commands.add_parser("init", help="a starter project: conf/ and experiments/ of your own, with one preset")
+    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    init.set_defaults(run=_init)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
@@ -371,9 +384,13 @@ def _positive(text: str) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Parse the command line and run the subcommand; returns its exit code."""
-    runs = "train_parser.py, train_synthesis.py, evaluate.py"
-    parser = argparse.ArgumentParser("semfacediff", description=f"Records to tables. Runs: {runs}")
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in COMMANDS:  # Hydra reads the other words
+        start(COMMANDS[words[0]], words[1:], f"semfacediff {words[0]}")
+    parser = argparse.ArgumentParser("semfacediff", description="Train, evaluate, edit; records to tables")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        commands.add_parser(name, help=f"KEY=VALUE ...: the same as {COMMANDS[name]}.py in a checkout")
     tables = commands.add_parser("tables", help="render tables from records into results/tables")
     tables.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
@@ -396,6 +413,7 @@ def main(words: list[str] | None = None) -> int:
     _add_report(commands)
     _add_web(commands)
     _add_gpu_check(commands)
+    _add_init(commands)
     arguments = parser.parse_args(words)
     announce()
     try:

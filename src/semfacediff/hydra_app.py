@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from semfacediff.errors import UserError
+from semfacediff.places import results
 from semfacediff.threads import announce
 
 EXIT_INCOMPLETE = 1
@@ -49,9 +51,16 @@ OmegaConf.register_new_resolver("folder_digest", _folder_digest, replace=True)
 
 
 def _prepare(root: Path) -> None:
+    """Tell the configuration where presets and results lie; a user's own are in the current folder."""
+    for name in ("conf", "experiments"):
+        own = Path(name)
+        os.environ[f"SEMFACEDIFF_OWN_{name.upper()}"] = str((own if own.is_dir() else root / name).resolve())
     os.environ["SEMFACEDIFF_EXPERIMENTS"] = str(root / "experiments")
+    os.environ["SEMFACEDIFF_RESULTS"] = str(results(root))
 
 
+exit_codes = [0]
+"""Of the jobs that this process ran or waited for."""
 _held = contextlib.ExitStack()
 """Keeps the sweep's folder for this process; not in the callback, which launchers send to other processes."""
 
@@ -63,6 +72,7 @@ class SweepLedger(Callback):
         from semfacediff.records.ledger import held
 
         try:
+            _use_launcher(config.hydra.launcher._target_)
             _held.enter_context(held(Path(config.hydra.sweep.dir)))
         except UserError as e:
             _complain(e)
@@ -70,6 +80,20 @@ class SweepLedger(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_) -> None:
         _held.close()
+
+
+def _use_launcher(target: str) -> None:
+    """Have the jobs of submitit reported by ours; ``target`` is the launcher's class."""
+    if not target.startswith("hydra_plugins.hydra_submitit_launcher."):
+        return
+    if target.endswith(".SlurmLauncher") and shutil.which("sbatch") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm submits jobs with Slurm's sbatch, which is not on the PATH of this machine; "
+            "run the command on a login node of the cluster, or set hydra/launcher=submitit_local"
+        )
+    from semfacediff import launching
+
+    launching.install()
 
 
 def composed(config_name: str, overrides: list[str], root: Path) -> DictConfig:
@@ -94,47 +118,52 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     In a multirun (``-m``) every job runs even if another fails, and the sweep does not end with 0 then. Jobs may run in
     other processes (joblib, Slurm), so a failure travels as an exception, which Hydra hands back.
     """
-    state = {"code": 0, "entered": False}
+    entered = []
 
     def job(cfg: DictConfig) -> None:
-        state["entered"] = True
+        entered.append(True)
         hydra_cfg = HydraConfig.get()
         own = _own_overrides(hydra_cfg)
         os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(own)  # read by the record
         folder = Path(hydra_cfg.runtime.output_dir)
         if hydra_cfg.mode != RunMode.MULTIRUN:
-            state["code"] = _exit_code(task, cfg, folder)
+            exit_codes.append(_exit_code(task, cfg, folder))
             return
         os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
         from semfacediff.records.ledger import noted
 
         with noted(folder.parent, folder.name, own) as codes:
             codes.append(_exit_code(task, cfg, folder))
-        state["code"] = max(state["code"], codes[0])
+        exit_codes.append(codes[0])
         if codes[0]:
-            raise _JobFailed(codes[0])
+            raise JobFailed(codes[0])
 
+    exit_codes[:] = [0]
     _prepare(root)
     _announce_threads(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
     try:
         hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
     except HydraException as e:
-        _complain(_explained(str(e), root, config_name))
-        sys.exit(EXIT_INCOMPLETE)
-    except _JobFailed as e:
-        sys.exit(max(state["code"], *e.args))
+        launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(e))
+        _complain(_no_launcher(launcher[1]) if launcher else _explained(str(e), root, config_name))
+        sys.exit(EXIT_MISTAKE if launcher else EXIT_INCOMPLETE)
+    except UserError as e:
+        _complain(e)
+        sys.exit(EXIT_MISTAKE)
+    except JobFailed as e:
+        sys.exit(max(*exit_codes, *e.args))
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as e:
-        if state["entered"] and e.filename is not None:
+        if entered and e.filename is not None:
             raise
         # Hydra makes the run folder before our code runs; a full disk behind stdout has no name.
         where = f"the run folder {e.filename} cannot be made" if e.filename else "the output cannot be written"
         _complain(f"{where} ({e.strerror}); set hydra.run.dir=DIR to a writable place")
         sys.exit(EXIT_MISTAKE)
-    sys.exit(state["code"])
+    sys.exit(max(exit_codes))
 
 
 def _announce_threads(words: list[str]) -> None:
@@ -159,20 +188,24 @@ def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder:
             folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
 
 
-class _JobFailed(Exception):  # noqa: N818  it says what happened, in one process of perhaps many
+class JobFailed(Exception):  # noqa: N818  it says what happened, in one process of perhaps many
     """A job of a sweep ended with the exit code in ``args``; its sentence is printed already."""
 
 
 def _own_overrides(hydra_cfg: DictConfig) -> list[str]:
     """What this job was asked for, without what belongs to its sweep."""
-    of_hydra = [
-        o for o in hydra_cfg.overrides.hydra if not o.startswith(("hydra.mode", "hydra.sweep", "hydra.launcher"))
-    ]
-    return [*hydra_cfg.overrides.task, *of_hydra]
+    of_sweep = ("hydra.mode", "hydra.sweep", "hydra.launcher", "hydra/launcher")
+    return [*hydra_cfg.overrides.task, *(o for o in hydra_cfg.overrides.hydra if not o.startswith(of_sweep))]
 
 
 def _complain(message: object) -> None:
     print(f"error: {message}", file=sys.stderr)
+
+
+def _no_launcher(name: str) -> str:
+    if name in ("joblib", "submitit_local", "submitit_slurm"):
+        return f"hydra/launcher={name} needs the extra 'launchers': pip install 'semfacediff[launchers]'"
+    return f"hydra/launcher={name} is unknown; choose basic, joblib, submitit_local or submitit_slurm"
 
 
 def _explained(message: str, root: Path, config_name: str) -> str:

@@ -5,8 +5,6 @@ of this package before anything heavy is imported. An unknown key, a wrong type 
 with one sentence that names the key and the choices.
 """
 
-from pathlib import Path
-
 from semfacediff.config.closed import Closed, Fraction, Positive, Seed
 from semfacediff.config.data import (
     AnyData,
@@ -65,6 +63,7 @@ from semfacediff.config.training import (
     ParserTraining,
     TrainConfig,
 )
+from semfacediff.places import repository, results
 
 __all__ = [
     "ANATOMICAL",
@@ -128,13 +127,9 @@ __all__ = [
     "checked",
     "digest",
     "repository",
+    "results",
     "scientific",
     "too_long",
     "typed",
     "without_words",
 ]
-
-
-def repository() -> Path:
-    """Folder that holds ``conf/`` and ``experiments/``: the checkout this package is installed from."""
-    return Path(__file__).resolve().parents[3]

@@ -21,6 +21,8 @@ def code_version(repository: Path) -> dict[str, str | bool | None]:
     """Package version, commit and whether the checkout has uncommitted changes (``None`` outside a checkout)."""
 
     def git(*words: str) -> str | None:
+        if not (repository / ".git").exists():  # an installation, perhaps within another project's checkout
+            return None
         try:
             done = subprocess.run(("git", "-C", str(repository), *words), capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):

@@ -21,7 +21,8 @@ from semfacediff.records.writing import failing_loudly, write_text
 INDEX = "sweep.json"
 REFUSED, INTERRUPTED, CRASHED = "refused", "interrupted", "crashed"
 _HOLDER, _INDEX_LOCK = ".holder", ".sweep.lock"
-_STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED}
+STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED}
+"""Exit code -> status of a cell."""
 
 
 def finished_runs(folder: Path) -> list[tuple[list[str], Path]]:
@@ -87,18 +88,19 @@ def read_index(folder: Path) -> dict[str, dict]:
 @contextlib.contextmanager
 def noted(folder: Path, cell: str, overrides: list[str]) -> Iterator[list[int]]:
     """Keep a cell's place in the index up to date while its job runs; the job appends its exit code to the list."""
-    _note(folder, cell, overrides, RUNNING, None)
+    note(folder, cell, overrides, RUNNING, None)
     codes: list[int] = []
     try:
         yield codes
     except BaseException as e:
         code = getattr(e, "code", None)
-        _note(folder, cell, overrides, _STATUS.get(code, CRASHED), code)
+        note(folder, cell, overrides, STATUS.get(code, CRASHED), code)
         raise
-    _note(folder, cell, overrides, _STATUS[codes[-1]], codes[-1])
+    note(folder, cell, overrides, STATUS[codes[-1]], codes[-1])
 
 
-def _note(folder: Path, cell: str, overrides: list[str], status: str, code: int | None) -> None:
+def note(folder: Path, cell: str, overrides: list[str], status: str, code: int | None) -> None:
+    """Write a cell's ``status`` and exit ``code`` into the index of the sweep in ``folder``."""
     with failing_loudly(folder / INDEX):
         lock = os.open(folder / _INDEX_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -19,7 +19,7 @@ def training_record(checkpoint: Path, run: str | None) -> dict | None:
         run: name of the run on the checkpoint's card.
     """
     places = [checkpoint, *checkpoint.parents[:2]]
-    places += [config.repository() / "results" / "runs" / run] if run else []
+    places += [config.results(config.repository()) / "runs" / run] if run else []
     for place in places:
         if file_state(place / "run.json"):
             try:

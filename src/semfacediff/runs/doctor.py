@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from semfacediff.config import repository
+from semfacediff.config import repository, results
 from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, PARTS, PHOTOS, POSE
 from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.downloads import fetch_line
@@ -189,7 +189,7 @@ def _parsers(checkpoint: str | None) -> list[dict]:
         return [_parser(Path(checkpoint).expanduser(), hashed=True)]
     shipped = default_parser()
     places = ("outputs/train_parser/*", "outputs/demo/parser", "results/runs/*")
-    runs = (run for place in places for run in sorted(repository().glob(place)))
+    runs = (run for place in places for run in sorted(results(repository()).parent.glob(place)))
     found = [_parser(run, hashed=False) for run in runs if surviving(run / "checkpoints" / "best")]
     return ([_parser(shipped, hashed=True) | {"shipped": True}] if shipped else []) + found
 

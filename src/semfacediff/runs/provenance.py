@@ -49,7 +49,8 @@ def _command() -> str:
     """What repeats this run in a shell; one job's words where it is part of a sweep."""
     words = os.environ.get("SEMFACEDIFF_OVERRIDES")
     words = sys.argv[1:] if words is None else shlex.split(words)
-    return shlex.join(["python", Path(sys.argv[0]).name, *(_without_machine_path(word) for word in words)])
+    program = os.environ.get("SEMFACEDIFF_PROGRAM", f"python {Path(sys.argv[0]).name}").split()
+    return shlex.join([*program, *(_without_machine_path(word) for word in words)])
 
 
 def _without_machine_path(word: str) -> str:

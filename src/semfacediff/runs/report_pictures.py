@@ -212,8 +212,12 @@ def _parser_settings(record: Record, place: Path | None) -> config.ParserConfig:
     if place is not None:
         plain["root" if plain["name"] == "precomputed" else "checkpoint"] = str(place)
     for key in ("checkpoint", "root"):
-        if plain[key] and not Path(plain[key]).exists() and (config.repository() / plain[key]).exists():
-            plain[key] = str(config.repository() / plain[key])
+        if (
+            plain[key]
+            and not Path(plain[key]).exists()
+            and (config.results(config.repository()).parent / plain[key]).exists()
+        ):
+            plain[key] = str(config.results(config.repository()).parent / plain[key])
     return config.checked(config.ParserConfig, plain)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semfacediff.config import repository
+from semfacediff.config import repository, results
 from semfacediff.downloads import fetch_line
 from semfacediff.hydra_app import EXIT_INTERRUPTED, composed
 from semfacediff.runs.doctor import DATA, HOW, OFFICIAL, PARSER, examined, presence
@@ -73,9 +73,9 @@ def thesis(run: bool, words: Sequence[str], data: str | None = None, checkpoint:
         lacks = [_WAY_OUT.get(need) or HOW[need] for need in missing(part, found, given)]
         command = [part.script, *_words(part, found, words, data, checkpoint)]
         print(f"{' '.join(part.words)} ({part.makes}): {'; '.join(lacks) or 'can run here'}")
-        print(f"  python {' '.join(command)}", flush=True)
+        print(f"  {' '.join(_typed(command))}", flush=True)
         if run and not lacks:
-            code = subprocess.run([sys.executable, *_placed(command)], check=False).returncode
+            code = subprocess.run(_placed(command), check=False).returncode
             if code in (EXIT_INTERRUPTED, -2):
                 return EXIT_INTERRUPTED
             worst = max(worst, code)
@@ -112,7 +112,7 @@ def _words(part: Part, found: dict, words: Sequence[str], data: str | None, chec
     own = [word for word in words if _concerns(word, part)]
     if "hydra.run.dir" not in given:
         drawn = "data=toy" in words  # no record of the thesis's photos, whatever else is as it was there
-        runs = Path("outputs", "thesis") if drawn else repository() / "results" / "runs"
+        runs = Path("outputs", "thesis") if drawn else results(repository()) / "runs"
         own.append(f"hydra.run.dir={runs / part.run}")
     return [*chosen, *own]
 
@@ -133,5 +133,18 @@ def _keys(script: str) -> frozenset[str]:
     return frozenset(keys - ({"parser"} if script == "train_parser.py" else set()))
 
 
+def _typed(command: Sequence[str]) -> list[str]:
+    """The command as a user types it: the script of a checkout, the subcommand of an installation."""
+    if (repository() / command[0]).exists():
+        return ["python", *command]
+    return ["semfacediff", command[0].removesuffix(".py").replace("_", "-"), *command[1:]]
+
+
 def _placed(command: Sequence[str]) -> list[str]:
-    return [str(Path(repository()) / command[0]), *command[1:]]
+    """The same for this interpreter, in any folder."""
+    program, script, *words = _typed(command)
+    return [
+        sys.executable,
+        *([str(repository() / script)] if program == "python" else ["-m", "semfacediff.cli", script]),
+        *words,
+    ]

@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from semfacediff.errors import UserError
+from semfacediff.places import results
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
@@ -32,7 +33,8 @@ from semfacediff.tables.scores import OF_PARSERS, edit_scores, refuse_unknown
 from semfacediff.tables.strata import strata_grid
 from semfacediff.tables.text import comparable_rows, editing_notes, parsing_notes, run_notes, synthesis_notes
 
-RUNS, TABLES = Path("results") / "runs", Path("results") / "tables"
+RUNS = Path("results") / "runs"
+"""As records and tables are named to a reader; :func:`semfacediff.places.results` says where they lie."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,19 @@ class TableDefinition:
     def records(self, repository: Path) -> list[dict]:
         """``run.json`` of every run that feeds the table; of optional ones those that are there."""
         if self.sweep is not None:
-            return [read_run(folder) for _, folder in finished_runs(repository / RUNS / self.sweep)]
+            return [read_run(folder) for _, folder in finished_runs(results(repository) / "runs" / self.sweep)]
         named = [self.run] if self.run is not None else list(self.runs.values())
-        return [read_run(repository / RUNS / run) for run in named if _there(repository, run)]
+        return [read_run(results(repository) / "runs" / run) for run in named if _there(repository, run)]
 
     def missing(self, repository: Path) -> list[str]:
         """Runs without which the table cannot be made, below ``results/runs``."""
         if self.sweep is not None:
-            return [] if finished_runs(repository / RUNS / self.sweep) else self.needed
+            return [] if finished_runs(results(repository) / "runs" / self.sweep) else self.needed
         return [run for run in self.needed if not _there(repository, run)]
 
 
 def _there(repository: Path, run: str) -> bool:
-    return (repository / RUNS / run / "run.json").exists()
+    return (results(repository) / "runs" / run / "run.json").exists()
 
 
 def definitions(repository: Path) -> dict[str, TableDefinition]:
@@ -132,7 +134,7 @@ def _definition(file: Path) -> TableDefinition:
 
 def _record(definition: TableDefinition, name: str, repository: Path, task: tuple[str, ...]) -> tuple[dict, Path]:
     """(``run.json``, folder) of a run that may stand in the table."""
-    folder = repository / RUNS / name
+    folder = results(repository) / "runs" / name
     where = f"table '{definition.name}': run {name}"
     run = read_run(folder)
     refuse_changed(folder, run)
@@ -266,7 +268,7 @@ def _synthesis_steps(definition: TableDefinition, repository: Path) -> Grid:
 
 
 def _ablation(definition: TableDefinition, repository: Path) -> Grid:
-    sweep = repository / RUNS / definition.sweep
+    sweep = results(repository) / "runs" / definition.sweep
     grid = ablation_grid(sweep, definition.columns, definition.command)
     absent = {name for _, folder in finished_runs(sweep) for name in read_run(folder).get("empty_columns", {})}
     empty = [name for name in definition.columns if name in absent]
@@ -336,7 +338,7 @@ def table(definition: TableDefinition, repository: Path) -> Grid:
 
 
 def _file(repository: Path, name: str, form: str) -> Path:
-    return repository / TABLES / f"{name}.{form}"
+    return results(repository) / "tables" / f"{name}.{form}"
 
 
 def _known(names: list[str], repository: Path) -> tuple[dict[str, TableDefinition], list[str]]:
@@ -387,12 +389,12 @@ def stale_tables(names: list[str], repository: Path, form: str | None = None) ->
             grids[file.stem] = table(known[file.stem], repository) if file.stem in known else None
         grid = grids[file.stem]
         if grid is None or not file.exists() or file.read_text("utf-8") != rendered(grid, file.suffix[1:]):
-            stale.append(str(file.relative_to(repository)))
+            stale.append(str(file.relative_to(results(repository).parent)))
     return stale
 
 
 def _committed(repository: Path, forms: Sequence[str]) -> list[Path]:
-    return [file for file in sorted((repository / TABLES).glob("*")) if file.suffix[1:] in forms]
+    return [file for file in sorted((results(repository) / "tables").glob("*")) if file.suffix[1:] in forms]
 
 
 def tables_to_renew(names: list[str], repository: Path) -> dict[str, list[str]]:

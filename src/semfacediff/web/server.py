@@ -39,7 +39,7 @@ def serve(port: int, editor: str, parser: str | None, weights: str | None, synth
         use_threads()
         desk = Desk(parser, weights, device)
         model = StyleModel(synthesis, desk) if synthesis else None
-        roots = [config.repository() / "results" / "runs", Path("outputs").resolve()]
+        roots = [config.results(config.repository()) / "runs", Path("outputs").resolve()]
         page = page_module.build_page(desk, model, files, roots, editor)
         sys.addaudithook(_reach_nothing_else)
         with running(page_module.server(page, files, port), listening) as thread:

@@ -1,0 +1,57 @@
+"""A user's own project: a folder with ``conf/`` and ``experiments/`` that the commands read when they start there."""
+
+import shutil
+from pathlib import Path
+
+from semfacediff import config
+from semfacediff.errors import UserError
+from semfacediff.records.writing import failing_loudly, write_text
+
+_PRESET = """\
+# @package _global_
+# semfacediff evaluate experiment=first
+# Presets choose and change; everything that can be chosen: semfacediff evaluate --cfg job
+defaults:
+  - override /data: toy            # data=folder data.root=DIR: your photos and label maps
+  - override /parser: ground_truth # parser=face_lite: the one that ships with the package
+  - override /metrics: no_weights  # metrics=full: also LPIPS, CLIP, FID and KID, which need public weights
+  - override /prompts: mine
+
+name: first
+attributes: [hair, lips]
+data: {count: 4, size: 128}
+"""
+_README = """\
+# My face editing project
+
+    semfacediff doctor                              what is there, and what each command would need
+    semfacediff evaluate experiment=first           one run; its record lies in outputs/editing/
+    semfacediff evaluate -m experiment=first composite=off,exact,blend      a sweep
+    semfacediff report outputs/editing/first-* --out report
+
+`experiments/experiment/first.yaml` is a preset, `conf/prompts/mine.yaml` holds its prompts. Files beside them are found
+by their names: `experiment=NAME`, `prompts=NAME`. `conf/local/default.yaml`, if there is one, holds settings of this
+machine for every run. The commands find both folders when they start here; from elsewhere name one: `--config-dir DIR`.
+"""
+
+
+def start_project(folder: Path) -> int:
+    """Write a starter project; returns the exit code.
+
+    Raises:
+        UserError: something is in ``folder``, or it cannot be written.
+    """
+    with failing_loudly(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is not empty; name a new folder")
+        for name in ("conf/prompts", "experiments/experiment"):
+            (folder / name).mkdir(parents=True)
+        shutil.copyfile(config.repository() / "conf/prompts/demo.yaml", folder / "conf/prompts/mine.yaml")
+    for name, text in {
+        "experiments/experiment/first.yaml": _PRESET,
+        "README.md": _README,
+        ".gitignore": "outputs/\nconf/local/\n",
+    }.items():
+        write_text(folder / name, text)
+    print(f"{folder}: a project; next: cd {folder} && semfacediff evaluate experiment=first")
+    return 0

@@ -1,0 +1,167 @@
+"""The wheel in an empty environment: commands, presets and API work from any folder, and nothing is written beside it.
+
+The environment sees this interpreter's packages through one ``.pth`` file; ``src/`` is not on its path.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from semfacediff.errors import UserError
+from semfacediff.runs.starter import start_project
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+QUICK = "data=toy data.count=2 data.size=64 parser=ground_truth metrics=no_weights attributes=[hair]".split()
+HERE = ["runtime.workers=0", "runtime.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """``bin`` of an environment with the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    quiet = {"check": True, "capture_output": True, "text": True, "env": ENVIRONMENT}
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, **quiet)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], **quiet)
+    python = folder / "env" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(pip, **quiet)
+    (site,) = (folder / "env" / "lib").glob("*/site-packages")
+    (site / "these.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python.parent
+
+
+def files(environment: Path) -> set[Path]:
+    (package,) = environment.parent.glob("lib/*/site-packages/semfacediff")
+    return {file for file in package.rglob("*") if "__pycache__" not in file.parts}
+
+
+def run(environment, folder, *words, program="semfacediff"):
+    command = [str(environment / program), *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+IN_ONE_PROCESS = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image
+
+import semfacediff
+from semfacediff.cli import main
+
+assert Path(semfacediff.__file__).is_relative_to(sys.prefix), semfacediff.__file__
+photo = "portrait.png"
+Image.fromarray(skimage.data.astronaut()[:256, 96:352]).save(photo)
+assert main(["tables", "segface_released"]) == 0
+assert main(["doctor"]) == 0
+assert main(["parse", photo, "--out", "parsed", "--device", "cpu"]) == 0
+assert main(["edit", photo, "hair", "red hair", "--editor", "recolor", "--device", "cpu", "--out", "edited"]) == 0
+labels = np.zeros((8, 8), np.int64)
+labels[2:5, 2:5] = 13
+assert np.array_equal(semfacediff.region_mask(labels, "hair"), 255 * (labels == 13))
+"""
+
+
+def test_commands_and_api_from_an_empty_folder(environment, tmp_path):
+    before = files(environment)
+    printed = run(environment, tmp_path, "-c", IN_ONE_PROCESS, program="python")
+    assert "convnext_base" in (tmp_path / "results" / "tables" / "segface_released.md").read_text()
+    assert "segface_released" in printed.partition("tables from records: ")[2].partition("\n")[0]
+    assert (tmp_path / "parsed" / "portrait.png").exists()
+    assert (tmp_path / "edited" / "portrait.png").exists()
+    assert files(environment) == before, "nothing is written beside the package"
+
+
+def test_a_starter_project(environment, tmp_path):
+    project = tmp_path / "own project"
+    assert start_project(project) == 0
+    (project / "conf" / "prompts" / "loud.yaml").write_text("hair: bright red hair\nlips: blue lips\n")
+    composed = run(environment, project, "evaluate", "experiment=first", "prompts=loud", "--cfg", "job")
+    assert "bright red hair" in composed
+    assert "\nname: first\n" in composed
+    with pytest.raises(UserError, match="own project is not empty; name a new folder"):
+        start_project(project)
+
+
+def test_the_wheel_carries_what_git_does_not_ignore(environment):
+    (carried,) = environment.parent.glob("lib/*/site-packages/semfacediff/carried")
+    words = [
+        "git",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "conf",
+        "experiments",
+        "results/published",
+    ]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not listed:
+        pytest.skip("not a checkout of git")
+    assert {str(f.relative_to(carried)) for f in carried.rglob("*") if f.is_file()} == set(listed)
+
+
+@pytest.mark.slow
+def test_runs_sweep_training_and_report(environment, tmp_path):
+    before = files(environment)
+    run(environment, tmp_path, "evaluate", *QUICK, *HERE, "hydra.run.dir=run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["command"].startswith("semfacediff evaluate data=toy ")
+    assert record["code"] == {"version": "0.1.0", "commit": None, "dirty": None}
+    run(environment, tmp_path, "evaluate", "-m", *QUICK, *HERE, "composite=off,blend")
+    assert len(list((tmp_path / "outputs").rglob("run.json"))) == 2
+    run(environment, tmp_path, "init", "project")
+    presets = ["--config-dir", "project/experiments", "experiment=first", "prompts=demo"]
+    assert "\nname: first\n" in run(environment, tmp_path, "evaluate", *presets, "--cfg", "job")
+    tiny = ["train.epochs=1", "train.size=32", "train.batch_size=2", "hydra.run.dir=trained"]
+    run(environment, tmp_path, "train-parser", "data=toy", "data.count=10", "data.size=32", *tiny, *HERE)
+    run(environment, tmp_path, "report", "run", "trained", "--out", "report")
+    assert (tmp_path / "report" / "index.html").exists()
+    again = [sys.executable, str(ROOT / "evaluate.py"), *QUICK, *HERE, "hydra.run.dir=checkout"]
+    subprocess.run(again, cwd=tmp_path, check=True, capture_output=True)
+    for name in ("summary.csv", "leakage.csv"):
+        frames = [(tmp_path / folder / name).read_text().splitlines() for folder in ("run", "checkout")]
+        assert [len(f) for f in frames] == [len(frames[0])] * 2
+    assert files(environment) == before
+
+
+@pytest.mark.slow
+def test_the_page(environment, tmp_path):
+    pytest.importorskip("gradio", reason="the extra 'web'")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [environment / "semfacediff", "web", "--port", str(port), "--device", "cpu"]
+    page = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            except urllib.error.URLError:
+                assert page.poll() is None, page.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    finally:
+        page.send_signal(signal.SIGINT)
+        page.wait(timeout=60)
+    assert shutil.which("semfacediff", path=environment)
