@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from semfacediff.records import statistics
 from semfacediff.records.statistics import (
+    MIN_BLOCKS,
     blocks_of,
     bootstrap_intervals,
     holm,
+    max_min_p,
     paired_differences,
     rank_biserial,
     replicates,
@@ -80,7 +83,13 @@ def test_skewed_values_have_lopsided_intervals():
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert only(bootstrap_intervals(blocks_of(rows([0.5] * 9), ["ssim"]))) == (0.5, 0.5)
+    assert only(bootstrap_intervals(blocks_of(rows([0.5] * 30), ["ssim"]))) == (0.5, 0.5)
+
+
+def test_too_few_photos_have_no_interval():
+    values = skewed(MIN_BLOCKS)
+    assert np.isfinite(only(bootstrap_intervals(blocks_of(rows(values), ["ssim"])))).all()
+    assert np.isnan(only(bootstrap_intervals(blocks_of(rows(values[1:]), ["ssim"])))).all()
 
 
 def test_one_photo_has_no_interval():
@@ -171,6 +180,52 @@ def test_missing_photos_take_no_part_in_a_test():
     d = RNG(2).normal(0.5, 1, (11, 1))
     with_gaps = np.vstack([d, np.full((1, 1), np.nan)])
     assert sign_flip_p(with_gaps) == pytest.approx(sign_flip_p(d), abs=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(12, 15), (10, 20, 30), (8, 9, 10, 11, 12)])
+def test_the_largest_gap_is_tested_as_scipy_does(sizes):
+    values, groups = RNG(len(sizes)).normal(size=sum(sizes)), np.repeat(np.arange(len(sizes)), sizes)
+    gap, p = max_min_p(values, groups)
+
+    def statistic(*samples, axis):
+        return np.ptp(np.stack([s.mean(axis=axis) for s in samples]), axis=0)
+
+    expected = stats.permutation_test(
+        [values[groups == g] for g in range(len(sizes))],
+        statistic,
+        permutation_type="independent",
+        alternative="greater",
+        n_resamples=9_999,
+        vectorized=True,
+        rng=RNG(5),
+    )
+    assert gap == pytest.approx(expected.statistic, rel=1e-12)
+    # Two independent draws of 9,999: four standard errors of their difference.
+    assert p == pytest.approx(expected.pvalue, abs=4 * np.sqrt(2 * p * (1 - p) / 9_999) + 1e-4)
+
+
+def test_order_and_names_of_groups_do_not_matter():
+    values, groups = RNG(0).normal(size=60), np.repeat([0, 1, 2], 20)
+    order = RNG(1).permutation(60)
+    gap = max_min_p(values, groups)[0]
+    assert max_min_p(values[order], groups[order])[0] == pytest.approx(gap, rel=1e-12)
+    assert max_min_p(values, (groups * 7 + 3)) == max_min_p(values, groups)
+    assert max_min_p(-values, groups)[0] == pytest.approx(gap, rel=1e-12)
+
+
+def test_equal_values_have_no_gap_and_p_1():
+    assert max_min_p(np.full(40, 0.5), np.repeat([0, 1], 20)) == (0.0, 1.0)
+
+
+def test_many_values_are_drawn_as_the_limit_of_their_permutations(monkeypatch):
+    values, groups = RNG(2).gamma(2, size=900), np.repeat([0, 1, 2], [100, 300, 500])
+    values[groups == 0] += 0.2
+    exact = max_min_p(values, groups)
+    monkeypatch.setattr(statistics, "NORMAL_FROM", 800)
+    limit = max_min_p(values, groups)
+    assert limit[0] == exact[0]
+    # Sampling error of two draws, and the third moments that the limit leaves out (of the order n**-0.5 of p).
+    assert limit[1] == pytest.approx(exact[1], abs=4 * np.sqrt(2 * exact[1] / 9_999) + 0.1 * exact[1] + 1e-3)
 
 
 def test_holm_by_hand():

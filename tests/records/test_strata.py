@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
+from semfacediff.records.statistics import PERMUTATIONS
 from semfacediff.records.strata import MIN_STRATUM, by_stratum, gaps, strata_of
 
 
@@ -114,6 +115,10 @@ def test_means_and_intervals_by_group():
         values = samples["ssim"][strata.of == name]
         assert rows.loc[name, "mean"] == pytest.approx(values.mean(), abs=1e-12)
         assert rows.loc[name, "low"] < values.mean() < rows.loc[name, "high"]
+        if len(values) < MIN_STRATUM:  # no interval of so few: their range
+            assert (rows.loc[name, "low"], rows.loc[name, "high"]) == pytest.approx((values.min(), values.max()))
+        else:
+            assert rows.loc[name, "high"] - rows.loc[name, "low"] < np.ptp(values)
         assert rows.loc[name, "n"] == len(values)
     assert rows["few"].to_dict() == {"a": False, "b": True}
 
@@ -142,13 +147,31 @@ def test_the_gap_between_worst_and_best():
     assert (down["worst"], down["best"]) == ("a", "b")
     means = samples.groupby(strata.of)["ssim"].mean()
     assert up["gap"] == down["gap"] == pytest.approx(means["a"] - means["b"], abs=1e-12)
-    assert 0.2 < up["low"] < up["gap"] < up["high"] < 0.4
+    assert up["p"] == down["p"] == up["p_holm"] == 1 / (PERMUTATIONS + 1)
 
 
-def test_no_gap_is_near_0_and_says_so():
-    samples = grouped((60, 60), (0.7, 0.7))
+def test_a_gap_of_equal_groups_is_explained_by_chance():
+    samples = grouped((60, 60, 60), (0.7, 0.7, 0.7))
     row = gaps(samples, strata_of(samples, "group"), {"ssim": True}).loc[0]
-    assert row["low"] < 0 < row["high"]
+    assert row["gap"] > 0
+    assert row["p"] > 0.05
+
+
+def test_gaps_are_corrected_for_their_number():
+    samples = grouped((40, 40), (0.7, 0.72))
+    samples["iou"] = samples["ssim"] * 2
+    strata = strata_of(samples, "group")
+    alone = gaps(samples, strata, {"ssim": True}).loc[0]
+    both = gaps(samples, strata, {"ssim": True, "iou": True})
+    assert both["p"].tolist() == [alone["p"]] * 2
+    assert both["p_holm"].tolist() == [min(1, 2 * alone["p"])] * 2
+
+
+def test_seeds_of_a_photo_count_as_one_value_of_a_gap():
+    once = grouped((25, 25), (0.7, 0.8))
+    twice = pd.concat([once, once]).reset_index(drop=True)
+    first, second = (gaps(t, strata_of(t, "group"), {"ssim": True}) for t in (once, twice))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_small_strata_enter_no_gap():

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
-from semfacediff.records.statistics import SEED, blocks_of, bootstrap_intervals, replicates
+from semfacediff.records.statistics import MIN_BLOCKS, Blocks, blocks_of, bootstrap_intervals, holm, max_min_p
 
-MIN_STRATUM = 20
-"""Samples under which a stratum is shown in grey, and enters no gap."""
+MIN_STRATUM = MIN_BLOCKS
+"""Photos under which a stratum is shown in grey with the range of its values, and enters no gap."""
 SKIN_TONES = ("very light", "light", "intermediate", "tan", "brown", "dark")
 SKIN_TONE_EDGES_DEG = (55.0, 41.0, 28.0, 10.0, -30.0)
 """Individual typology angle: above 55 very light ... -30 and below dark (Chardon et al. 1991; Del Bino and Bernerd,
@@ -125,14 +125,14 @@ def by_stratum(samples: pd.DataFrame, strata: Strata, scores: Sequence[str]) -> 
     Photos are resampled within their stratum.
 
     Returns:
-        ``attribute, stratum, score, n, mean, low, high, few``: ``few`` where n is under :data:`MIN_STRATUM`. A stratum
-        that nobody belongs to keeps its row with n 0.
+        ``attribute, stratum, score, n, mean, low, high, few``: ``few`` where n is under :data:`MIN_STRATUM`; ``low`` and
+        ``high`` are then the smallest and largest value. A stratum that nobody belongs to keeps its row with n 0.
     """
     attributes = samples["attribute"].unique()
     tables = []
     for name in strata.names:
         blocks = blocks_of(samples[strata.of == name], scores)
-        low, high = bootstrap_intervals(blocks)
+        low, high = _interval_or_range(blocks)
         found = {"n": blocks.sizes, "mean": blocks.means, "low": low, "high": high}
         table = pd.DataFrame(found, pd.MultiIndex.from_tuples(blocks.cells, names=["attribute", "score"]))
         wanted = pd.MultiIndex.from_product([attributes, scores], names=["attribute", "score"])
@@ -144,39 +144,46 @@ def by_stratum(samples: pd.DataFrame, strata: Strata, scores: Sequence[str]) -> 
     return rows[["attribute", "stratum", "score", "n", "mean", "low", "high", "few"]]
 
 
+def _interval_or_range(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Ends ``[K]`` of the interval, or where there are too few photos of the range of their means."""
+    low, high = bootstrap_intervals(blocks)
+    values = np.divide(blocks.sums, blocks.counts, out=np.full(blocks.sums.shape, np.nan), where=blocks.counts > 0)
+    few = (blocks.sizes > 0) & (blocks.sizes < MIN_STRATUM)
+    if few.any():
+        low[few], high[few] = np.nanmin(values[:, few], axis=0), np.nanmax(values[:, few], axis=0)
+    return low, high
+
+
 def _orders(attributes, strata: Strata, scores: Sequence[str]):
     return ("attribute", attributes), ("stratum", strata.names), ("score", scores)
 
 
 def gaps(samples: pd.DataFrame, strata: Strata, higher_is_better: Mapping[str, bool]) -> pd.DataFrame:
-    """Worst and best stratum of every attribute and score, and how far they are apart.
+    """Worst and best stratum of every attribute and score, how far they are apart, and whether chance explains it.
 
-    Strata under :data:`MIN_STRATUM` samples and the unknown do not take part; rows where fewer than two are left are
-    absent. The interval is that of the difference of the two named strata (plain percentiles, each resampled on its
-    own). They were chosen by their means, so the gap is biased away from 0: an interval near 0 shows nothing.
+    Strata under :data:`MIN_STRATUM` photos and the unknown do not take part; rows where fewer than two are left are
+    absent. Worst and best are picked by their means, so the largest of several gaps is never 0; the test picks in every
+    permutation as well (:func:`semfacediff.records.statistics.max_min_p`, over the photos' means).
 
     Returns:
-        ``attribute, score, worst, best, gap, low, high``; ``gap`` = |mean of best - mean of worst|.
+        ``attribute, score, worst, best, gap, p, p_holm``: ``gap`` = |mean of best - mean of worst|, ``p_holm``
+        corrected over all rows.
     """
-    drawn, means, sizes = {}, {}, {}
-    for i, name in enumerate(strata.names):
-        if name != UNKNOWN:
-            blocks = blocks_of(samples[strata.of == name], list(higher_is_better))
-            values = replicates(blocks, seed=SEED + i)  # strata are independent; the same draws would tie them
-            for k, cell in enumerate(blocks.cells):
-                drawn[cell, name], means[cell, name] = values[:, k], blocks.means[k]
-                sizes[cell, name] = blocks.sizes[k]
     rows = []
-    for attribute in samples["attribute"].unique():
+    named = strata.of[strata.of != UNKNOWN]
+    for attribute, of_attribute in samples.loc[named.index].groupby("attribute", sort=False):
+        keys = [of_attribute["sample_id"], named[of_attribute.index]]
         for score, up in higher_is_better.items():
-            cell = (attribute, score)
-            enough = [s for s in strata.names if sizes.get((cell, s), 0) >= MIN_STRATUM]
+            finite = pd.to_numeric(of_attribute[score]).replace([np.inf, -np.inf], np.nan)
+            photos = finite.groupby(keys).mean().dropna().sort_index()
+            sizes = photos.groupby(level=1).size()
+            enough = [name for name in strata.names if sizes.get(name, 0) >= MIN_STRATUM]
             if len(enough) < 2:
                 continue
-            ranked = sorted(enough, key=lambda s: means[cell, s], reverse=up)
-            best, worst = ranked[0], ranked[-1]
-            sign = 1 if up else -1
-            spread = np.nanquantile(sign * (drawn[cell, best] - drawn[cell, worst]) + 0.0, [0.025, 0.975])
-            gap = abs(means[cell, best] - means[cell, worst])
-            rows.append((attribute, score, worst, best, gap, *spread))
-    return pd.DataFrame(rows, columns="attribute score worst best gap low high".split())
+            photos = photos[photos.index.get_level_values(1).isin(enough)]
+            means = photos.groupby(level=1).mean()
+            ranked = sorted(enough, key=lambda name: means[name], reverse=up)
+            groups = pd.Index(enough).get_indexer(photos.index.get_level_values(1))
+            rows.append((attribute, score, ranked[-1], ranked[0], *max_min_p(photos.to_numpy(), groups)))
+    table = pd.DataFrame(rows, columns="attribute score worst best gap p".split())
+    return table.assign(p_holm=holm(table["p"].to_numpy(float)))

@@ -99,14 +99,16 @@ def _stratified(record: Record, rows: pd.DataFrame, of, scores: list[Score]) -> 
 
 
 def _gap(s: Score, gap: dict) -> str:
-    size, low, high = (s.text(gap[key]) for key in ("gap", "low", "high"))
-    return f"{gap['attribute']}, {s.label}: {gap['worst']} is worse than {gap['best']} by {size} [{low}, {high}]"
+    tested = f"(p {gap['p']:.4f}, with Holm {gap['p_holm']:.4f})"
+    return f"{gap['attribute']}, {s.label}: {gap['worst']} is worse than {gap['best']} by {s.text(gap['gap'])} {tested}"
 
 
 def _with_interval(s: Score, row: pd.Series) -> str:
     if not row["n"]:
         return ""
-    return s.text(row["mean"]) + ("" if pd.isna(row["low"]) else f" [{s.text(row['low'])}, {s.text(row['high'])}]")
+    low, high = s.text(row["low"]), s.text(row["high"])
+    spread = f" ({low} to {high})" if row["few"] else f" [{low}, {high}]"
+    return s.text(row["mean"]) + ("" if pd.isna(row["low"]) else spread)
 
 
 def means(record: Record) -> dict[tuple[str, str], tuple[float, float, float]]:

@@ -88,12 +88,13 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
 
 
 def _parts(value: Value, column: Column) -> tuple[str, str]:
-    """The number, and ``±sd`` or `` [low, high]`` or nothing."""
+    """The number, and ``±sd``, `` [low, high]`` (interval), `` (low to high)`` (range of few values) or nothing."""
     spread = ""
     if value.sd == value.sd:
         spread = "±" + number(value.sd, column)
     elif value.low == value.low and value.high == value.high:
-        spread = f" [{number(value.low, column)}, {number(value.high, column)}]"
+        low, high = number(value.low, column), number(value.high, column)
+        spread = f" ({low} to {high})" if value.few else f" [{low}, {high}]"
     return number(value.mean, column), spread
 
 

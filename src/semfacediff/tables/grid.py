@@ -29,6 +29,7 @@ class Value:
 
     Attributes:
         best: significantly better than every other setting; stands in bold.
+        few: ``low`` and ``high`` are the range of too few values for an interval.
     """
 
     mean: float
@@ -36,6 +37,7 @@ class Value:
     low: float = float("nan")
     high: float = float("nan")
     best: bool = False
+    few: bool = False
 
     @property
     def missing(self) -> bool:

@@ -11,6 +11,10 @@ from semfacediff.tables.grid import Column, Grid, Row, Value
 from semfacediff.tables.scores import column
 
 _NARROWEST = 0.01
+_GAPS = (
+    "gaps: permutation test of the largest minus the smallest stratum mean, each permutation picks its own; Holm over "
+    "all gaps of the table"
+)
 _GREY, _INK = "#9a9a9a", "#0072b2"
 
 
@@ -26,20 +30,22 @@ def strata_table(rows: pd.DataFrame) -> str:
 
 
 def _cell(row: dict, n: int) -> str:
-    """Mean and interval; the number of values where it is not the stratum's ``n``."""
+    """Mean and interval, or range of few values; the number of values where it is not the stratum's ``n``."""
     if not row["n"]:
         return ""
     spread = "" if pd.isna(row["low"]) else f" [{row['low']:.4f}, {row['high']:.4f}]"
+    if row["few"]:
+        spread = f" ({row['low']:.4f} to {row['high']:.4f})"
     return f"{row['mean']:.4f}{spread}" + (f" n={row['n']}" if row["n"] != n else "")
 
 
 def gaps_table(rows: pd.DataFrame) -> str:
     """Rows of :func:`semfacediff.records.strata.gaps`."""
     cells = [
-        [r["attribute"], r["score"], r["worst"], r["best"], f"{r['gap']:.4f}", f"[{r['low']:.4f}, {r['high']:.4f}]"]
+        [r["attribute"], r["score"], r["worst"], r["best"], f"{r['gap']:.4f}", f"{r['p']:.4f}", f"{r['p_holm']:.4f}"]
         for r in rows.to_dict("records")
     ]
-    return markdown(["attribute", "score", "worst stratum", "best stratum", "gap", "interval"], cells)
+    return markdown(["attribute", "score", "worst stratum", "best stratum", "gap", "p", "p (Holm)"], cells)
 
 
 def strata_grid(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, run: dict) -> Grid:
@@ -52,18 +58,19 @@ def strata_grid(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, run: 
     columns = {score: column(score, run) for score in scores}
     made = []
     for (attribute, stratum), group in rows.groupby(["attribute", "stratum"], sort=False):
-        cells = [Value(r["mean"], low=r["low"], high=r["high"]) for r in group.to_dict("records")]
+        cells = [Value(r["mean"], low=r["low"], high=r["high"], few=r["few"]) for r in group.to_dict("records")]
         few = " (few)" if group["n"].max() < MIN_STRATUM else ""
         made.append(Row((attribute, f"{stratum}{few}"), (Value(int(group["n"].max())), *cells)))
     notes = [
         f"gap: {r['attribute']}, {columns[r['score']].heading}: {r['worst']} is worse than {r['best']} by "
-        f"{number(r['gap'], columns[r['score']])} [{number(r['low'], columns[r['score']])}, "
-        f"{number(r['high'], columns[r['score']])}]"
+        f"{number(r['gap'], columns[r['score']])} (p {r['p']:.4f}, with Holm {r['p_holm']:.4f})"
         for r in of_gaps.to_dict("records")
     ]
     notes += [f"strata: {strata.rule}; n = photos; means with 95 % BCa intervals, photos resampled"]
-    notes += ["worst and best were chosen by their means: an interval of a gap that reaches 0 shows nothing"]
-    notes += [f"few: fewer than {MIN_STRATUM} photos, not part of any gap"] * bool(rows["few"].any())
+    notes += [_GAPS] * bool(len(of_gaps))
+    notes += [f"few: fewer than {MIN_STRATUM} photos, shown with the range of their values; part of no gap"] * bool(
+        rows["few"].any()
+    )
     config = run["identity"]["config"]
     editor = [f"editor {run['editor']['name']}"] if "editor" in run else []
     notes.append(", ".join([*editor, f"parser {run['parser']['name']}", f"protocol {config['protocol']}"]))
@@ -80,7 +87,8 @@ def strata_report(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, unt
     lines += [gaps_table(of_gaps)] if len(of_gaps) else [f"no two strata of {MIN_STRATUM} samples: no gap to report"]
     lines += ["", f"strata: {strata.rule}; n = photos; means with 95 % BCa intervals, photos resampled"]
     if rows["few"].any():
-        lines.append(f"in parentheses: fewer than {MIN_STRATUM} photos, not part of any gap")
+        lines.append(f"in parentheses: fewer than {MIN_STRATUM} photos and the range of their values, part of no gap")
+    lines += [_GAPS] if len(of_gaps) else []
     lines += [f"no gap of {', '.join(untold)}: the record does not say which direction is better"] if untold else []
     return "\n".join(lines)
 

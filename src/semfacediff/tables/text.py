@@ -8,6 +8,8 @@ from semfacediff.records.folder import DONE, read_run
 from semfacediff.tables.formats import table_markdown
 from semfacediff.tables.of_runs import editing_grid, parsing_grid, synthesis_grid
 
+RARE_IMAGES = 80
+"""Photos of a class under which the interval of its pooled IoU covers less than 93 % (benchmarks/coverage.py)."""
 _PUBLISHED = Path("results") / "published" / "semfacediff_table_6_1.csv"
 
 
@@ -34,6 +36,12 @@ def _parsing_notes(summary: pd.DataFrame, run: dict) -> list[str]:
             f"IoU {100 * m['level']:g} %: {m['method']}; {m['resamples']} resamples of {m['photos']} photos, seed "
             f"{m['seed']}"
         )
+        rare = summary.loc[summary["images"] < RARE_IMAGES, "class"].tolist() if "images" in summary else []
+        if rare:
+            notes.append(
+                f"too narrow: the intervals of classes seen in fewer than {RARE_IMAGES} photos ({', '.join(rare)}) hold "
+                "the true IoU less often than 95 % (docs/statistics.md)"
+            )
     if "boundary_f1" in measured:
         notes.append(f"boundary F1: matched within {measured['boundary_f1']['tolerance']}")
     return [*notes, *_PROTOCOL_NOTES.get(run["identity"]["config"].get("protocol"), [])]
