@@ -51,7 +51,7 @@ def gap_error(sizes: tuple[int, ...], repetitions: int, permutations: int = 999)
 
 
 def paired_error(n: int, repetitions: int, shift: float = 0.0) -> float:
-    """Share of sign-flip tests of ``n`` differences that reject at 0.05; their mean is ``shift`` standard deviations."""
+    """Share of sign-flip tests of ``n`` differences rejecting at 0.05; their mean is ``shift`` standard deviations."""
     random = np.random.default_rng([2, n])
     return float((s.sign_flip_p(random.normal(shift, 1, (n, repetitions))) <= s.ALPHA).mean())
 

@@ -125,8 +125,8 @@ def by_stratum(samples: pd.DataFrame, strata: Strata, scores: Sequence[str]) -> 
     Photos are resampled within their stratum.
 
     Returns:
-        ``attribute, stratum, score, n, mean, low, high, few``: ``few`` where n is under :data:`MIN_STRATUM`; ``low`` and
-        ``high`` are then the smallest and largest value. A stratum that nobody belongs to keeps its row with n 0.
+        ``attribute, stratum, score, n, mean, low, high, few``: ``few`` where n is under :data:`MIN_STRATUM`; ``low``
+        and ``high`` are then the smallest and largest value. A stratum that nobody belongs to keeps its row with n 0.
     """
     attributes = samples["attribute"].unique()
     tables = []

@@ -39,7 +39,7 @@ def _parsing_notes(summary: pd.DataFrame, run: dict) -> list[str]:
         rare = summary.loc[summary["images"] < RARE_IMAGES, "class"].tolist() if "images" in summary else []
         if rare:
             notes.append(
-                f"too narrow: the intervals of classes seen in fewer than {RARE_IMAGES} photos ({', '.join(rare)}) hold "
+                f"too narrow: the intervals of classes in fewer than {RARE_IMAGES} photos ({', '.join(rare)}) hold "
                 "the true IoU less often than 95 % (docs/statistics.md)"
             )
     if "boundary_f1" in measured:
