@@ -69,7 +69,7 @@ class TestData:
         with pytest.raises(UserError) as caught:
             build.data(folder(root))
         message = str(caught.value)
-        assert message.startswith(f"4 of the samples in {root} cannot be used; mend them, or set data.on_error=skip to")
+        assert message.startswith(f"4 of the samples in {root} cannot be used; fix them, or set data.on_error=skip to")
         for reason in (
             "images/00000.png: the file is empty",
             "masks/00001.png: expected a label map in mode L, P or I;16, got RGB",

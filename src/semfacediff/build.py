@@ -266,7 +266,7 @@ def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.Place
         shown = [f"\n  {reason}" for reason in list(bad.values())[:MAX_BAD_SHOWN]]
         more = f"\n  ... and {len(bad) - MAX_BAD_SHOWN} more" if len(bad) > MAX_BAD_SHOWN else ""
         raise UserError(
-            f"{len(bad)} of the samples in {settings.root} cannot be used; mend them, or set data.on_error=skip to "
+            f"{len(bad)} of the samples in {settings.root} cannot be used; fix them, or set data.on_error=skip to "
             f"leave them out (they are recorded):{''.join(shown)}{more}"
         )
     faces = faces.keep(e for e in entries if e.id not in bad)

@@ -179,7 +179,9 @@ def _thesis(arguments: argparse.Namespace) -> int:
 
 
 def _add_thesis(commands) -> None:
-    thesis = commands.add_parser("thesis", help="the thesis's experiments, what each needs; --run runs those that can")
+    thesis = commands.add_parser(
+        "thesis", help="list the thesis's experiments and their requirements; --run starts those that can run"
+    )
     thesis.add_argument("words", nargs="*", metavar="KEY=VALUE", help="for each of them: weights.root=DIR data.n=10")
     thesis.add_argument("--run", dest="run_them", action="store_true", help="run those that lack nothing, one by one")
     thesis.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
@@ -318,7 +320,7 @@ def _track_sync(arguments: argparse.Namespace) -> int:
 def _add_track(commands) -> None:
     track = commands.add_parser("track", help="records to Weights & Biases, afterwards")
     actions = track.add_subparsers(required=True, metavar="ACTION")
-    sync = actions.add_parser("sync", help="send what W&B does not have yet of these runs; twice is as good as once")
+    sync = actions.add_parser("sync", help="send what W&B does not have yet of these runs; safe to repeat")
     sync.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, tracked or not")
     sync.add_argument("--mode", choices=("auto", "online", "offline"), help="default: the run's, else auto")
     sync.add_argument("--project", help="default: the run's, else that of conf/tracking/wandb.yaml; so are the others")

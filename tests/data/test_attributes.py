@@ -1,4 +1,4 @@
-"""``attributes.csv``: what is written is read, whoever wrote it, and it belongs to the data."""
+"""``attributes.csv``: what is written is read, by any writer, and it belongs to the data."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_samples_have_them_and_the_digest_knows(tmp_path, toy_folder, toy_shards
         ("id,hat,hat\n1,true,true\n", r"csv: expected a first line"),
         ("id,hat\n1,true\n2\n", r"csv, line 3: expected 2 cells as in the first line, got 1$"),
         ("id,hat\n1,true\n1,false\n", r"csv, line 3: '1' occurs twice; remove one of the two lines$"),
-        (b"\xff\xfe\x00", r"csv: cannot be read \(.*\); mend it, or remove it to go without attributes$"),
+        (b"\xff\xfe\x00", r"csv: cannot be read \(.*\); fix it, or remove it to go without attributes$"),
     ],
 )
 def test_mistakes_are_sentences(tmp_path, text, said):

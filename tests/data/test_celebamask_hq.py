@@ -150,7 +150,7 @@ class TestOddParts:
         write_part(root, 0, "hat", square(0, 0, 8, 16))
         with pytest.raises(
             UserError,
-            match=r"00000_hat.png: the part mask is 16x16 px, the others of its photo 32x32; mend the",
+            match=r"00000_hat.png: the part mask is 16x16 px, the others of its photo 32x32; fix the",
         ):
             data(root)
         labels = data(root, n=1, resize=True).faces[0].labels

@@ -40,7 +40,7 @@ def requested() -> Callable[..., EditRequest]:
 def inpainter(tiny_sdxl) -> Callable[..., InpaintEditor]:
     """``inpainter(name="sdxl_inpaint", memory=MemoryProfile(), **options)``: at 32 px and 3 steps by default.
 
-    The same editor for the same words; whoever changes it asks for ``fresh=True``.
+    The same editor for the same words; a test that changes it asks for ``fresh=True``.
     """
 
     @functools.cache

@@ -279,7 +279,7 @@ def test_editors_without_text_have_no_tokenizers():
 def test_numbers_that_are_none_are_no_black_photo(inpainter, requested, monkeypatch):
     editor = inpainter()
     monkeypatch.setattr(editor.pipe.unet.conv_out, "forward", lambda x: torch.full_like(x[:, :4], torch.nan))
-    with pytest.raises(UserError, match=r"photo0: the model gave no numbers; set editor\.dtype=bfloat16 or float32"):
+    with pytest.raises(UserError, match=r"photo0: the model produced NaN; set editor\.dtype=bfloat16 or float32"):
         editor.edit([requested(0)])
 
 

@@ -262,7 +262,7 @@ class TestTheLibrary:
 
     @pytest.fixture
     def server(self, tmp_path, monkeypatch):
-        """A listening socket in the place of W&B and of every proxy: whoever connects is seen."""
+        """A listening socket in the place of W&B and of every proxy: every connection is seen."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"http://127.0.0.1:{server.getsockname()[1]}"
             for name in ("WANDB_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):

@@ -26,7 +26,7 @@ def label_map(height=64, width=64, **boxes):
 
 
 def grown(mask, radius, shrink=False):
-    """Dilation (or erosion) by a (2r+1)-square, pixel by pixel; what lies beyond the frame has no say."""
+    """Dilation (or erosion) by a (2r+1)-square, pixel by pixel; what lies beyond the frame does not count."""
     reduce = np.min if shrink else np.max
     out = np.zeros_like(mask)
     for y, x in np.ndindex(mask.shape):

@@ -24,8 +24,8 @@ from semfacediff.metrics.generated import Diversity, LayoutFit
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.runs import arrays, synthesis_bench
-from semfacediff.runs.acquaintance import acquaintance
 from semfacediff.runs.evaluate_synthesis import SynthesisBench
+from semfacediff.runs.train_test_overlap import train_test_overlap
 from semfacediff.synthesis import SCADM, load_synthesis, save_synthesis
 from semfacediff.synthesis.model import SCADMOptions
 from semfacediff.synthesis.tasks import Synthesizer
@@ -272,7 +272,7 @@ class TestAcquaintance:
 
     def of(self, asked, **changes):
         record = {"identity": {"config": {"data": {**self.DATA, **changes}, "limit": None}}}
-        return acquaintance(record, asked, ["00000", "00001", "00010", "00020", "00021"])
+        return train_test_overlap(record, asked, ["00000", "00001", "00010", "00020", "00021"])
 
     def test_ids_are_counted_where_the_split_goes_by_id(self, asked):
         assert self.of(asked) == {"in_training": 2, "in_selection": 2, "of": 5}

@@ -370,7 +370,7 @@ class TestReport:
         shown = capsys.readouterr()
         assert shown.out.startswith((out / "report.txt").read_text())
         assert "left out: 3" in shown.out
-        assert shown.err.splitlines()[-1].startswith("error: 3 of 22 photos were left out; mend them and repeat")
+        assert shown.err.splitlines()[-1].startswith("error: 3 of 22 photos were left out; fix them and repeat")
 
     @pytest.mark.parametrize("layout", ["folder", "shards"])
     def test_mended_files_are_taken_up(self, odd, official, tmp_path, layout):

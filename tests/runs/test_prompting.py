@@ -91,7 +91,7 @@ def test_what_finds_no_room_is_said(capsys):
     assert made.words.negative_prompt == "distorted, blurry, wavy hair, curly hair"
     assert made.left_out[0] == "coily hair"
     show([made])
-    assert "hair: no room in the negative prompt for: coily hair, " in capsys.readouterr().err
+    assert "hair: left out of the negative prompt, which is full: coily hair, " in capsys.readouterr().err
     assert made.facts()["negative_terms_left_out"] == made.left_out
 
 

@@ -52,7 +52,7 @@ def read_attributes(root: Path) -> dict[str, dict[str, Value]]:
     try:
         rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{file}: cannot be read ({e}); mend it, or remove it to go without attributes") from e
+        raise UserError(f"{file}: cannot be read ({e}); fix it, or remove it to go without attributes") from e
     columns = rows[0] if rows else []
     if columns[:1] != ["id"] or len(set(columns)) < len(columns) or "" in columns:
         raise UserError(f"{file}: expected a first line 'id,<name>,<name>...', got '{','.join(columns)[:80]}'")

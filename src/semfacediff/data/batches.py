@@ -47,7 +47,7 @@ class TrainingView(Dataset):
             Only ``none`` and ``lapa`` know how to move them.
 
     Raises:
-        UserError: the recipe is unknown or loses the landmarks, or accessories shall be pasted whose classes the label
+        UserError: the recipe is unknown or loses the landmarks, or accessories are to be pasted whose classes the label
             space lacks.
     """
 

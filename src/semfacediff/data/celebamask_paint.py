@@ -51,5 +51,5 @@ def _common_size(
         if m.size != common
     ]
     if odd and not allow_resize:
-        raise UserError(f"{'; '.join(odd)}; mend the file, or set data.allow_mask_resize=true to resize it")
+        raise UserError(f"{'; '.join(odd)}; fix the file, or set data.allow_mask_resize=true to resize it")
     return common, odd

@@ -67,9 +67,9 @@ class Index:
         return self.broken | {e.id: e.defect for e in self.candidates if e.defect is not None}
 
 
-def existing(root: Path, what: str, mend: str) -> Path:
+def existing(root: Path, what: str, remedy: str) -> Path:
     if not root.is_dir():
-        raise UserError(f"{what}: expected a folder at {root}, found none; {mend}")
+        raise UserError(f"{what}: expected a folder at {root}, found none; {remedy}")
     return root
 
 

@@ -14,7 +14,7 @@ def epoch_batches(n: int, batch_size: int, seed: int, epoch: int, factors: np.nd
     """Batches of sample indices of one epoch.
 
     Args:
-        factors: float64 ``[n]``, how often each sample shall occur among the others, at least 1; ``None``: once each.
+        factors: float64 ``[n]``, how often each sample occurs among the others, at least 1; ``None``: once each.
 
     Without factors the samples are shuffled, and what does not fill a batch waits for another epoch. With factors the
     epoch's multiset is drawn (:func:`repeated`), shuffled and cut: an epoch keeps its number of steps, samples with a

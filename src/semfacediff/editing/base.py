@@ -19,8 +19,8 @@ class EditRequest:
         attribute: a key of ``labels.ATTRIBUTES``.
         photo: float32 ``[3, H, W]`` in [0, 1], RGB; editors never write into it.
         masks: the attribute's masks at the photo's size; ``masks.generation`` is what may be repainted.
-        prompt: what the region shall look like.
-        negative_prompt: what it shall not look like; ``None`` where there is none, "" for the empty text.
+        prompt: what the region should look like.
+        negative_prompt: what it should not look like; ``None`` where there is none, "" for the empty text.
         seed: of this request alone, in [0, 2**63); an editor draws from nothing else.
         strength: how far the edit may go, in (0, 1], instead of the editor's own; ``None`` = the editor's own. Editors
             without a strength take no notice of it.

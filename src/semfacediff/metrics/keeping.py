@@ -1,4 +1,4 @@
-"""Things that several scores need and that are dear to make, kept for as long as they are likely to be needed again."""
+"""Cache of intermediate results that several scores need and that are expensive to compute."""
 
 import hashlib
 import threading

@@ -57,7 +57,7 @@ def exported(model: nn.Module, side: int) -> tuple[torch.export.ExportedProgram,
 
 
 def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int | None, facts: Mapping[str, str]) -> int:
-    """Write an ONNX file with ``facts`` as its metadata; the operator set it came to have.
+    """Write an ONNX file with ``facts`` as its metadata; returns the opset used.
 
     Args:
         opset: version of ONNX's operators; ``None``: torch's choice.

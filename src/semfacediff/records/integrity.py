@@ -18,7 +18,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def refuse_changed(folder: Path, run: dict) -> None:
-    """Numbers of a record that was changed by hand are no measurement.
+    """Reject a record whose numbers were edited by hand.
 
     Args:
         run: its ``run.json``. Records of earlier versions hold no digests of files; their configuration has one.

@@ -100,7 +100,7 @@ def edit(
 
     Args:
         photo: uint8 ``[H, W, 3]`` RGB.
-        attribute: region, e.g. ``hair``. prompt: what it shall look like.
+        attribute: region, e.g. ``hair``. prompt: what it should look like.
         labels: integers ``[H, W]`` in ``label_space``, e.g. from :func:`parse`.
         editor: a name (``recolor``, ``identity``), or an object that follows :class:`semfacediff.editing.base.Editor`.
         protocol: whose region, negative prompt and composite are taken.

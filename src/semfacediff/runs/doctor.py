@@ -94,7 +94,7 @@ HOW = {
 
 
 def doctor(root: str | None, as_json: bool, data: str | None = None, checkpoint: str | None = None) -> int:
-    """Print what is there; 0 whatever is missing, for an incomplete machine is no failure.
+    """Print what is there; always 0: missing parts are not errors.
 
     Args:
         root: ``weights.root`` of the runs that are planned. data: ``data.root``. checkpoint: ``parser.checkpoint``.

@@ -16,7 +16,6 @@ from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other
 from semfacediff.records.samples import ERROR, OK, SampleLog
 from semfacediff.records.showcase import NOISE
 from semfacediff.records.tracking import tracked
-from semfacediff.runs.acquaintance import acquaintance, training_record
 from semfacediff.runs.measure_sets import measured_sets
 from semfacediff.runs.processes import agreed, in_turn, processes, shared_record
 from semfacediff.runs.provenance import config_text, header, identity
@@ -24,6 +23,7 @@ from semfacediff.runs.shards import taken
 from semfacediff.runs.synthesis_bench import AVERAGING, Measures, SynthesisBench
 from semfacediff.runs.synthesis_showcase import make_showcase
 from semfacediff.runs.synthesis_tables import KEY, write_synthesis_tables
+from semfacediff.runs.train_test_overlap import train_test_overlap, training_record
 from semfacediff.synthesis.checkpoint import SynthesisCard
 from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
 from semfacediff.synthesis.sampling import SamplingOptions, ddim_timesteps
@@ -76,7 +76,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     whole = build.data(settings.data, limit=settings.limit)
     data, part = taken(whole, settings.shard)
     made = {"name": "sca_dm", "digest": digest, "trained": card.training, "guidance": options.scale}
-    seen = acquaintance(training_record(place, card.training.get("run")), settings.data, whole.faces.ids)
+    seen = train_test_overlap(training_record(place, card.training.get("run")), settings.data, whole.faces.ids)
     made |= {"judged_photos": seen, "steps": settings.generation.steps}
     facts = _facts(settings, whole, card, judge, measures) | {"generation": made, "n_expected": data.n_expected, **part}
     head = header(settings, facts)
@@ -114,7 +114,7 @@ def _facts(
     """What the record says of the judge, the data and how numbers come about: of all data, also in a part's record."""
     size = card.options.image_size
     measured = {"resolution_px": size, "split": settings.data.split, "parser": judge.facts["name"]}
-    seen = {"judged_photos": acquaintance(judge.record, settings.data, data.faces.ids)}
+    seen = {"judged_photos": train_test_overlap(judge.record, settings.data, data.faces.ids)}
     return {
         "parser": judge.facts | seen,
         "measured": measured | {"averaging": AVERAGING, "label_space": card.label_space},

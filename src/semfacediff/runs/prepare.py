@@ -68,7 +68,7 @@ def _chosen(index: OfficialIndex, split: str) -> list[OfficialEntry]:
     chosen = [e for e in index.entries if split in ("all", e.split)]
     if not chosen:
         reason = next(iter(index.unsplit.values()), "the partition puts no photo there")
-        raise UserError(f"--split {split}: no photo ({reason}); mend the lists, or use --split all")
+        raise UserError(f"--split {split}: no photo ({reason}); fix the lists, or use --split all")
     return chosen
 
 
@@ -259,7 +259,7 @@ def _finish(out: Path, settings: Settings, index: OfficialIndex, made: list[tupl
     print(f"use it: data={settings.layout} data.root={out} {split}")
     if report.errors:
         left_out = f"{len(report.errors)} of {len(entries)} photos were left out"
-        print(f"error: {left_out}; mend them and repeat the command, see {out / REPORT_TEXT}", file=sys.stderr)
+        print(f"error: {left_out}; fix them and repeat the command, see {out / REPORT_TEXT}", file=sys.stderr)
     return 1 if report.errors else 0
 
 

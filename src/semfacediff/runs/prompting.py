@@ -93,7 +93,10 @@ def show(each: Iterable[Told]) -> None:
         if negative := one.words.negative_prompt:
             print(f"{one.attribute}: negative prompt: {negative}", file=sys.stderr)
         if one.left_out:
-            print(f"{one.attribute}: no room in the negative prompt for: {', '.join(one.left_out)}", file=sys.stderr)
+            print(
+                f"{one.attribute}: left out of the negative prompt, which is full: {', '.join(one.left_out)}",
+                file=sys.stderr,
+            )
 
 
 @functools.cache

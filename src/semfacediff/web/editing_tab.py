@@ -40,7 +40,7 @@ class EditingTab(Tab):
         self._message(_WELCOME)
         self.upload = gr.File(label="Photo", height=150, elem_id="upload")
         self.attribute = gr.Radio(list(ATTRIBUTES), value="hair", label="Region", elem_id="attribute")
-        self.prompt = gr.Textbox(label="What it shall look like", placeholder="copper red hair", elem_id="prompt")
+        self.prompt = gr.Textbox(label="What it should look like", placeholder="copper red hair", elem_id="prompt")
         with gr.Row():
             self.editor = gr.Dropdown(offered(), value=editor, label="Editor", elem_id="editor")
             own = self.desk.strength(editor)

@@ -1,5 +1,5 @@
 () => {
-  const mend = () => {
+  const repair = () => {
     // Gradio's comparing slider gives its two pictures no words,
     document.querySelectorAll("#compare img").forEach((image, i) => {
       const words = i ? "The edit" : "The photo as it was loaded";
@@ -12,8 +12,8 @@
       });
     }
   };
-  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
-  mend();
+  new MutationObserver(repair).observe(document.body, { childList: true, subtree: true });
+  repair();
 
   document.documentElement.dataset.ready = "";
 }

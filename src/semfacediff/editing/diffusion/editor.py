@@ -15,8 +15,8 @@ from semfacediff.editing.diffusion.placing import Placed, pasted, placed, whole,
 from semfacediff.editing.diffusion.weights import PipelineFiles
 from semfacediff.errors import UserError
 
-NOTE_NEGATIVE_UNREAD = "this pipeline reads no negative prompt: the one recorded had no say"
-NOTE_RETRIED = "the VAE gave no numbers in half precision; made again in float32"
+NOTE_NEGATIVE_UNREAD = "this pipeline takes no negative prompt: the recorded one was ignored"
+NOTE_RETRIED = "the VAE produced NaN in half precision; decoded again in float32"
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ class InpaintEditor(Editor):
         return placed(request.photo, mask, box, self.native_size, None if soft else latent_cell(self.pipe))
 
     def _check(self, batch: list[EditRequest], made: Tensor, flagged: list[bool] | None) -> None:
-        """Black photos are refused, whoever blackened them."""
+        """Reject all-black output."""
         for request, image, blanked in zip(batch, made, flagged or [False] * len(batch), strict=True):
             if not torch.isfinite(image).all():
-                raise UserError(f"{request.sample_id}: the model gave no numbers; set editor.dtype=bfloat16 or float32")
+                raise UserError(f"{request.sample_id}: the model produced NaN; set editor.dtype=bfloat16 or float32")
             if blanked:
                 raise UserError(
                     f"{request.sample_id}: the pipeline's safety checker blanked the edit; change the prompt or seed, "

@@ -70,7 +70,7 @@ class SharedPipeline:
         return pipe
 
     def prompts(self, guided: bool) -> PromptEmbeddings:
-        """Embeddings with or without those of the negative prompt; encoded once, whoever asks."""
+        """Embeddings with or without those of the negative prompt; encoded once for all callers."""
         if guided not in self._prompts:
             self._prompts[guided] = PromptEmbeddings(self._pipe, guided, "negative_prompt" in accepted(self._pipe))
         return self._prompts[guided]

@@ -10,7 +10,7 @@ class Words:
     Attributes:
         prompt: as asked for; what CLIP compares the edit with.
         expanded_prompt: what the editor reads instead, where a vague prompt was completed; else ``None``.
-        negative_prompt: what the region shall not look like; ``None`` where there is none, "" for the empty text.
+        negative_prompt: what the region should not look like; ``None`` where there is none, "" for the empty text.
     """
 
     prompt: str

@@ -1,4 +1,4 @@
-"""Whether a model has seen the photos that it is now judged on, or judges: from the record of its training."""
+"""Evaluation photos that a model, or its judge, has seen in training: from the record of the training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def training_record(checkpoint: Path, run: str | None) -> dict | None:
     return None
 
 
-def acquaintance(record: dict | None, data: config.DataConfig, ids: Sequence[str]) -> dict:
+def train_test_overlap(record: dict | None, data: config.DataConfig, ids: Sequence[str]) -> dict:
     """How many of ``ids`` were in the training and in the selection part of a training, for the record of a run.
 
     The ids are known where training and evaluation read data sets of one kind and the training's split goes by id.
