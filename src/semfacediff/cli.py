@@ -180,7 +180,7 @@ def _thesis(arguments: argparse.Namespace) -> int:
 
 def _add_thesis(commands) -> None:
     thesis = commands.add_parser(
-        "thesis", help="list the thesis's experiments and their requirements; --run starts those that can run"
+        "thesis", help="the thesis's experiments and their requirements"
     )
     thesis.add_argument("words", nargs="*", metavar="KEY=VALUE", help="for each of them: weights.root=DIR data.n=10")
     thesis.add_argument("--run", dest="run_them", action="store_true", help="run those that lack nothing, one by one")
