@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -74,7 +73,7 @@ def test_published_parsers_in_the_cache(hub_cache, tmp_path, capsys):
     line = "  kartiknarayan/SegFace/mobilenet_celeba_512 (SegFace, with its optimizer's state): "
     assert f"{line}{snapshot / 'mobilenet_celeba_512' / 'model_299.pt'}" in text
     assert f"  jonathandinu/face-parsing: unusable: {broken}/config.json: none of SegFormer's sizes" in text
-    assert "to fetch it: semfacediff fetch kartiknarayan/SegFace/convnext_celeba_512\n" in text
+    assert "not here; one of them: semfacediff fetch kartiknarayan/SegFace/convnext_celeba_512\n" in text
 
 
 def test_edits_need_a_pipeline_and_a_broken_one_is_told_from_none(tiny_sdxl, tmp_path, capsys):
@@ -235,15 +234,13 @@ def test_huge_files_are_not_read(tmp_path, monkeypatch):
     assert doctor.examined(str(tmp_path))["weights"]["lpips_alexnet"]["state"] == "unread"
 
 
-def test_the_answer_comes_within_six_seconds_of_processor_time(tmp_path):
-    """As a user starts it; processor time, for a loaded machine is slow, not wrong."""
+def test_the_answer_needs_no_library_that_takes_seconds_to_import(tmp_path):
+    """As a user starts it, in a process of its own."""
     code = (
-        "import sys, time; from semfacediff.cli import main; main(['doctor', '--json']); "
-        "print(time.process_time(), 'open_clip' in sys.modules, 'lpips' in sys.modules, file=sys.stderr)"
+        "import sys; from semfacediff.cli import main; main(['doctor', '--json']); "
+        "print(sorted({'open_clip', 'lpips', 'torchvision', 'diffusers', 'transformers', 'timm'} & set(sys.modules)), "
+        "file=sys.stderr)"
     )
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    seconds, *heavy = done.stderr.split()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert json.loads(done.stdout)["weights"]
-    assert float(seconds) < 6
-    assert heavy == ["False", "False"], f"{time.monotonic() - start:.1f} s"
+    assert done.stderr.strip() == "[]"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import semfacediff
 from semfacediff.errors import UserError
 from semfacediff.runs.starter import start_project
 
@@ -124,7 +125,7 @@ def test_runs_sweep_training_and_report(environment, tmp_path):
     run(environment, tmp_path, "evaluate", *QUICK, *HERE, "hydra.run.dir=run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["command"].startswith("semfacediff evaluate data=toy ")
-    assert record["code"] == {"version": "0.1.0", "commit": None, "dirty": None}
+    assert record["code"] == {"version": semfacediff.__version__, "commit": None, "dirty": None}
     run(environment, tmp_path, "evaluate", "-m", *QUICK, *HERE, "composite=off,blend")
     assert len(list((tmp_path / "outputs").rglob("run.json"))) == 2
     run(environment, tmp_path, "init", "project")

@@ -1,12 +1,13 @@
 """How many threads a process keeps busy: affinity, quotas of control groups, launchers, and who is told."""
 
 import os
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 
-from semfacediff import config, hydra_app, threads
+from semfacediff import config, hydra_app, threads, weight_files
 from semfacediff.records.environment import hardware
 from semfacediff.threads import allowed_cores, announce, threads_of, use_threads
 
@@ -14,7 +15,7 @@ from semfacediff.threads import allowed_cores, announce, threads_of, use_threads
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """``machine(cores, files)``: a machine's cores and its ``/proc`` and ``/sys``, for :func:`allowed_cores`."""
-    for name in (*threads.VARIABLES, "LOCAL_WORLD_SIZE"):
+    for name in (*threads.VARIABLES, "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
 
     def make(cores, files):
@@ -119,7 +120,13 @@ class TestTelling:
 
     @pytest.mark.parametrize(
         ("words", "expected"),
-        [(["runtime.threads=2"], "2"), (["runtime.threads=null"], "8"), ([], "8"), (["runtime.threads=2", "-m"], None)],
+        [
+            (["runtime.threads=2"], "2"),
+            (["runtime.threads=null"], "8"),
+            ([], "8"),
+            (["hydra/launcher=joblib", "-m"], None),
+            (["runtime.threads=2", "-m"], "2"),
+        ],
     )
     def test_scripts_tell_them_before_they_load(self, machine, monkeypatch, words, expected):
         machine(8, {})
@@ -161,3 +168,37 @@ class TestConfiguration:
         )
         assert (few.runtime.decoders, many.runtime.decoders) == (2, 8)
         assert few.runtime.workers == 8, "as asked"
+
+
+def test_the_one_thread_of_torchrun_is_no_wish(monkeypatch):
+    """torchrun sets OMP_NUM_THREADS=1 by itself where several processes start on a machine."""
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 64)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads.threads_of(None) == 1  # a user's own wish
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert threads.threads_of(None) == 32
+    threads.announce()
+    assert os.environ["OMP_NUM_THREADS"] == "32"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads.threads_of(None) == 3
+
+
+def test_decoders_keep_to_the_share_of_the_cores_and_not_to_those_of_openmp(monkeypatch, compose):
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    runtime = {k: v for k, v in compose("evaluate").runtime.items() if k != "diffusion"}
+    known = {**runtime, "diffusion": dict(compose("evaluate").runtime.diffusion), "workers": 8}
+    assert config.RuntimeConfig(**known).decoders == 6
+    assert config.RuntimeConfig(**known | {"threads": 2}).decoders == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert config.RuntimeConfig(**known).decoders == 2
+
+
+def test_messages_name_paths_of_a_user_without_a_home(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", lambda _: no_home())
+    assert weight_files.shown(Path("/somewhere/weights.pth")) == "/somewhere/weights.pth"
+    assert weight_files.in_home("~/.cache/clip") == Path("~/.cache/clip")

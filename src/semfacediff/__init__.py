@@ -16,7 +16,7 @@ On arrays, e.g. in a notebook (:mod:`semfacediff.runs.arrays`; torch is imported
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _ON_ARRAYS = ("edit", "parse", "region_mask", "score", "score_sets")
 

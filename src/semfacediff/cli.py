@@ -179,9 +179,7 @@ def _thesis(arguments: argparse.Namespace) -> int:
 
 
 def _add_thesis(commands) -> None:
-    thesis = commands.add_parser(
-        "thesis", help="the thesis's experiments and their requirements"
-    )
+    thesis = commands.add_parser("thesis", help="the thesis's experiments and their requirements")
     thesis.add_argument("words", nargs="*", metavar="KEY=VALUE", help="for each of them: weights.root=DIR data.n=10")
     thesis.add_argument("--run", dest="run_them", action="store_true", help="run those that lack nothing, one by one")
     thesis.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")

@@ -167,8 +167,8 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
 
 
 def _announce_threads(words: list[str]) -> None:
-    """To libraries that load before the configuration is read; jobs of a sweep may run in other places than here."""
-    if not {"-m", "--multirun"} & set(words):
+    """To libraries that load before the configuration is read; jobs of a launcher may run in other places than here."""
+    if not any(word.startswith("hydra/launcher=") and word != "hydra/launcher=basic" for word in words):
         asked = [w.partition("=")[2] for w in words if w.startswith("runtime.threads=")]
         announce(int(asked[-1]) if asked and asked[-1].isdecimal() and int(asked[-1]) else None)
 

@@ -57,14 +57,20 @@ def _quota(folder: Path, first_version: bool) -> Iterator[float]:
 def threads_of(wish: int | None) -> int:
     """What ``runtime.threads`` means here.
 
-    Without a wish: what ``OMP_NUM_THREADS`` says, as launchers set it, or else this process's share of
-    :func:`allowed_cores` among those that ``torchrun`` or ``accelerate launch`` started on this machine.
+    Without a wish: what the user set in ``OMP_NUM_THREADS``, or else :func:`core_share`. The 1 that ``torchrun`` puts
+    there by itself is no user's wish.
     """
     if wish is not None:
         return wish
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if given.isdecimal() and int(given) > 0:
+    of_torchrun = given == "1" and "TORCHELASTIC_RUN_ID" in os.environ
+    if given.isdecimal() and int(given) > 0 and not of_torchrun:
         return int(given)
+    return core_share()
+
+
+def core_share() -> int:
+    """Cores for this process: :func:`allowed_cores`, shared with the others of a launch on this machine."""
     beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, allowed_cores() // max(1, int(beside) if beside.isdecimal() else 1))
 
@@ -72,7 +78,7 @@ def threads_of(wish: int | None) -> int:
 def announce(wish: int | None = None) -> None:
     """Tell libraries that are not loaded yet, by the environment; what a user has set there stays without a wish."""
     for name in VARIABLES:
-        if wish is not None or name not in os.environ:
+        if wish is not None or name not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
             os.environ[name] = str(threads_of(wish))
 
 

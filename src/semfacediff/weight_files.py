@@ -23,8 +23,16 @@ _SHOWN_BYTES = 12
 
 def shown(path: Path) -> str:
     """Home abbreviated: messages enter records, which should not name a machine's users."""
-    home = Path.home()
+    home = in_home("~")
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def in_home(path: str) -> Path:
+    """``path`` with ``~`` expanded; as it is where the user has no home, as in a container with a bare user id."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 class _Inert:

@@ -140,5 +140,6 @@ def test_a_training_killed_at_any_operation_on_a_checkpoint_ends_whole(repositor
     compared(repository, tmp_path, script, words, every=1)
 
 
-def test_a_training_killed_at_an_operation_of_its_last_checkpoint_ends_whole(repository, tmp_path):
-    compared(repository, tmp_path, "train_synthesis.py", SYNTHESIS, every=10_000)
+@pytest.mark.parametrize(("script", "words"), [("train_parser.py", PARSER), ("train_synthesis.py", SYNTHESIS)])
+def test_a_training_killed_at_the_last_operation_on_a_checkpoint_ends_whole(repository, tmp_path, script, words):
+    compared(repository, tmp_path, script, words, every=10_000)

@@ -108,7 +108,7 @@ def test_a_revision_and_named_files_with_their_digests(site, monkeypatch):
     digest = hashlib.sha256(WEIGHTS).hexdigest()
     folder = hub_source(f"{ID}@{commit}", {"model.safetensors": digest})().fetch()
     assert names(folder) == ["model.safetensors"]
-    assert cached_folder(ID) is None  # main was not asked for
+    assert cached_folder(ID) == folder  # the only snapshot
     assert cached_folder(ID, commit) == folder
     with pytest.raises(
         DownloadError, match=rf"gave model\.safetensors with SHA-256 {digest[:16]}\.\.\., expected 0000"

@@ -41,7 +41,6 @@ def no_package(monkeypatch, tmp_path):
     monkeypatch.setattr(fpn_module, "PACKAGES", {})
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
     return tmp_path
 
 
@@ -162,12 +161,15 @@ class TestStart:
         expected = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
         assert start_digest(NAME, "imagenet") == expected
         shutil.rmtree(no_package / "hub")
-        with pytest.raises(UserError, match=f"no ImageNet weights of {SMALL} are on this machine; place timm/"):
+        with pytest.raises(
+            UserError,
+            match=f"weights of {SMALL} are on this machine; fetch them with 'semfacediff fetch timm/",
+        ):
             start_digest(NAME, "imagenet")
 
     def test_without_the_package_its_install_command_is_named(self, no_package, monkeypatch):
         monkeypatch.setattr(fpn_module, "PACKAGES", {SMALL: "no_such_package"})
-        with pytest.raises(UserError, match="pip install no-such-package, or place timm/"):
+        with pytest.raises(UserError, match="pip install no-such-package, fetch them with 'semfacediff fetch timm/"):
             start_digest(NAME, "imagenet")
 
     def test_the_package_classifies_as_it_was_trained(self):

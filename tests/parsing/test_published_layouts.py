@@ -340,7 +340,7 @@ class TestIncomplete:
 
 
 BACKBONES = {"convnext": "convnext_base", "swinb": "swin_base", "swinv2b": "swinv2_base"}
-FOLDERS = [p.id.rpartition("/")[2] for p in PUBLIC_PARSERS.values() if p.repository == "kartiknarayan/SegFace"]
+FOLDERS = [p.id.rpartition("/")[2] for p in PUBLIC_PARSERS.values() if p.id.startswith("kartiknarayan/SegFace/")]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """What every run has: parser, device, tracking."""
 
-import os
 import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive
-from semfacediff.threads import allowed_cores, threads_of
+from semfacediff.threads import core_share
 
 
 class ParserConfig(Closed):
@@ -89,8 +88,7 @@ def enough_workers(asked: object) -> object:
     """How many ``auto`` means; anything else as it is."""
     if asked != "auto":
         return asked
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, min(MOST_WORKERS, allowed_cores() // 2 // (int(processes) if processes.isdecimal() else 1)))
+    return max(1, min(MOST_WORKERS, core_share() // 2))
 
 
 class RuntimeConfig(DeviceConfig):
@@ -109,8 +107,8 @@ class RuntimeConfig(DeviceConfig):
 
     @property
     def decoders(self) -> int:
-        """``workers``, but no more than ``threads``."""
-        return min(self.workers, threads_of(self.threads))
+        """``workers``, but no more than ``threads`` or, without it, this process's share of the cores."""
+        return min(self.workers, self.threads or core_share())
 
 
 class NoTracking(Closed):

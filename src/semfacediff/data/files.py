@@ -21,7 +21,7 @@ from semfacediff.labels import LabelSpace
 from semfacediff.types import FaceSample
 from semfacediff.weight_files import file_state
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
 
 
 @dataclass(frozen=True)

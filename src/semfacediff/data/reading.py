@@ -1,4 +1,4 @@
-"""Bytes to photos and label maps, with every defect named. Nothing else opens image files.
+"""Bytes to photos and label maps, with every defect named. Nothing else opens image files that a user gives.
 
 Only :data:`FORMATS` are read, judged by their content: Pillow knows dozens more, and starts programs for some of them
 (an EPS named ``x.jpg`` runs Ghostscript).

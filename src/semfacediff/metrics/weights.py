@@ -13,7 +13,7 @@ from semfacediff.downloads import DownloadError, RemoteFile, Source, fetch_line,
 from semfacediff.errors import UserError
 from semfacediff.hub import cached_files, hub_source
 from semfacediff.metrics.clip_layouts import as_openai, tensor_digest
-from semfacediff.weight_files import file_digest, read_weights, shown
+from semfacediff.weight_files import file_digest, in_home, read_weights, shown
 
 RANDOM = "random"
 
@@ -45,7 +45,7 @@ class PublicFile:
         """Where a library may have put it, there or not; of a repository the snapshots that have it."""
         if self.hub:
             return cached_files(self.hub, self.file)
-        folder = Path(self.cache).expanduser() if self.cache else Path(torch.hub.get_dir()) / "checkpoints"
+        folder = in_home(self.cache) if self.cache else Path(torch.hub.get_dir()) / "checkpoints"
         return [folder / self.file]
 
     def source(self) -> Source | None:

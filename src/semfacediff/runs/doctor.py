@@ -227,6 +227,7 @@ def _published(name: str) -> dict:
     except UserError as e:
         place, error = None, str(e)
     facts = {"id": known.id, "what": known.what, "size": known.size, "place": place and str(place)}
+    facts["on_request"] = known.on_request
     return (
         facts
         | {"fetch": fetch_line(known.id)}
@@ -340,7 +341,8 @@ def _about_published(parsers: Iterable[dict]) -> Iterator[str]:
         if missing:
             names = ", ".join([missing[0]["id"], *(p["id"].rpartition("/")[2] for p in missing[1:])])
             size = f"{max(p['size'] for p in missing) / 1e6:.0f} MB"
-            yield f"{names} ({missing[0]['what']}, up to {size}): missing; to fetch it: {missing[0]['fetch']}"
+            state = "not here; one of them: " if missing[0]["on_request"] else "missing; to fetch it: "
+            yield f"{names} ({missing[0]['what']}, up to {size}): {state}{missing[0]['fetch']}"
 
 
 def _about_pipeline(pipeline: dict) -> str:

@@ -12,13 +12,12 @@ from semfacediff.errors import UserError
 from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
 from semfacediff.hydra_app import EXIT_MISTAKE
 from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, located
-from semfacediff.parsing.segface.backbones import BACKBONES
-from semfacediff.parsing.segface.pretrained import IMAGENET, ImageNetFile
+from semfacediff.parsing.public import PUBLIC_PARSERS
+from semfacediff.parsing.registry import SEGFACE_BACKBONES
 from semfacediff.weight_files import file_digest, shown
 
-HUB_PARSERS = {
-    "jonathandinu/face-parsing": "parser.checkpoint of the thesis",
-    "nvidia/segformer-b5-finetuned-ade-640-640": "parser.pretrained, the start of its training",
+HUB_PARSERS = {p.id: p.what for p in PUBLIC_PARSERS.values() if not p.on_request} | {
+    "nvidia/segformer-b5-finetuned-ade-640-640": "parser.pretrained, the start of the thesis's training"
 }
 """Id on the hub -> what it is for."""
 _HASHED_BYTES = 1 << 30
@@ -77,10 +76,15 @@ def _ways() -> dict[str, Callable[[], Path]]:
         ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
     for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in HUB_PARSERS}}.items():
         ways[name] = lambda name=name, id_=id_: get(name, [hub_source(id_)])
-    for backbone in BACKBONES:
-        name = f"{IMAGENET}_{backbone}"
-        ways[name] = lambda name=name, backbone=backbone: ImageNetFile.of(backbone).fetched(name)
+    for backbone in SEGFACE_BACKBONES:
+        ways[f"imagenet_{backbone}"] = lambda backbone=backbone: _imagenet(backbone)
     return ways
+
+
+def _imagenet(backbone: str) -> Path:
+    from semfacediff.parsing.segface.pretrained import ImageNetFile  # imports torchvision, which takes seconds
+
+    return ImageNetFile.of(backbone).fetched(f"imagenet_{backbone}")
 
 
 def _metrics_weights(weights: PublicWeights) -> Path:

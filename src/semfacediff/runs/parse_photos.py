@@ -22,7 +22,6 @@ from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
 from semfacediff.threads import use_threads
 
-SUFFIXES = (*PHOTO_SUFFIXES, ".gif", ".heic", ".heif")
 REPORT = "parse_report.json"
 
 
@@ -88,9 +87,9 @@ def photos_of(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"PHOTO: expected a photo or a folder of photos, nothing is at {source}; correct the path")
-    found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")]
     if not found:
-        raise UserError(f"PHOTO: no photo ({', '.join(SUFFIXES)}) in {source}; give another folder")
+        raise UserError(f"PHOTO: no photo ({', '.join(PHOTO_SUFFIXES)}) in {source}; give another folder")
     return found
 
 

@@ -1,6 +1,7 @@
 """Peak memory since it was last reset: of an accelerator, or of this process where there is none."""
 
 import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -28,5 +29,5 @@ def peak_memory_mib(device: torch.device) -> float:
     try:
         kib = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")).split()[1]
     except (OSError, StopIteration):
-        kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return int(kib) / 1024

@@ -93,8 +93,7 @@ class TrainingFiles:
         if not self.path(which).parent.is_dir():
             return
         folder = surviving(self.path(which))
-        cards = [json.loads(f.read_text("utf-8")) for f in folder.glob("*.json")] if folder else []
-        found = next((card["training"].get(key) for card in cards if "training" in card), None)
+        found = next((n for n in map(lambda f: _counted(f, key), folder.glob("*.json")) if n), None) if folder else None
         if found != expected:
             what = "absent" if folder is None else f"that of {key} {found}"
             raise UserError(
@@ -112,6 +111,14 @@ class TrainingFiles:
         kept = sorted(f for f in last.parent.iterdir() if _EPOCH.fullmatch(f.name))
         for old in kept[: -self._keep_last]:
             shutil.rmtree(old)
+
+
+def _counted(card: Path, key: str) -> int | None:
+    """What a checkpoint's card counts under ``training``; ``None`` if it is damaged or another file."""
+    try:
+        return json.loads(card.read_text("utf-8"))["training"].get(key)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _linked(source: str, copied: str) -> None:

@@ -293,7 +293,7 @@ class ParserTrainer:
         parser = ModelParser(copy.deepcopy(self.judged), self.card, a.device)
         on_cpu = a.device.type == "cpu"  # where batches are no quicker
         at_once = 1 if on_cpu else max(1, self.settings.train.batch_size // a.num_processes)
-        return validate(parser, self.val, self.criterion, a, self.settings.runtime.workers, at_once)
+        return validate(parser, self.val, self.criterion, a, self.settings.runtime.decoders, at_once)
 
     def _judge(self, row: dict, outcome: Validation) -> None:
         p = self.progress

@@ -1,6 +1,5 @@
 """What a check gives, how large it is, and how it is timed."""
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from semfacediff.runs.devices import wait
+from semfacediff.runs.peak_memory import peak_memory_mib, reset_peak_memory
 
 PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
 
@@ -81,19 +81,12 @@ def timed(way: Callable[[], object], on: torch.device, repeats: int = 1) -> Take
     """``way`` once to warm up, then ``repeats`` times by the clock; the device is waited for."""
     way()
     wait(on)
-    if on.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(on)
+    reset_peak_memory(on)
     start = time.perf_counter()
     for _ in range(repeats):
         way()
     wait(on)
-    return Taken((time.perf_counter() - start) / repeats, peak_mib(on))
-
-
-def peak_mib(on: torch.device) -> float:
-    if on.type == "cuda":
-        return torch.cuda.max_memory_allocated(on) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Taken((time.perf_counter() - start) / repeats, peak_memory_mib(on))
 
 
 def judged(
