@@ -110,7 +110,9 @@ class TestParse:
             semfacediff.parse(face.photo, tmp_path / "nowhere")
 
     def test_no_such_device(self, tiny_checkpoint, face):
-        with pytest.raises(UserError, match=r"device: .*'auto', 'cpu', 'cuda' or 'mps', got 'gpu'"):
+        with pytest.raises(
+            UserError, match=r"^device: expected auto, cpu, mps, cuda or cuda:N \(the N-th device, from 0\), got 'gpu'$"
+        ):
             semfacediff.parse(face.photo, tiny_checkpoint, device="gpu")
 
 

@@ -1,5 +1,7 @@
 """The DeepLabV3+-like parser against the published manifest; identical at 512 px, and any other size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,7 +149,7 @@ def test_an_unknown_option():
 def test_a_bare_file_and_a_checkpoint_folder_keep_it(model, published, tmp_path):
     torch.save({"state_dict": {f"module.{k}": v for k, v in published.items()}}, tmp_path / "a.pth")
     net, card = load_published("deeplabv3plus_lite", tmp_path / "a.pth")
-    assert card == ParserCard.of_kind("deeplabv3plus_lite", "celebamask", 512)
+    assert replace(card, training={}) == ParserCard.of_kind("deeplabv3plus_lite", "celebamask", 512)
     save_parser(net, card, tmp_path / "kept")
     again, _ = load_parser(tmp_path / "kept")
     x = torch.ones(1, 3, 32, 32)

@@ -1,6 +1,7 @@
 """The small SegFormer against the published manifests and output; attention without a matrix; both upsamplings."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,7 +217,7 @@ class TestReleasedWeights:
     def test_a_bare_file_and_a_checkpoint_folder_keep_the_variant(self, upsampling, published, models, tmp_path):
         torch.save(published[upsampling], tmp_path / "a.pt")
         net, card = load_published("segformer_lite", tmp_path / "a.pt")
-        assert card == ParserCard(
+        assert replace(card, training={}) == ParserCard(
             "segformer_lite", "celebamask", 512, card.mean, card.std, options={"upsampling": upsampling}
         )
         save_parser(net, card, tmp_path / "kept")

@@ -398,9 +398,9 @@ def test_diversity_is_the_mean_over_pairs():
     class Brightness:
         """A stand-in for LPIPS whose distances are known."""
 
-        def score(self, pair):
-            assert not pair.blend.any()
-            return {"lpips": abs(float(pair.photo.mean()) - float(pair.edit.mean()))}
+        def scores(self, pairs):
+            assert not any(pair.blend.any() for pair in pairs)
+            return [{"lpips": abs(float(pair.photo.mean()) - float(pair.edit.mean()))} for pair in pairs]
 
     photos = [np.full((8, 8, 3), level, np.uint8) for level in (0, 10, 40)]
     assert Diversity(Brightness()).score(photos) == pytest.approx((10 + 40 + 30) / 3)

@@ -242,13 +242,13 @@ class TestFirstStageFiles:
             self.found(file)
 
     def test_the_recipe_of_the_docs_converts_what_carries_a_class(self, published, tmp_path, monkeypatch):
-        name = "pytorch_lightning.callbacks.model_checkpoint"
+        name = "pytorch_lightning.callbacks.another_one"
         modules = [".".join(name.split(".")[: i + 1]) for i in range(3)]
-        kept = type("ModelCheckpoint", (), {"__module__": name, "__qualname__": "ModelCheckpoint"})
+        kept = type("AnotherOne", (), {"__module__": name, "__qualname__": "AnotherOne"})
         with monkeypatch.context() as m:
             for module in modules:
                 m.setitem(sys.modules, module, types.ModuleType(module))
-            sys.modules[name].ModelCheckpoint = kept
+            sys.modules[name].AnotherOne = kept
             torch.save({"state_dict": published, "callbacks": {kept: {"best": 1}}}, tmp_path / "model.ckpt")
         with pytest.raises(
             UserError, match=r"convert it to .safetensors as docs/synthesis.md, 'Released weights', says"

@@ -166,7 +166,7 @@ class EditingEvaluation(Evaluation):
     def _staged(self):
         for i, stage in enumerate(self.cascade.stages if self.cascade else [], 1):
             if why := without_words(stage.prompt or ""):
-                raise ValueError(f"cascade: the prompt of stage {i} ('{stage.attribute}') {why}; give it some words")
+                raise ValueError(f"cascade: the prompt of stage {i} ('{stage.attribute}') {why}; give it other words")
             if stage.strength is None:
                 continue
             if "strength" not in type(self.editor).model_fields:

@@ -26,13 +26,20 @@ class ParserConfig(Closed):
     options: dict[str, str | int | float | bool]
     backend: Literal["torch", "onnx"]
     precision: Literal["float32", "bfloat16", "float16"]
-    label_space: str | list[str | None] | None = None
-    input_size: Annotated[int, Field(ge=32, le=4096)] | None = None
+    label_space: str | list[str | None] | None
+    input_size: Annotated[int, Field(ge=32, le=4096)] | None
 
     @classmethod
     def trained(cls, checkpoint: str | None, name: str | None = None, backend: str = "torch") -> "ParserConfig":
         """Settings that name a trained parser and nothing else; ``None``: the one that ships with the package."""
-        rest = {"root": None, "pretrained": None, "options": {}, "precision": "float32"}
+        rest = {
+            "root": None,
+            "pretrained": None,
+            "options": {},
+            "precision": "float32",
+            "label_space": None,
+            "input_size": None,
+        }
         return cls(name=name, checkpoint=checkpoint, backend=backend, **rest)
 
     @model_validator(mode="after")

@@ -231,7 +231,10 @@ def file_digest_with(file: Path, card: ParserCard, more: str = "") -> str:
 
 def checkpoint_state(path: str) -> list[tuple | None]:
     """What changes when the files of ``parser.checkpoint`` do, without reading them."""
-    place = resolve(path)
+    try:
+        place = resolve(path)
+    except UserError:  # nothing is there; who opens it says so
+        place = Path(path).expanduser()
     names = (WEIGHTS, CARD, ONNX, PROGRAM, CONFIG, PREPROCESSOR, *WEIGHT_FILES)
     return [file_state(place), *(file_state(place / name) for name in names)]
 

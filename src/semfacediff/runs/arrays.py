@@ -284,7 +284,7 @@ def _parser(folder: str, _changed: int, device: str, backend: str) -> ModelParse
 
 
 def _device(name: str) -> torch.device:
-    return build.device(_typed(config.DeviceConfig, {"device": name}, "device"))
+    return build.device(config.checked(config.DeviceConfig, {"device": name}))
 
 
 def _named_editor(name: str, options: dict, device: str) -> Editor:
