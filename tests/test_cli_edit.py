@@ -223,7 +223,7 @@ class TestEditing:
         facts = json.loads((tmp_path / "out" / "square" / "edit.json").read_text())
         assert [s["status"] for s in facts["stages"]] == ["empty_region", "ok"]
 
-    @pytest.mark.parametrize("prompt", ["волосы цвета green", "緑 green 🌲", "green " * 500])
+    @pytest.mark.parametrize("prompt", ["волосы цвета green", "緑 green 🌲", "green " * 300])
     def test_any_words_are_taken(self, photos, tmp_path, prompt):
         assert run(photos / "square.png", "hair", prompt, out=tmp_path / "out") == 0
         assert (

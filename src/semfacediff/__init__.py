@@ -15,8 +15,13 @@ On arrays, e.g. in a notebook (:mod:`semfacediff.runs.arrays`; torch is imported
 """
 
 import importlib
+import logging
 
 __version__ = "0.2.0.dev0"
+
+# diffusers and torchao (the extra `quantise`) disagree about names that nothing here uses, and say so at every import.
+for _name in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 _ON_ARRAYS = ("edit", "parse", "region_mask", "score", "score_sets")
 
