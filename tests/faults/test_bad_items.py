@@ -16,9 +16,7 @@ from semfacediff import build, cli, config, runs
 from semfacediff.data import reading
 from semfacediff.data.reading import Blob
 from semfacediff.errors import UserError, printable
-from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.records.folder import held, read_run
-from semfacediff.runs import edit_photos
 
 from .conftest import SkinEverywhere
 
@@ -45,14 +43,6 @@ def _not_for_ever():
     signal.alarm(60)
     yield
     signal.alarm(0)
-
-
-@pytest.fixture
-def skin(monkeypatch):
-    """A parser that sees skin everywhere; edits draw no strips, which take most of their time."""
-    monkeypatch.setattr(edit_photos, "panel_figure", lambda *_: None)
-    card = ParserCard("skin", "celebamask", 32, [0.0] * 3, [1.0] * 3, {}, {})
-    monkeypatch.setattr(build, "trained_parser", lambda settings: (SkinEverywhere(), card, "d" * 64))
 
 
 @pytest.fixture
