@@ -58,22 +58,16 @@ SLOW = [
 ]
 TRAINED = "jonathandinu/face-parsing"
 FETCH = "semfacediff fetch"
+PRETRAINED = ["train-parser", *TOY, "parser.pretrained=imagenet"]
+DENOISER = ["train-synthesis", *TOY, "synthesis=tiny"]
 SLOWLY = pytest.mark.slow
 MISSING = [
     ([*EVALUATE, "editor=recolor", "parser=ground_truth", "metrics=full"], f"{FETCH} lpips_alexnet"),
     ([*EVALUATE, "editor=sdxl_inpaint", "parser=ground_truth", "metrics=no_weights"], f"{FETCH} sdxl_inpaint"),
     ([*EVALUATE, "editor=recolor", f"parser.checkpoint={TRAINED}", "metrics=no_weights"], f"{FETCH} {TRAINED}"),
     (["train-parser", *TOY, f"parser.checkpoint={TRAINED}"], f"{FETCH} {TRAINED}"),
-    pytest.param(
-        ["train-parser", *TOY, "parser=segface_swin_base", "parser.pretrained=imagenet"],
-        f"{FETCH} imagenet_swin_base",
-        marks=SLOWLY,
-    ),
-    pytest.param(
-        ["train-synthesis", *TOY, "synthesis=tiny", "first_stage.checkpoint=CompVis/vq-f4"],
-        "CompVis/vq-f4",
-        marks=SLOWLY,
-    ),
+    pytest.param([*PRETRAINED, "parser=segface_swin_base"], f"{FETCH} imagenet_swin_base", marks=SLOWLY),
+    pytest.param([*DENOISER, "first_stage.checkpoint=CompVis/vq-f4"], "CompVis/vq-f4", marks=SLOWLY),
     (["parse", "PHOTO", "--checkpoint", TRAINED, "--out", "out"], f"{FETCH} {TRAINED}"),
     (["export", TRAINED, "--to", "half", "--out", "out"], f"{FETCH} {TRAINED}"),
     (["edit", "PHOTO", *SKIN], f"{FETCH} sdxl_inpaint"),
