@@ -12,7 +12,8 @@ import pytest
 
 from semfacediff import config, runs
 from semfacediff.hydra_app import _folder_digest, composed
-from semfacediff.records.ledger import finished_runs, held
+from semfacediff.records.folder import held
+from semfacediff.records.ledger import finished_runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = (
@@ -100,10 +101,10 @@ def test_a_killed_sweep_runs_only_what_is_missing(tmp_path):
 
 
 def test_a_second_process_is_told_who_holds_the_sweep(tmp_path):
-    with held(tmp_path / "outputs" / "editing" / "quick"):
+    with held(tmp_path / "outputs" / "editing" / "quick", "set hydra.sweep.dir=DIR"):
         done = sweep("composite=off", cwd=tmp_path)
     assert done.returncode == 2
-    assert "holds the sweep in" in done.stderr
+    assert "is working in" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 

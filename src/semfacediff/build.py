@@ -263,13 +263,18 @@ def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.Place
     digest, bad = _inspected.get((split, faces.state()), inspect)
     bad = {**broken, **bad}
     if bad and settings.on_error == "error":
-        shown = [f"\n  {reason}" for reason in list(bad.values())[:MAX_BAD_SHOWN]]
-        more = f"\n  ... and {len(bad) - MAX_BAD_SHOWN} more" if len(bad) > MAX_BAD_SHOWN else ""
+        shown = list(bad.values())[:MAX_BAD_SHOWN]
+        more = [f"... and {len(bad) - MAX_BAD_SHOWN} more"] if len(bad) > MAX_BAD_SHOWN else []
         raise UserError(
             f"{len(bad)} of the samples in {settings.root} cannot be used; fix them, or set data.on_error=skip to "
-            f"leave them out (they are recorded):{''.join(shown)}{more}"
+            f"leave them out (they are recorded):",
+            *shown,
+            *more,
         )
     faces = faces.keep(e for e in entries if e.id not in bad)
+    if bad and not len(faces):
+        first = next(iter(bad.values()))
+        raise UserError(f"data: no usable sample in split '{split}'; the first of {len(bad)} reasons: {first}")
     _not_empty(faces, settings, split)
     return Data(faces, digest, bad, len(entries))
 

@@ -69,11 +69,11 @@ class SweepLedger(Callback):
     """Holds a sweep's folder while its jobs run, in the process that was started; named in ``conf``."""
 
     def on_multirun_start(self, config: DictConfig, **_) -> None:
-        from semfacediff.records.ledger import held
+        from semfacediff.records.folder import held
 
         try:
             _use_launcher(config.hydra.launcher._target_)
-            _held.enter_context(held(Path(config.hydra.sweep.dir)))
+            _held.enter_context(held(Path(config.hydra.sweep.dir), "set hydra.sweep.dir=DIR"))
         except UserError as e:
             _complain(e)
             sys.exit(EXIT_MISTAKE)  # Hydra would turn any other exception into a warning

@@ -11,6 +11,7 @@ from torch import nn
 
 from semfacediff import build
 from semfacediff.parsing.checkpoint import ParserCard
+from semfacediff.runs import edit_photos
 
 
 class SkinEverywhere(nn.Module):
@@ -18,6 +19,21 @@ class SkinEverywhere(nn.Module):
         logits = x.new_zeros(len(x), 19, *x.shape[2:])
         logits[:, 1] = 100
         return logits
+
+
+class SkinOnTheLeft(SkinEverywhere):
+    def forward(self, x):
+        logits = super().forward(x)
+        logits[:, 13, :, x.shape[3] // 2 :] = 200  # hair
+        return logits
+
+
+@pytest.fixture
+def skin(monkeypatch):
+    """Whatever checkpoint is named, it is a parser that sees skin on the left; edits draw no strips, to save time."""
+    card = ParserCard("skin", "celebamask", 32, [0.0] * 3, [1.0] * 3, {}, {})
+    monkeypatch.setattr(build, "trained_parser", lambda settings: (SkinOnTheLeft(), card, "d" * 64))
+    monkeypatch.setattr(edit_photos, "panel_figure", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

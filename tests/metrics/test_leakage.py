@@ -80,6 +80,12 @@ def samples(seed=0, n=6):
     return pd.DataFrame({"attribute": ["hair", "lips"] * (n // 2), "leakage": [written(c) for c in counts]}), counts
 
 
+def test_edits_with_nothing_outside_add_nothing():
+    """Photos that are all region."""
+    assert not pooled(["", ""], 3).any()
+    assert np.array_equal(pooled(["", "1>2:5"], 3), pooled(["1>2:5"], 3))
+
+
 def test_the_table_sums_each_attribute_and_names_the_classes():
     table, counts = samples()
     found = leakage_table(table, CELEBAMASK)

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.records.folder import DONE, INCOMPLETE, RUNNING, RunFolder
-from semfacediff.records.ledger import INDEX, finished_runs, held, noted, read_index
+from semfacediff.records.folder import DONE, INCOMPLETE, RUNNING, RunFolder, held
+from semfacediff.records.ledger import INDEX, finished_runs, noted, read_index
 
 WORDS = ["experiment=ablations/composite", "composite=off", "prompts.hair='$x^2$ <b>; rm'"]
 COMMAND = shlex.join(["python", "evaluate.py", *WORDS])
@@ -41,12 +41,12 @@ def test_a_record_of_another_schema_is_refused(tmp_path):
 def test_a_sweep_has_one_holder_and_is_free_afterwards(tmp_path):
     sweep = tmp_path / "sweep"
     with (
-        held(sweep),
-        pytest.raises(UserError, match=rf"process \d+ on .+ holds the sweep in {re.escape(str(sweep))}"),
-        held(sweep),
+        held(sweep, "set hydra.sweep.dir=DIR"),
+        pytest.raises(UserError, match=rf"process \d+ on .+ is working in {re.escape(str(sweep))}"),
+        held(sweep, "set hydra.sweep.dir=DIR"),
     ):
         pass
-    with held(sweep):
+    with held(sweep, "set hydra.sweep.dir=DIR"):
         pass
     assert list(sweep.iterdir()) == []
 

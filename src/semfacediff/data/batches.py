@@ -1,10 +1,13 @@
 """Training batches whose content depends on (seed, epoch, step) alone: not on workers, and not on interruptions."""
 
 import copy
+import errno
 import functools
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +28,7 @@ Key = tuple[int, ...]
 """(epoch, sample index), and for the second and further times of a sample in an epoch a third: 1, 2, ..."""
 
 _DONORS_TRIED = 4
+_SHARED = Path("/dev/shm")
 
 
 class TrainingView(Dataset):
@@ -211,6 +215,23 @@ def planned(
     return batches
 
 
+class _Loader(DataLoader):
+    """Says in one sentence that ``/dev/shm``, through which workers hand over their batches, is too small."""
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        try:
+            yield from super().__iter__()
+        except (RuntimeError, OSError) as e:  # of a worker, what torch says of one that a signal ended, of semaphores
+            if "shared memory" not in str(e) and getattr(e, "errno", None) != errno.ENOSPC:
+                raise
+            there = f" ({shutil.disk_usage(_SHARED).total / 1e6:.0f} MB)" if _SHARED.is_dir() else ""
+            raise UserError(
+                f"runtime.workers={self.num_workers}: the shared memory{there} does not hold the "
+                f"{self.num_workers * self.prefetch_factor} batches that they prepare; start the container with more "
+                f"(docker run --shm-size=2g), or set runtime.workers=0, then repeat the command"
+            ) from e
+
+
 def loader(
     view: TrainingView,
     batch_size: int,
@@ -228,10 +249,11 @@ def loader(
     Args:
         sampling, repeat_threshold: see :func:`planned`.
         pinned: copy batches into memory that CUDA reads while it computes.
+
+    Raises:
+        UserError: while batches are drawn: the shared memory is too small for those of the workers.
     """
     batches = planned(view, batch_size, epoch, sampling, repeat_threshold)[start:]
     shares = [batch[rank::world] for batch in batches]
     ahead = 4 if workers else None
-    return DataLoader(
-        view, batch_sampler=_Batches(shares), num_workers=workers, prefetch_factor=ahead, pin_memory=pinned
-    )
+    return _Loader(view, batch_sampler=_Batches(shares), num_workers=workers, prefetch_factor=ahead, pin_memory=pinned)

@@ -5,6 +5,8 @@ Both become the same list of :class:`Entry`; nothing is decoded before it is ask
 
 import hashlib
 import json
+import os
+import stat
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -13,15 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semfacediff.data.attributes import Value, read_attributes
-from semfacediff.data.reading import Blob, decode_labels, decode_photo
+from semfacediff.data.reading import Blob, decode_labels, decode_photo, kind_of
 from semfacediff.data.sizes import in_frame
 from semfacediff.data.splits import Split
-from semfacediff.errors import UserError
+from semfacediff.errors import UserError, printable
 from semfacediff.labels import LabelSpace
 from semfacediff.types import FaceSample
 from semfacediff.weight_files import file_state
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
+MOST_STEM_BYTES = 240
+"""Of a photo's name without its suffix: files are named after it, and file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Entry:
     """One sample before it is read.
 
     Attributes:
-        id: file stem.
+        id: file stem; made printable where no file can be named after it, which is a defect.
         photo, labels: where the bytes lie; ``labels`` is ``None`` where no label map is wanted.
         shard: the tar it comes from, if any.
         defect: why it cannot be a sample (no partner, an id that occurs twice); its blobs are then not read.
@@ -73,6 +77,18 @@ def existing(root: Path, what: str, remedy: str) -> Path:
     return root
 
 
+def unusable_stem(stem: str) -> str | None:
+    """Why no file can be named after a photo with this stem; ``None``: it can."""
+    try:
+        n = len(stem.encode())
+    except UnicodeEncodeError:
+        return f"'{printable(stem)}': the name is not UTF-8; rename the file"
+    if n > MOST_STEM_BYTES:
+        shown = printable(f"{stem[:40]}...")
+        return f"'{shown}': a name of {n} bytes without its suffix, the limit is {MOST_STEM_BYTES}; rename the file"
+    return None
+
+
 def is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a folder's entry counts: of one of these kinds, and no shadow that macOS leaves (``._x.png``)."""
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
@@ -84,7 +100,10 @@ def paired(
     labels_needed: bool,
     attributes: Mapping[str, Mapping[str, Value]],
 ) -> Index:
-    """Join photos, masks and attributes by id; duplicates, orphans and lonely photos become defective candidates."""
+    """Join photos, masks and attributes by id.
+
+    Duplicates, orphans, lonely photos, and names after which no file can be named become defective candidates.
+    """
     photos_of, masks_of = defaultdict(list), defaultdict(list)
     for id_, blob, shard in photos:
         photos_of[id_].append((blob, shard))
@@ -93,15 +112,15 @@ def paired(
     candidates = []
     for id_ in sorted(photos_of.keys() | (masks_of.keys() if labels_needed else set())):
         found, mask = photos_of.get(id_, []), masks_of.get(id_, [])
-        if len(found) > 1 or (labels_needed and len(mask) > 1):
+        if defect := unusable_stem(id_):
+            id_ = printable(id_)
+        elif len(found) > 1 or (labels_needed and len(mask) > 1):
             twice = [b for b, _ in found] if len(found) > 1 else mask
             defect = f"id '{id_}' occurs {len(twice)} times: {', '.join(b.name for b in twice)}"
         elif not found:
             defect = f"{mask[0].name}: a label map without a photo"
         elif labels_needed and not mask:
             defect = f"{found[0][0].name}: a photo without a label map"
-        else:
-            defect = None
         photo, shard = found[0] if found else (None, None)
         labels = mask[0] if labels_needed and mask else None
         candidates.append(Entry(id_, photo, labels, shard, defect, attributes.get(id_, {})))
@@ -135,24 +154,43 @@ def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> In
     return paired(photos, label_maps, labels_needed, read_attributes(root))
 
 
-def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], str | None]:
-    """Files in a tar as far as it can be read, and what is wrong with it (``None``: nothing)."""
-    members = []
+_TAR_KINDS = {
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.FIFOTYPE: "a FIFO",
+}
+
+
+def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], list[Entry], str | None]:
+    """What a tar holds as far as it can be read.
+
+    Returns:
+        Files; defective candidates for links, devices and the like with a photo's suffix; what is wrong with the tar
+        (``None``: nothing).
+    """
+    members, odd = [], []
     try:
+        if not stat.S_ISREG(mode := os.stat(shard).st_mode):
+            raise tarfile.ReadError(f"it is {kind_of(mode)}")
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                if member.isfile():
-                    blob = Blob(shard, f"{shard.name}:{member.name}", member.offset_data, member.size)
-                    members.append((Path(member.name), blob))
+                name, path = printable(f"{shard.name}:{member.name}"), Path(member.name)
+                if member.isreg() and not member.issparse():
+                    members.append((path, Blob(shard, name, member.offset_data, member.size)))
+                elif not member.isdir() and path.suffix.lower() in PHOTO_SUFFIXES:
+                    kind = "a sparse file" if member.issparse() else _TAR_KINDS.get(member.type, "a device")
+                    defect = f"{name}: expected a file, got {kind}; put the file itself into the tar"
+                    odd.append(Entry(printable(path.stem), None, shard=shard.stem, defect=defect))
             end = tar.offset
         with open(shard, "rb") as f:
             f.seek(end)
             # tarfile takes a damaged header, or a cut between two members, for the end; a whole tar ends in zeros.
             if f.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"it breaks off after {len(members)} files")
-    except (tarfile.TarError, OSError) as e:
-        return members, f"{shard.name}: not a whole tar ({e}); copy the shard again"
-    return members, None
+    except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as e:
+        why = str(e) or "a header claims more than the memory holds"
+        return members, odd, printable(f"{shard.name}: not a whole tar ({why}); copy the shard again")
+    return members, odd, None
 
 
 def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
@@ -169,12 +207,13 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
     shards = sorted(root.glob(pattern))
     if not shards:
         raise UserError(f"data.shards: no file matches '{pattern}' in {root}")
-    photos, masks, bad = [], [], {}
+    photos, masks, odd, bad = [], [], [], {}
     for shard in shards:
         members = defaultdict(list)
-        files, defect = _tar_members(shard)
+        files, other, defect = _tar_members(shard)
+        odd += other
         if defect:
-            bad[shard.name] = defect
+            bad[printable(shard.name)] = defect
         for path, blob in files:
             if path.suffix.lower() in PHOTO_SUFFIXES:
                 members[path.stem].append((path.suffix.lower(), blob))
@@ -186,8 +225,10 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
                 others, pngs = pngs, []
             photos += [(id_, b, shard.stem) for b in others]
             masks += [(id_, b) for b in pngs]
-    index = paired(photos, masks, labels_needed, read_attributes(root))
-    return Index(index.candidates, bad)
+    candidates = (*paired(photos, masks, labels_needed, read_attributes(root)).candidates, *odd)
+    # The odd ones replace their partners: a label map whose photo is a link must not pass for a photo.
+    by_id = {e.id: e for e in candidates}
+    return Index(tuple(by_id[id_] for id_ in sorted(by_id)), bad)
 
 
 class FileFaces:

@@ -9,7 +9,9 @@ first frame counts. An embedded colour profile is not applied: values are taken 
 
 import contextlib
 import io
+import os
 import re
+import stat
 import struct
 import warnings
 import zlib
@@ -21,11 +23,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from semfacediff.errors import UserError
+from semfacediff.errors import UserError, printable
 from semfacediff.labels import LabelSpace
 
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
+"""Of a file: more than :data:`MAX_PIXELS` take in any format without compression."""
 # The limit above is checked before anything is decoded, and its error is the one to read.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -43,7 +47,7 @@ class Blob:
     Attributes:
         path: the file, or the tar.
         offset, length: bytes into the tar and how many; ``None`` for a whole file.
-        name: how to name it in a message.
+        name: how to name it in a message; made printable.
     """
 
     path: Path
@@ -51,19 +55,44 @@ class Blob:
     offset: int | None = None
     length: int | None = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "name", printable(self.name))
+
     def read(self) -> bytes:
-        """The bytes; a :class:`UserError` if they cannot be had or the tar ends too early."""
+        """The bytes.
+
+        Raises:
+            UserError: they cannot be had, it is no regular file (which is not opened: a FIFO would wait for ever), it
+                has more than :data:`MAX_BYTES`, or the tar ends too early.
+        """
         try:
+            status = os.stat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{self.name}: expected a file, got {kind_of(status.st_mode)}; remove it")
+            there, wanted = status.st_size, status.st_size
+            if self.offset is not None:
+                there, wanted = max(0, there - self.offset), self.length
+            if wanted > there:
+                raise UserError(f"{self.name}: the archive ends after {there} of {wanted} bytes; copy it again")
+            if wanted > MAX_BYTES:
+                raise UserError(f"{self.name}: {wanted} bytes are over the limit of {MAX_BYTES}; scale the photo down")
             with open(self.path, "rb") as f:
-                if self.offset is None:
-                    return f.read()
-                f.seek(self.offset)
-                data = f.read(self.length)
+                f.seek(self.offset or 0)
+                return f.read(wanted)
         except OSError as e:
             raise UserError(f"{self.name}: cannot be read ({e.strerror})") from e
-        if len(data) < self.length:
-            raise UserError(f"{self.name}: the archive ends after {len(data)} of {self.length} bytes; copy it again")
-        return data
+        except MemoryError as e:
+            raise _no_memory(self.name) from e
+
+
+def kind_of(mode: int) -> str:
+    """What a file that is no regular one is, from its ``st_mode``."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _no_memory(name: str) -> UserError:
+    return UserError(f"{name}: the memory does not suffice to read it; scale the photo down")
 
 
 @contextlib.contextmanager
@@ -72,6 +101,8 @@ def _naming_damage(name: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise
+    except MemoryError as e:
+        raise _no_memory(name) from e
     except _DAMAGE as e:
         raise UserError(f"{name}: the image is truncated or corrupt ({e})") from e
 

@@ -56,7 +56,7 @@ def written(confusion: np.ndarray) -> str:
 
 def pooled(cells: Iterable[str], n: int) -> np.ndarray:
     """int64 ``[n, n]``: sum of confusions that :func:`written` wrote."""
-    text = " ".join(cells).replace(">", " ").replace(":", " ")
+    text = " ".join(filter(None, cells)).replace(">", " ").replace(":", " ")  # numpy reads spaces alone as -1
     numbers = np.fromstring(text, np.int64, sep=" ").reshape(-1, 3)
     sums = np.zeros((n, n), np.int64)
     np.add.at(sums, (numbers[:, 0], numbers[:, 1]), numbers[:, 2])

@@ -9,8 +9,10 @@ import fcntl
 import json
 import os
 import re
+import socket
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,43 @@ def beside_other_data(folder: Path, identity: dict) -> Path:
     return beside
 
 
+@contextlib.contextmanager
+def held(folder: Path, way_out: str) -> Iterator[None]:
+    """Make ``folder`` and hold it for this process while the block lasts.
+
+    Args:
+        way_out: what to do where another process holds it, besides waiting.
+
+    Raises:
+        UserError: another process holds it (named), or the folder cannot be made.
+    """
+    lock = _opened(folder)
+    try:
+        _lock(lock, folder, way_out)
+        write_text(folder / _HOLDER, f"{os.getpid()} on {socket.gethostname()}")
+        try:
+            yield
+        finally:
+            (folder / _HOLDER).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _opened(folder: Path) -> int:
+    with failing_loudly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+
+
+def _lock(descriptor: int, folder: Path, way_out: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        holder = folder / _HOLDER
+        who = f"process {holder.read_text()}" if holder.exists() else "another process"
+        raise UserError(f"{who} is working in {folder}; wait for it, or {way_out}") from e
+
+
 class RunFolder:
     """The record of one run. Use as a context manager: it holds the folder's lock until it is left.
 
@@ -66,11 +105,9 @@ class RunFolder:
 
     def __init__(self, path: Path, identity: dict, header: dict, config_text: str):
         self.path = path
-        with failing_loudly(path):
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path, os.O_RDONLY)
+        self._lock = _opened(path)
         try:
-            self._locked()
+            _lock(self._lock, path, "set hydra.run.dir=DIR")
             self.facts = self._existing(identity) or self._begun(identity, header)
             if not self.finished:
                 self._taken(config_text)
@@ -86,14 +123,6 @@ class RunFolder:
         with contextlib.suppress(OSError):
             (self.path / _HOLDER).unlink(missing_ok=True)
         os.close(self._lock)
-
-    def _locked(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            holder = self.path / _HOLDER
-            who = f"process {holder.read_text()}" if holder.exists() else "another process"
-            raise UserError(f"{who} is working in {self.path}; wait for it, or set hydra.run.dir=DIR") from e
 
     def _taken(self, config_text: str) -> None:
         """Say who holds the folder, and keep the configuration unless an earlier sitting did."""

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shlex
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from semfacediff.records.writing import failing_loudly, write_text
 
 INDEX = "sweep.json"
 REFUSED, INTERRUPTED, CRASHED = "refused", "interrupted", "crashed"
-_HOLDER, _INDEX_LOCK = ".holder", ".sweep.lock"
+_INDEX_LOCK = ".sweep.lock"
 STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED}
 """Exit code -> status of a cell."""
 
@@ -41,36 +40,6 @@ def finished_runs(folder: Path) -> list[tuple[list[str], Path]]:
 def _overrides(run: dict) -> list[str]:
     """What follows ``python evaluate.py`` in the command that repeats a run."""
     return shlex.split(run.get("command", ""))[2:]
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder: one process at a time goes through its cells.
-
-    Raises:
-        UserError: another process holds it (named), or the folder cannot be made.
-    """
-    with failing_loudly(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    try:
-        _taken(lock, folder)
-        try:
-            yield
-        finally:
-            (folder / _HOLDER).unlink(missing_ok=True)
-    finally:
-        os.close(lock)
-
-
-def _taken(lock: int, folder: Path) -> None:
-    holder = folder / _HOLDER
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        who = f"process {holder.read_text()}" if holder.exists() else "another process"
-        raise UserError(f"{who} holds the sweep in {folder}; wait for it, or set hydra.sweep.dir=DIR") from e
-    write_text(holder, f"{os.getpid()} on {socket.gethostname()}")
 
 
 def read_index(folder: Path) -> dict[str, dict]:

@@ -5,16 +5,16 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from semfacediff.errors import UserError
+from semfacediff.errors import FatalError
 
 
 @contextlib.contextmanager
 def failing_loudly(path: Path) -> Iterator[None]:
-    """Turn a failed write (full disk, no permission, a folder in the way) into a :class:`UserError`."""
+    """Turn a failed write (full disk, no permission, a folder in the way) into a :class:`FatalError`."""
     try:
         yield
     except OSError as e:
-        raise UserError(
+        raise FatalError(
             f"cannot write {path} ({e.strerror or e}); free the space or the permission, then repeat the command: "
             f"the run continues where it stopped"
         ) from e

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.data.reading import Blob, colour_profile, decode_photo
 from semfacediff.data.square import to_square
-from semfacediff.errors import UserError
+from semfacediff.errors import UserError, printable
 from semfacediff.records.environment import code_version, hardware, package_versions
+from semfacediff.records.folder import held
 from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.records.writing import failing_loudly, write_bytes, write_text
 from semfacediff.regions.faces import Faces, find_faces
@@ -27,9 +27,7 @@ from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.runs.cascade import staged
 from semfacediff.runs.edit_rows import MASKS, Cell, encoded_png
-from semfacediff.runs.parse_photos import name_clashes, photos_of
 from semfacediff.runs.photo_editing import (
-    NoEditorError,
     Stage,
     Tools,
     Wish,
@@ -40,6 +38,7 @@ from semfacediff.runs.photo_editing import (
     open_parser,
     settings_of,
 )
+from semfacediff.runs.photo_folder import each_photo, photos_of, report
 from semfacediff.runs.prompting import PromptRules, Told, show
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.threads import use_threads
@@ -72,31 +71,17 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
     Raises:
         UserError: no photo there, no parser or editor, a prompt that cannot be used, or the one photo cannot be edited.
     """
-    photos, single = photos_of(source), source.is_file()
+    photos = photos_of(source)
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, edits could overwrite them; give another folder")
     task = _task(out, wish)
     show(task.told)
-    failed, kept = name_clashes(photos, "edit"), 0
-    for file in tqdm([p for p in photos if p.name not in failed], "edit", unit="photo", disable=single):
-        try:
-            kept += not _edit_file(file, task)
-        except NoEditorError:
-            raise
-        except UserError as e:
-            if single:
-                raise
-            failed[file.name] = str(e)
-        except Exception as e:  # one bad photo must not cost the others
-            if single:
-                raise
-            failed[file.name] = f"{file.name}: {type(e).__name__}: {e}"
-    if not single:
-        report = {"photos": len(photos), "edited": len(photos) - len(failed), "failed": failed}
-        write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-        for reason in failed.values():
-            print(f"error: {reason}", file=sys.stderr)
-    before = f", {kept} of them by an earlier run" if kept else ""
+    kept = []
+    with held(out, "give another --out"):
+        failed = each_photo(source, photos, "edit", lambda file: _edit_file(file, task) or kept.append(file))
+        if source.is_dir():
+            report(out / REPORT, failed, len(photos), "edited")
+    before = f", {len(kept)} of them by an earlier run" if kept else ""
     print(f"edited {len(photos) - len(failed)} of {len(photos)} photos into {out}{before}")
     return 1 if failed else 0
 
@@ -108,8 +93,6 @@ def _task(out: Path, wish: Wish) -> _Task:
     negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
     cells, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
     parser, digest = open_parser(settings)
-    with failing_loudly(out):
-        out.mkdir(parents=True, exist_ok=True)
     return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), cells, words, out)
 
 
@@ -231,7 +214,7 @@ def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None
         masks = masks_of(labels, faces, cell.attribute, space, region)
         stages.append(edited(file.stem, now, labels, masks, cell, task.tools))
         if note := stages[-1].facts["note"]:
-            print(f"{file.name}: {cell.attribute}: {note}", file=sys.stderr)
+            print(printable(f"{file.name}: {cell.attribute}: {note}"), file=sys.stderr)
         now = stages[-1].photo
         touched |= masks.blend[0].numpy() > 0
     empty = [s.cell.attribute for s in stages if s.facts["status"] == EMPTY_REGION]
@@ -242,7 +225,7 @@ def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None
             f"least {100 * MIN_COVERAGE:g} % are needed); name another region or photo"
         )
     for attribute in empty:
-        print(f"{file.name}: the parse shows no {attribute}, that edit was left out", file=sys.stderr)
+        print(printable(f"{file.name}: the parse shows no {attribute}, that edit was left out"), file=sys.stderr)
     if task.tools.settings.composite == "exact" and not np.array_equal(now[~touched], photo[~touched]):
         raise RuntimeError(f"{file.name}: a pixel outside every region has changed")
     return stages

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from semfacediff import __version__, build, config
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.square import to_square
 from semfacediff.data.toy import ToyFaces
-from semfacediff.errors import UserError
+from semfacediff.errors import UserError, printable
 from semfacediff.folders import replacing
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.parsing.any_photo import parse_any
@@ -32,7 +33,7 @@ from semfacediff.parsing.checkpoint import (
 from semfacediff.parsing.exporting import Program, exported, half_precision, quantise, write_onnx
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.records.writing import failing_loudly
-from semfacediff.runs.parse_photos import photos_of
+from semfacediff.runs.photo_folder import photos_of
 from semfacediff.types import to_tensor
 
 KINDS = ("half", "onnx", "torch")
@@ -120,7 +121,19 @@ def _photos(where: Path | None, side: int) -> dict[str, Callable[[], np.ndarray]
     if where is None:
         drawn = ToyFaces(_DRAWN, side)
         return {f"drawn face {i}": functools.partial(lambda i: drawn[i].photo, i) for i in range(_DRAWN)}
-    return {f.name: functools.partial(_read, f) for f in photos_of(where.expanduser())}
+    readable, found = {}, photos_of(where.expanduser())
+    for file in found:
+        try:
+            _read(file)
+        except UserError as e:
+            if len(found) == 1:
+                raise
+            print(f"left out: {e}", file=sys.stderr)
+        else:
+            readable[printable(file.name)] = functools.partial(_read, file)
+    if not readable:
+        raise UserError(f"--photos: none of the {len(found)} photos in {where} can be read; give others")
+    return readable
 
 
 def _read(file: Path) -> np.ndarray:

@@ -2,16 +2,13 @@
 
 import io
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from semfacediff import build, config
-from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, palette, space
@@ -19,10 +16,9 @@ from semfacediff.parsing import ModelParser
 from semfacediff.parsing.any_photo import ParsedPhoto
 from semfacediff.records.writing import failing_loudly, write_bytes, write_text
 from semfacediff.regions.portraits import parse_faces
+from semfacediff.runs.photo_folder import PARSE_REPORT, each_photo, photos_of, report
 from semfacediff.tables.figures import overlay
 from semfacediff.threads import use_threads
-
-REPORT = "parse_report.json"
 
 
 @dataclass(frozen=True)
@@ -57,57 +53,16 @@ def parse_photos(
     Raises:
         UserError: no photo there, no usable parser, ``out`` cannot be written, or the one photo cannot be read.
     """
-    photos, single = photos_of(source), source.is_file()
+    photos = photos_of(source)
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
     named = config.ParserConfig.trained(checkpoint, architecture, backend)
     task = _task(out, build.or_shipped(named), label_space, with_overlay, device)
-    failed = name_clashes(photos, "label map")
-    for file in tqdm([p for p in photos if p.name not in failed], "parse", unit="photo", disable=single):
-        try:
-            photo = decode_photo(Blob(file, file.name).read(), file.name)
-            parsed = parse_faces(task.parser, photo, file.name)
-        except UserError as e:
-            if single:
-                raise
-            failed[file.name] = str(e)
-        else:
-            _write(file, photo, parsed, task)
-    if not single:
-        _report(failed, len(photos), out)
+    failed = each_photo(source, photos, "label map", lambda file: _parse_file(file, task))
+    if source.is_dir():
+        report(out / PARSE_REPORT, failed, len(photos), "parsed")
     print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}")
     return 1 if failed else 0
-
-
-def photos_of(source: Path) -> list[Path]:
-    """The photo itself, or the photos of a folder, by name; a :class:`UserError` if there is none."""
-    if source.is_file():
-        if f"{source.stem}.json" == REPORT:
-            raise UserError(_like_the_report(source))
-        return [source]
-    if not source.is_dir():
-        raise UserError(f"PHOTO: expected a photo or a folder of photos, nothing is at {source}; correct the path")
-    found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")]
-    if not found:
-        raise UserError(f"PHOTO: no photo ({', '.join(PHOTO_SUFFIXES)}) in {source}; give another folder")
-    return found
-
-
-def name_clashes(photos: list[Path], made: str) -> dict[str, str]:
-    """File name -> why it is left out: what is written of it would overwrite an earlier photo's files or the report."""
-    first: dict[str, Path] = {}
-    for p in photos:
-        first.setdefault(p.stem, p)
-    taken = {p.name: _like_the_report(p) for p in photos if f"{p.stem}.json" == REPORT}
-    return taken | {
-        p.name: f"{p.name}: its {made} would overwrite that of {first[p.stem].name}; rename one of the two"
-        for p in photos
-        if first[p.stem] != p
-    }
-
-
-def _like_the_report(photo: Path) -> str:
-    return f"{photo.name}: its figures would be named {REPORT}, as the report of a folder is; rename the photo"
 
 
 def _task(
@@ -130,6 +85,11 @@ def _task(
     with failing_loudly(out):
         out.mkdir(parents=True, exist_ok=True)
     return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
+
+
+def _parse_file(file: Path, task: _Task) -> None:
+    photo = decode_photo(Blob(file, file.name).read(), file.name)
+    _write(file, photo, parse_faces(task.parser, photo, file.name), task)
 
 
 def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, task: _Task) -> None:
@@ -173,9 +133,3 @@ def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "png")
     return file.getvalue()
-
-
-def _report(failed: dict[str, str], n: int, out: Path) -> None:
-    write_text(out / REPORT, json.dumps({"photos": n, "parsed": n - len(failed), "failed": failed}, indent=1) + "\n")
-    for reason in failed.values():
-        print(f"error: {reason}", file=sys.stderr)

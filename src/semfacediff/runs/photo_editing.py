@@ -12,7 +12,7 @@ from semfacediff import build, config
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import composite
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS as NEEDS_NO_WEIGHTS
-from semfacediff.errors import UserError
+from semfacediff.errors import FatalError, UserError
 from semfacediff.hydra_app import composed_or_refused
 from semfacediff.labels import LabelSpace
 from semfacediff.parsing import ModelParser
@@ -100,7 +100,7 @@ class Stage:
     facts: dict[str, Any]
 
 
-class NoEditorError(UserError):
+class NoEditorError(FatalError):
     """The editor cannot be opened: no photo can be edited."""
 
 

@@ -5,8 +5,11 @@ once is most of what can be saved. The files lie in a cache whose folder is name
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -134,12 +137,11 @@ def _cached(
     """Arrays that ``fill`` made for ``key``; a folder is whole or absent, however many processes ask at once."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"{kind}_{digest}"
+    _remove_leftovers(cache, kind)
     if not folder.is_dir():
-        with _new_folder(cache, folder) as new:
-            made = {
-                name: np.lib.format.open_memmap(new / f"{name}.npy", "w+", dtype, shape)
-                for name, (shape, dtype) in shapes.items()
-            }
+        nbytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes.values())
+        with _new_folder(cache, folder, nbytes) as new:
+            made = {name: _reserved(new / f"{name}.npy", dtype, shape) for name, (shape, dtype) in shapes.items()}
             fill(made)
             for array in made.values():
                 array.flush()
@@ -147,25 +149,63 @@ def _cached(
     return _opened(folder, key, ids, shapes)
 
 
+def _reserved(file: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A new array mapped from ``file``, with its space taken on the disk.
+
+    Writing to a mapped file that finds the disk full would end the process by a signal (SIGBUS).
+
+    Raises:
+        OSError: there is no room.
+    """
+    array = np.lib.format.open_memmap(file, "w+", dtype, shape)
+    with open(file, "r+b") as f:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(f.fileno(), 0, os.fstat(f.fileno()).st_size)
+        elif shutil.disk_usage(file.parent).free < array.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return array
+
+
 @contextlib.contextmanager
-def _new_folder(cache: Path, folder: Path) -> Iterator[Path]:
-    new = None
+def _alone(folder: Path, wait: bool) -> Iterator[None]:
+    """Hold a folder; :class:`BlockingIOError` where another process does and ``wait`` is not asked for."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _remove_leftovers(cache: Path, kind: str) -> None:
+    """Remove the sets that killed processes began; what a living one fills is held."""
+    with contextlib.suppress(OSError), _alone(cache, wait=True):
+        for left in cache.glob(f".{kind}_*"):
+            with contextlib.suppress(BlockingIOError), _alone(left, wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _new_folder(cache: Path, folder: Path, nbytes: int) -> Iterator[Path]:
+    """A folder to be filled with ``nbytes``, which then becomes ``folder``."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
-        yield new
-        try:
-            os.rename(new, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker, with the same contents
-                raise
+        with contextlib.ExitStack() as stack:
+            with _alone(cache, wait=True):  # until it is held, the new folder looks left over
+                new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+                stack.callback(shutil.rmtree, new, ignore_errors=True)
+                stack.enter_context(_alone(new, wait=True))
+            yield new
+            try:
+                os.rename(new, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was quicker, with the same contents
+                    raise
     except OSError as e:
         raise UserError(
-            f"cannot keep prepared photos in {cache} ({e.strerror or e}); free space there, or set XDG_CACHE_HOME=DIR"
+            f"cannot keep prepared photos in {cache} ({e.strerror or e}, {nbytes / 1e6:.1f} MB are needed); free space "
+            f"there, or set XDG_CACHE_HOME=DIR"
         ) from e
-    finally:
-        if new is not None:
-            shutil.rmtree(new, ignore_errors=True)
 
 
 def _opened(folder: Path, key: dict, ids: Sequence[str], shapes: Mapping) -> dict[str, np.ndarray]:
