@@ -24,10 +24,11 @@ _NEEDED_OF_SUMMARY = {"attribute": ("n", "n_empty"), "class": ("iou", "f1"), "ta
 """Column that names the rows -> columns that are always there."""
 
 
-def read_table(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_table(file: Path, *needed: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """``summary.csv``, ``samples.parquet``, ``leakage.csv``, ``confusion.csv`` or ``history.csv`` of a run.
 
     Args:
+        needed: columns that must be there, beside those that every such file has.
         columns: of Parquet, which to read (default: all); those that the file lacks are left out.
 
     Raises:
@@ -40,8 +41,10 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         table = pd.read_csv(file) if file.suffix == ".csv" else _parquet(file, columns)
     except (OSError, ValueError, KeyError, OverflowError, MemoryError) as e:  # pandas's and Arrow's are ValueErrors
         raise _damaged(file, type(e).__name__) from e
-    needed = _NEEDED_OF_SUMMARY.get(str(next(iter(table), "")), ("attribute",)) if file.name == "summary.csv" else ()
-    if absent := [c for c in (*needed, *_NEEDED.get(file.name, ())) if c not in table]:
+    always = _NEEDED.get(file.name, ())
+    if file.name == "summary.csv":
+        always = _NEEDED_OF_SUMMARY.get(next((c for c in _NEEDED_OF_SUMMARY if c in table), ""), ("attribute",))
+    if absent := [c for c in (*always, *needed) if c not in table]:
         raise _damaged(file, f"no column {', '.join(absent)}")
     for name in table:
         if reason := _strange(str(name), table[name]):

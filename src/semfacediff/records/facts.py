@@ -110,6 +110,7 @@ class _Inputs(_Open):
     data: str | None = None
     parser: str | None = None
     val: str | None = None
+    metrics: dict[str, _Metric] | None = None
 
 
 class _Identity(_Open):

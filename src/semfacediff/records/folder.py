@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from semfacediff.errors import UserError
 from semfacediff.records.facts import checked
 from semfacediff.records.identities import complete_run
@@ -158,6 +160,22 @@ class RunFolder:
         """Record the end of the run (``done`` or ``incomplete``), and the digests of what it wrote."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.update(status=status, finished=now, files=file_digests(self.path), **facts)
+
+
+def read_config(path: Path) -> dict:
+    """``config.yaml`` of a run's folder.
+
+    Raises:
+        UserError: absent or damaged.
+    """
+    file = path / "config.yaml"
+    try:
+        plain = yaml.safe_load(file.read_text("utf-8"))
+        if not isinstance(plain, dict):
+            raise TypeError
+        return plain
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as e:
+        raise UserError(f"{file}: not a run's configuration ({type(e).__name__}); copy it again") from e
 
 
 def read_run(path: Path) -> dict:

@@ -57,7 +57,8 @@ def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[d
     if run["not_comparable"]:
         raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
     refuse_changed(folder, run)
-    return run, scored(read_table(folder / "samples.parquet"))
+    needed = ("attribute", "latency_s") if run["task"] == "editing" else ()
+    return run, scored(read_table(folder / "samples.parquet", *needed))
 
 
 def scored(samples: pd.DataFrame) -> pd.DataFrame:

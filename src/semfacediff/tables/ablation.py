@@ -172,7 +172,9 @@ def _what_else_differs(settings: Sequence[Setting]) -> list[str]:
 
 def edit_rows(setting: Setting, names: Sequence[str]) -> pd.DataFrame:
     """Scored rows of a run, with the scores ``names`` as far as it has them (others are NaN), once more as ``all``."""
-    rows = read_table(setting.folder / "samples.parquet", tuple(dict.fromkeys((*_KEYS, *names))))
+    rows = read_table(
+        setting.folder / "samples.parquet", "attribute", "latency_s", columns=tuple(dict.fromkeys((*_KEYS, *names)))
+    )
     rows = _by_edit(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
     kept = ["sample_id", "attribute", *names]
     rows = rows.assign(**{n: np.nan for n in names if n not in rows})[kept].astype(dict.fromkeys(names, np.float64))

@@ -244,6 +244,8 @@ def draw_scores(folder: Path, out: Path, repository: Path, ours: str, protocol: 
         ours: what the scores are of, for the legends.
     """
     summary = read_table(folder / "summary.csv")
+    if "miou" not in set(summary["class"]):
+        raise UserError(f"{folder / 'summary.csv'}: no row miou, so it was cut; copy it again, or repeat the run")
     save_figure(coverage_figure(summary, published_coverage(repository), f"{ours}: labels"), out / "coverage")
     for column, published in (("iou", published_iou(repository)), ("f1", published_f1(repository))):
         save_figure(bars_figure(summary, column, published, ours, protocol), out / f"class_{column}")
@@ -270,7 +272,9 @@ def recorded_confusion(folder: Path, classes: list[str]) -> pd.DataFrame | None:
         return read_table(folder / "confusion.csv")
     if not (folder / "samples.parquet").exists():
         return None
-    rows = read_table(folder / "samples.parquet", ("sample_id", "status", "confusion"))["confusion"].dropna()
+    rows = read_table(folder / "samples.parquet", "confusion", columns=("sample_id", "status", "confusion"))[
+        "confusion"
+    ].dropna()
     pooled = sum((dense(triples, len(classes)) for triples in rows), np.zeros((len(classes),) * 2, np.int64))
     table = pd.DataFrame(pooled, columns=classes)
     table.insert(0, "truth", classes)
