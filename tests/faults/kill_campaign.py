@@ -1,7 +1,7 @@
 """Kills every command at sampled operations on files, starts it again, and compares with a run in one piece.
 
-``python tests/faults/kill_campaign.py [KILLS]`` (kills a command, default 5); prints tried, survived and broke. By hand:
-a full campaign takes hours, one of 5 kills about ten minutes.
+``python tests/faults/kill_campaign.py [KILLS]`` (kills a command, default 5); prints tried, survived and broke.
+By hand: 5 kills a command take about ten minutes.
 """
 
 import random
@@ -67,15 +67,15 @@ def prepared(here: Path) -> None:
     import cv2
 
     from semfacediff.data.toy import ToyFaces
-    from semfacediff.data.toy_official import write_official_tree
+    from semfacediff.data.toy_official import write_official
 
     for index in (0, 1):
         words = [f"hydra.run.dir=parts/{index}", f"shard.index={index}", "shard.count=2"]
         script = [sys.executable, str(REPOSITORY / "evaluate.py"), *EVALUATE, *words]
         subprocess.run(script, cwd=here, check=True, capture_output=True)
-    write_official_tree(here / "official", 6)
+    write_official(here / "official", [0, 20, 2001], 128, 64, groups=(0, 1, 2))
     (here / "photos").mkdir()
-    for sample in list(ToyFaces(count=3, size=64)):
+    for sample in list(ToyFaces(3, 64)):
         cv2.imwrite(str(here / "photos" / f"{sample.id}.png"), sample.photo[..., ::-1])
 
 

@@ -44,7 +44,7 @@ PHOTOS = 4
 PART = {"index": 0, "count": 1, "samples": PHOTOS, "n_expected": PHOTOS}
 VALUES = (None, -1, 10**30, 0.5, True, "x", "", [], [5], [{}], {}, {"x": 5})
 GONE = object()
-TRIED, TRIED_DEARLY, TRIED_SLOWLY = 150, 10, 3000
+TRIED, TRIED_DEARLY, TRIED_SLOWLY = 200, 3, 3000
 """Cases of the normal suite, those of them that make a page or figures, and cases of the slow test."""
 DEAR = ("report", "figures", "strata", "strata table", "leakage", "compare", "merge")
 
