@@ -11,9 +11,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +24,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from semfacediff.errors import UserError
 from semfacediff.places import results
@@ -46,8 +50,24 @@ def _folder_digest(*, _root_: DictConfig) -> str:
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
+_READABLE = "SEMFACEDIFF_"
+
+
+def _environment(name: str, default: object = "") -> str | None:
+    """``oc.env`` for the variables of this program alone: records are published, and hold what was resolved."""
+    if not name.startswith(_READABLE):
+        raise UserError(
+            f"${{oc.env:{name}}}: expected a variable called {_READABLE}..., because records keep the value; write the "
+            f"value itself, or export it as {_READABLE}{name}"
+        )
+    if default == "" and name not in os.environ:
+        raise UserError(f"${{oc.env:{name}}}: the variable is not set; export it, or write ${{oc.env:{name},DEFAULT}}")
+    return os.environ.get(name, None if default is None else str(default))
+
+
 # At import, because a launcher's processes import this module and do not call run().
 OmegaConf.register_new_resolver("folder_digest", _folder_digest, replace=True)
+OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 
 
 def _prepare(root: Path) -> None:
@@ -143,7 +163,8 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     _announce_threads(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
     try:
-        hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
+        with _hearing_signals():
+            hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
     except HydraException as e:
         launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(e))
         _complain(_no_launcher(launcher[1]) if launcher else _explained(str(e), root, config_name))
@@ -151,8 +172,15 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     except UserError as e:
         _complain(e)
         sys.exit(EXIT_MISTAKE)
+    except OmegaConfBaseException as e:
+        from semfacediff.config.reading import unresolved
+
+        _complain(unresolved(e))
+        sys.exit(EXIT_MISTAKE)
     except JobFailed as e:
         sys.exit(max(*exit_codes, *e.args))
+    except KeyboardInterrupt as e:
+        leave_stopped(e, "the same command begins again")
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -176,16 +204,56 @@ def _announce_threads(words: list[str]) -> None:
 def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder: Path) -> int:
     """What one job ends with; a mistake is said on stderr."""
     try:
-        return task(cfg, folder)
+        with _hearing_signals():
+            return task(cfg, folder)
     except UserError as e:
         _complain(e)
         return EXIT_MISTAKE
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues this run", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt as e:
+        leave_stopped(e, "the same command continues this run")
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
+
+
+class Stopped(KeyboardInterrupt):
+    """The signal in ``args`` asked this process to end."""
+
+
+def leave_stopped(why: KeyboardInterrupt, and_now: str) -> NoReturn:
+    """Say that Ctrl-C, SIGTERM or SIGHUP ended the program, and leave with the exit code that shells give it."""
+    by = why.args[0] if isinstance(why, Stopped) else signal.SIGINT
+    print(f"\n{'interrupted' if by == signal.SIGINT else 'stopped'}; {and_now}", file=sys.stderr)
+    sys.exit(128 + by)
+
+
+@contextlib.contextmanager
+def _hearing_signals() -> Iterator[None]:
+    """Raise :class:`Stopped` on SIGTERM and SIGHUP in the block, where nobody else handles them.
+
+    Under nohup, in jobs of submitit and in threads somebody does. A process that waits for others of its launch could
+    not answer, so they end at once as ever.
+    """
+    main = threading.current_thread() is threading.main_thread() and int(os.environ.get("WORLD_SIZE", 1)) == 1
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(n) == signal.SIG_DFL]
+    owner = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != owner:  # a worker that was forked from here
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for n in numbers:
+            signal.signal(n, signal.SIG_IGN)  # once: what is being written is finished
+        raise Stopped(number)
+
+    for n in numbers:
+        signal.signal(n, stop)
+    try:
+        yield
+    finally:
+        for n in numbers:
+            signal.signal(n, signal.SIG_DFL)
 
 
 class JobFailed(Exception):  # noqa: N818  it says what happened, in one process of perhaps many

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 from semfacediff.errors import UserError
-from semfacediff.hydra_app import EXIT_INCOMPLETE, EXIT_INTERRUPTED, JobFailed, exit_codes
+from semfacediff.hydra_app import EXIT_INCOMPLETE, JobFailed, exit_codes, leave_stopped
 from semfacediff.records.folder import DONE
 from semfacediff.records.ledger import CRASHED, STATUS, note
 
@@ -70,10 +69,9 @@ class _Reporting(submitit_launcher.BaseSubmititLauncher):
                 code, line = self._outcome(job, cells[k], job_overrides[k])
                 exit_codes.append(code)
                 print(f"{count}/{len(jobs)} {cells[k]} {' '.join(own[k])}: {line}", flush=True)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as e:
             jobs_left = f"the jobs run on (scancel {job_id} ends them); " if self._EXECUTOR == "slurm" else ""
-            print(f"\ninterrupted; {jobs_left}the same command continues this sweep", file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
+            leave_stopped(e, f"{jobs_left}the same command continues this sweep")
         return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # exit_codes say which of them failed
 
     def _cell(self, overrides: Sequence[str]) -> Path:

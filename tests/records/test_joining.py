@@ -22,7 +22,9 @@ def run(tmp_path):
         facts = {"schema_version": 1, "run_id": name, "status": status, "task": "editing"}
         facts["not_comparable"] = list(doubts)
         (folder / "run.json").write_text(json.dumps(facts | {"identity": identity, "metrics": list(metrics)}))
-        pd.DataFrame({"sample_id": ["a", "b"], "lpips": [0.1, 0.3]}).to_parquet(folder / "samples.parquet")
+        pd.DataFrame({"sample_id": ["a", "b"], "status": "ok", "lpips": [0.1, 0.3]}).to_parquet(
+            folder / "samples.parquet"
+        )
         return folder
 
     return write

@@ -66,7 +66,7 @@ def test_a_run_without_leakage_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no leakage\.csv; run evaluate\.py with metrics\.columns"):
         read_leakage(tmp_path)
     (tmp_path / "leakage.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="expected columns attribute, before, after, pixels"):
+    with pytest.raises(UserError, match="no column attribute, before, after, pixels"):
         read_leakage(tmp_path)
 
 

@@ -21,11 +21,18 @@ def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e:
-        raise UserError(f"configuration: {str(e).splitlines()[0]}; set {getattr(e, 'full_key', 'it')}=...") from e
+        raise UserError(unresolved(e)) from e
     tasks = {get_args(m.model_fields["task"].annotation)[0]: m for m in models}
     if plain.get("task") not in tasks:
         raise UserError(f"task: expected one of {', '.join(tasks)}, got '{plain.get('task')}'")
     return checked(tasks[plain["task"]], plain)
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Why a value could not be resolved, in a sentence; that of a resolver of ours as it is."""
+    first = str(error).splitlines()[0]
+    own = first.removeprefix(f"{UserError.__name__} raised while resolving interpolation: ")
+    return own if own != first else f"configuration: {first}; set {getattr(error, 'full_key', None) or 'it'}=..."
 
 
 def checked(model: type[Closed], plain: dict[str, Any]) -> Closed:

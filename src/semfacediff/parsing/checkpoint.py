@@ -168,7 +168,7 @@ def read_card(folder: Path, label_space: Stated | None = None, input_size: int |
         plain = json.loads(file.read_text())
         found = plain.pop("format")
         card = ParserCard(**plain) if found == FORMAT else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise UserError(f"{file}: not a parser's card ({e}); retrain or copy the folder again") from e
     if card is None:
         raise UserError(f"{file}: format {found!r} is not {FORMAT}; use the version of semfacediff that wrote it")

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from semfacediff.errors import UserError
@@ -171,7 +172,7 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     """Load ``state`` into ``model``; buffers that a module constructs itself may be absent.
 
     Raises:
-        UserError: listing missing, unexpected and mis-shaped keys.
+        UserError: listing missing, unexpected and mis-shaped keys, or those whose weights hold NaN.
     """
     return load_renamed(model, state, {key: key for key in model.state_dict()}, what)
 
@@ -191,6 +192,9 @@ def load_renamed(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[s
         for word, keys in (("missing keys", missing), ("unexpected keys", extra), ("mis-shaped keys", shapes))
         if keys
     ]
+    if not faults and (damaged := [k for k in own if k in state and torch.isnan(state[k]).any()]):
+        named = f"{', '.join(damaged[:4])}{', ...' if len(damaged) > 4 else ''}"
+        raise UserError(f"{what}: {len(damaged)} weights hold NaN ({named}); train again, or copy the file again")
     if faults:
         raise UserError(f"{what}: the weights do not fit this architecture: {'; '.join(faults)}")
     model.load_state_dict({ours: state[theirs] for ours, theirs in names.items() if theirs in state}, strict=False)

@@ -17,7 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from semfacediff.errors import UserError
+from semfacediff.records.facts import checked
 from semfacediff.records.identities import complete_run
 from semfacediff.records.integrity import file_digests, refuse_changed
 from semfacediff.records.writing import failing_loudly, write_text
@@ -100,7 +103,8 @@ class RunFolder:
         config_text: the resolved configuration, kept as ``config.yaml``.
 
     Raises:
-        UserError: the folder cannot be written, belongs to another configuration, or another process works in it.
+        UserError: the folder cannot be written, belongs to another configuration, or another process works in it; when
+            facts are added, that it was deleted.
     """
 
     def __init__(self, path: Path, identity: dict, header: dict, config_text: str):
@@ -165,6 +169,8 @@ class RunFolder:
         return facts
 
     def _save(self, facts: dict) -> None:
+        if os.fstat(self._lock).st_nlink == 0:
+            raise UserError(f"{self.path} was deleted while its run went on; repeat the command: the run starts over")
         write_text(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
 
     @property
@@ -185,21 +191,36 @@ class RunFolder:
         self.update(status=status, finished=now, files=file_digests(self.path), **facts)
 
 
-def read_run(path: Path) -> dict:
-    """``run.json`` of a run's folder.
+def read_config(path: Path) -> dict:
+    """``config.yaml`` of a run's folder.
 
     Raises:
-        UserError: absent, damaged, or of another schema version.
+        UserError: absent or damaged.
+    """
+    file = path / "config.yaml"
+    try:
+        plain = yaml.safe_load(file.read_text("utf-8"))
+        if not isinstance(plain, dict):
+            raise TypeError
+        return plain
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as e:
+        raise UserError(f"{file}: not a run's configuration ({type(e).__name__}); copy it again") from e
+
+
+def read_run(path: Path) -> dict:
+    """``run.json`` of a run's folder; a key that it lacks raises a :class:`UserError` too.
+
+    Raises:
+        UserError: absent, damaged (a field of another type is named), or of another schema version.
     """
     file = path / "run.json"
     try:
-        facts = json.loads(file.read_text())
+        facts = json.loads(file.read_text("utf-8"))
         version, _, _ = (facts[key] for key in ("schema_version", "status", "identity"))
-        facts = complete_run(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        if version == SCHEMA_VERSION:
+            return checked(complete_run(facts), file)
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise UserError(f"{file}: not a run's record ({type(e).__name__}); name the folder of a run") from e
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{file}: schema version {version}, this program reads {SCHEMA_VERSION}; use a matching version"
-        )
-    return facts
+    raise UserError(f"{file}: schema version {version}, this program reads {SCHEMA_VERSION}; use a matching version")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 
@@ -29,9 +30,7 @@ def joined_samples(folders: Sequence[Path]) -> pd.DataFrame:
             )
         refuse_changed(folder, run)
         refuse_other_metrics(folders[0], runs[0], folder, run)
-    tables = [
-        pd.read_parquet(f / "samples.parquet").assign(run_id=r["run_id"]) for f, r in zip(folders, runs, strict=True)
-    ]
+    tables = [read_table(f / "samples.parquet").assign(run_id=r["run_id"]) for f, r in zip(folders, runs, strict=True)]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -20,7 +20,7 @@ from semfacediff.records.writing import failing_loudly, write_text
 INDEX = "sweep.json"
 REFUSED, INTERRUPTED, CRASHED = "refused", "interrupted", "crashed"
 _INDEX_LOCK = ".sweep.lock"
-STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED}
+STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED, 143: INTERRUPTED, 129: INTERRUPTED}
 """Exit code -> status of a cell."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, differences, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import ERROR
@@ -56,11 +57,8 @@ def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[d
     if run["not_comparable"]:
         raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
     refuse_changed(folder, run)
-    try:
-        samples = pd.read_parquet(folder / "samples.parquet")
-    except (OSError, ValueError) as e:
-        raise UserError(f"{folder / 'samples.parquet'}: cannot be read ({type(e).__name__}); copy it again") from e
-    return run, scored(samples)
+    needed = ("attribute", "latency_s") if run["task"] == "editing" else ()
+    return run, scored(read_table(folder / "samples.parquet", *needed))
 
 
 def scored(samples: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import fits
 from semfacediff.records.writing import failing_loudly, write_bytes, write_chunks
 
 OK, EMPTY_REGION, ERROR = "ok", "empty_region", "error"
@@ -31,11 +32,17 @@ def iterate_rows(file: Path, key: tuple[str, ...]) -> Iterator[dict]:
                 return
             try:
                 row = json.loads(line)
-                _ = row["status"], hash(tuple(row[k] for k in key))
-            except (ValueError, KeyError, TypeError) as e:
+                _ = row["status"], *(row[k] for k in key)
+                wrong = next((name for name, value in row.items() if not fits(name, value)), None)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
                 raise UserError(
                     f"{file}: line {number} is no row of a run, so it was changed by hand; start in a new folder"
                 ) from e
+            if wrong is not None:
+                raise UserError(
+                    f"{file}: line {number} is no row of a run ({wrong} is {str(row[wrong])[:40]!r}), so it was "
+                    f"changed by hand; start in a new folder"
+                )
             yield row
 
 
@@ -130,6 +137,7 @@ class SampleLog:
             if self._handle.write(line) < len(line):
                 raise OSError(errno.ENOSPC, "no space left on the device")
             os.fsync(self._handle.fileno())
+        self._refuse_deleted()
 
     def finish(self, order: Sequence[tuple]) -> pd.DataFrame:
         """Close the file with its rows in the given order of keys, whatever order they were made in; returns them.
@@ -139,10 +147,15 @@ class SampleLog:
         """
         if strange := self.done - set(order):
             raise UserError(f"{self.file}: the run has no sample {min(strange)}; start in a new folder")
+        self._refuse_deleted()
         self.close()
         with open(self.file, "rb") as lines:
             write_chunks(self.file, (self._line_at(lines, key) for key in order if key in self._places))
         return table_of(self)
+
+    def _refuse_deleted(self) -> None:
+        if os.fstat(self._handle.fileno()).st_nlink == 0:
+            raise UserError(f"{self.file} was deleted while its run went on; repeat the command: the run starts over")
 
     def _line_at(self, lines: BinaryIO, key: tuple) -> bytes:
         first, length = self._places[key]

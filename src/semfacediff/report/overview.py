@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from semfacediff.errors import UserError
 from semfacediff.report.reading import EDITING, SYNTHESIS, TRAININGS, Record
 from semfacediff.tables.text import run_notes, synthesis_notes
 
@@ -73,7 +74,7 @@ def _notes(record: Record) -> list[str]:
         said = run_notes({"not_comparable": [], "data": {}} | record.run)
         # What scores mean is said once there are some.
         said += synthesis_notes(record.run) if record.task == SYNTHESIS and "n" in record.run else []
-    except (KeyError, TypeError, AttributeError) as e:
+    except (UserError, KeyError, TypeError, AttributeError) as e:
         return [f"the notes in run.json cannot be read ({type(e).__name__})"]
     said = [note for note in said if not note.startswith(("not comparable: ", "status "))]
     deviations = record.run.get("protocol_deviations") or []

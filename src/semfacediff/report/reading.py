@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.pairing import by_stage
@@ -111,7 +112,7 @@ def read_record(folder: Path) -> Record:
             missing.append(f"{name} cannot be read ({type(e).__name__})")
             return None
 
-    samples = optional("samples.parquet", lambda: pd.read_parquet(folder / "samples.parquet"), task not in TRAININGS)
+    samples = optional("samples.parquet", lambda: read_table(folder / "samples.parquet"), task not in TRAININGS)
     if samples is None:
         samples = _rows_so_far(folder / "samples.jsonl", _rows_expected(run), missing)
     if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
@@ -138,7 +139,7 @@ def read_record(folder: Path) -> Record:
         run=run,
         samples=samples,
         summary=summary,
-        history=optional("history.csv", lambda: pd.read_csv(folder / "history.csv"), task in TRAININGS),
+        history=optional("history.csv", lambda: read_table(folder / "history.csv"), task in TRAININGS),
         leakage=optional("leakage.csv", lambda: read_leakage(folder), False),
         confusion=confusion,
         config_text=optional("config.yaml", lambda: (folder / "config.yaml").read_text(), True),
@@ -149,7 +150,7 @@ def read_record(folder: Path) -> Record:
 
 def _with_columns(file: Path, task: str) -> pd.DataFrame:
     """``summary.csv``; a :class:`KeyError` if it is not one."""
-    table = pd.read_csv(file)
+    table = read_table(file)
     wanted = {EDITING: ["attribute", "n"], SYNTHESIS: ["task", "n"]}.get(task, ["class", "iou"])
     return table if set(wanted) <= set(table.columns) else table[wanted]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.pairing import PairedRuns, paired_runs
 from semfacediff.records.statistics import paired_differences
 from semfacediff.tables.comparison import comparison_report
@@ -31,7 +32,7 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
 
 def _of_sets(pairs: PairedRuns, first: Path, second: Path) -> list[str]:
     """FID and KID where both have them: a number an attribute and run, and no test."""
-    tables = [pd.read_csv(folder / "summary.csv").set_index("attribute") for folder in (first, second)]
+    tables = [read_table(folder / "summary.csv").set_index("attribute") for folder in (first, second)]
     said = []
     for attribute in tables[0].index.intersection(tables[1].index):
         for score in ("fid", "kid"):

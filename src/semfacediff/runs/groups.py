@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.records.pairing import STRATIFIED, directions, numeric_scores, scored, scored_samples
 from semfacediff.records.strata import BY, by_stratum, gaps, strata_of
@@ -46,7 +47,7 @@ def check_strata(asked: Sequence[str], annotations: Mapping[str, object], comput
 
 def of_run(folder: Path, by: str) -> str:
     """The report by stratum for the end of a run, whatever its status; it starts with a heading."""
-    samples = scored(pd.read_parquet(folder / "samples.parquet"))
+    samples = scored(read_table(folder / "samples.parquet"))
     if samples.empty:
         return f"\nby {by}: nothing was scored"
     return f"\nby {by}:\n{_stratified(read_run(folder), samples, by, [])}"

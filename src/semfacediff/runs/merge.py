@@ -19,7 +19,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, space
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.records.features import PHOTOS, merged_features, write_features
-from semfacediff.records.folder import DONE, RunFolder, differences, read_run
+from semfacediff.records.folder import DONE, RunFolder, differences, read_config, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.runs.cascade import STAGE_KEY
@@ -185,8 +185,7 @@ def _header(parts: list[_Part]) -> dict:
 
 
 def _config_text(folder: Path) -> str:
-    plain = yaml.safe_load((folder / "config.yaml").read_text())
-    whole = plain | {"shard": {"index": 0, "count": 1}}
+    whole = read_config(folder) | {"shard": {"index": 0, "count": 1}}
     return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
 
 

@@ -18,6 +18,7 @@ from semfacediff import build, config
 from semfacediff.data.sizes import at_working_size
 from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
+from semfacediff.records.folder import read_config
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.report.overview import data_rights
 from semfacediff.report.reading import SYNTHESIS, Record
@@ -205,10 +206,10 @@ class _Source:
 
 
 def _parser_settings(record: Record, place: Path | None) -> config.ParserConfig:
-    written = yaml.safe_load(record.config_text or "") or {}
+    written = read_config(record.folder).get("parser") if record.config_text else {}
     # Keys that an older record lacks have today's defaults.
     today = yaml.safe_load((config.repository() / "conf" / "parser" / "checkpoint.yaml").read_text())
-    plain = today | (written.get("parser") or {})
+    plain = today | (written if isinstance(written, dict) else {})
     if place is not None:
         plain["root" if plain["name"] == "precomputed" else "checkpoint"] = str(place)
     for key in ("checkpoint", "root"):

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -128,7 +129,8 @@ class StepTraining:
         self.optimiser = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=settings.weight_decay)
         self._order: tuple[int, list[list[int]]] = (-1, [])
         if (state := self.files.found()) is not None:
-            self._continue_from(state)
+            with self.files.continuing(lambda: self.optimiser):
+                self._continue_from(state)
 
     def run(self) -> StepProgress:
         """Train to the last step; returns the progress with its history."""
@@ -281,7 +283,7 @@ class StepTraining:
     def _continue_from(self, state: dict) -> None:
         own = self.objective.net.state_dict()
         self.objective.net.load_state_dict({k: state["weights"][k] for k in own})
-        self.progress = StepProgress(**state["progress"])
+        self.progress = TypeAdapter(StepProgress).validate_python(state["progress"])
         self.step.scaler.load_state_dict(state["scaler"])
         self.optimiser.load_state_dict(state["optimiser"])
         for name, average in self.averages.items():

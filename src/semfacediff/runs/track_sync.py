@@ -7,7 +7,7 @@ import yaml
 
 from semfacediff import config
 from semfacediff.errors import UserError
-from semfacediff.records.folder import read_run
+from semfacediff.records.folder import read_config, read_run
 from semfacediff.records.mirroring import mode, wandb_id
 from semfacediff.records.tracking import sync
 
@@ -40,11 +40,11 @@ def _options(folder: Path, given: Mapping[str, object]) -> dict:
     """The ``tracking`` group that the run would be mirrored with."""
     defaults = yaml.safe_load((config.repository() / "conf" / "tracking" / "wandb.yaml").read_text())
     defaults["group"] = None  # the file takes it from the environment of a sweep
+    plain = read_config(folder)
     try:
-        plain = yaml.safe_load((folder / "config.yaml").read_text())
         own = plain["tracking"] if plain["tracking"]["name"] == "wandb" else {}
         name = plain["name"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as e:
+    except (KeyError, TypeError) as e:
         raise UserError(f"{folder / 'config.yaml'}: not a run's configuration ({type(e).__name__})") from e
     try:
         options = config.WandbTracking(**(defaults | own | given)).model_dump()

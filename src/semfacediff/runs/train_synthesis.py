@@ -14,6 +14,7 @@ from semfacediff import build, config
 from semfacediff.data.counts import cache_folder
 from semfacediff.data.subset import Subset
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
 from semfacediff.records.tracking import tracked
@@ -201,7 +202,7 @@ def _keeping(record: RunFolder, settings: config.SynthesisTraining) -> Iterator[
 
 def _report(folder: Path) -> str:
     """What a finished training left."""
-    history = pd.read_csv(folder / "history.csv")
+    history = read_table(folder / "history.csv")
     last, best = history.iloc[-1], history.loc[history["val_loss"].idxmin()]
     return (
         f"step {last['step']:.0f}: training loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} "

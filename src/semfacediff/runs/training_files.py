@@ -1,17 +1,20 @@
 """The checkpoints of a training: ``last``, ``best``, and as many earlier epochs as are asked for."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from semfacediff.errors import UserError
 from semfacediff.folders import recover, replacing, surviving
 from semfacediff.parsing.checkpoint import ParserCard, save_parser
+from semfacediff.training.checks import out_of_memory
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
 _EPOCH = re.compile(r"epoch_(\d+)")
@@ -60,6 +63,30 @@ class TrainingFiles:
                 f"{str(e).rsplit('; ', 1)[0]}; remove the folder {folder} and repeat: the training starts over"
             ) from e
 
+    @contextlib.contextmanager
+    def continuing(self, optimiser: Callable[[], torch.optim.Optimizer]) -> Iterator[None]:
+        """Around what takes a training's state from :meth:`found`, whose parts may be of any shape.
+
+        Args:
+            optimiser: gives the one that the block has restored.
+
+        Raises:
+            UserError: the state is not of this training.
+        """
+        try:
+            yield
+            for weight, kept in optimiser().state.items():
+                if any(isinstance(v, Tensor) and v.ndim and v.shape != weight.shape for v in kept.values()):
+                    raise ValueError("the optimiser's averages have another shape than the weights")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as e:
+            if isinstance(e, UserError) or out_of_memory(e):
+                raise
+            folder, reason = self.path("last"), str(e).partition("\n")[0]
+            raise UserError(
+                f"{folder / 'state.pt'}: not the state of this training ({type(e).__name__}: {reason}); "
+                f"remove the folder {folder} and repeat: the training starts over"
+            ) from e
+
     def save(self, which: str, model: nn.Module, card: ParserCard, state: dict | None = None) -> None:
         """:meth:`write` a parser."""
         self.write(which, lambda folder: save_parser(model, card, folder, state))
@@ -93,7 +120,11 @@ class TrainingFiles:
         if not self.path(which).parent.is_dir():
             return
         folder = surviving(self.path(which))
-        found = next((n for n in map(lambda f: _counted(f, key), folder.glob("*.json")) if n), None) if folder else None
+        try:
+            cards = [json.loads(f.read_text("utf-8")) for f in folder.glob("*.json")] if folder else []
+            found = next((card["training"].get(key) for card in cards if "training" in card), None)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as e:
+            raise UserError(f"{folder}: its card cannot be read ({type(e).__name__}); copy the folder back") from e
         if found != expected:
             what = "absent" if folder is None else f"that of {key} {found}"
             raise UserError(
@@ -111,14 +142,6 @@ class TrainingFiles:
         kept = sorted(f for f in last.parent.iterdir() if _EPOCH.fullmatch(f.name))
         for old in kept[: -self._keep_last]:
             shutil.rmtree(old)
-
-
-def _counted(card: Path, key: str) -> int | None:
-    """What a checkpoint's card counts under ``training``; ``None`` if it is damaged or another file."""
-    try:
-        return json.loads(card.read_text("utf-8"))["training"].get(key)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
 
 
 def _linked(source: str, copied: str) -> None:

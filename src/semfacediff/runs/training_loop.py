@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -104,11 +105,11 @@ class ParserTrainer:
         self.step = OptimisationStep(self.net, self.criterion, t.precision, t.gradient_clip_norm, t.loss_stride)
         self.course = build.course(settings, self.steps)
         state = self.files.found()
-        if state is not None:
-            self._continue_from(state)
-        self.optimiser = self.course.optimiser(self.model)
-        if state is not None:
-            self.optimiser.load_state_dict(state["optimiser"])
+        if state is None:
+            self.optimiser = self.course.optimiser(self.model)
+        else:
+            with self.files.continuing(lambda: self.optimiser):
+                self._continue_from(state)
 
     def _check(self, model: nn.Module, n: int) -> None:
         t, world = self.settings.train, self.accelerator.num_processes
@@ -350,11 +351,13 @@ class ParserTrainer:
 
     def _continue_from(self, state: dict) -> None:
         self.model.load_state_dict(state["weights"])
-        self.progress = Progress(**state["progress"])
+        self.progress = TypeAdapter(Progress).validate_python(state["progress"])
         self.course.restore(state["course"])
         self.step.scaler.load_state_dict(state["scaler"])
         if self.average:
             self.average.restore(state["average"])
+        self.optimiser = self.course.optimiser(self.model)
+        self.optimiser.load_state_dict(state["optimiser"])
         if self.progress.step == 0:
             self.files.keep_epoch(self.progress.epoch)  # a kill may have come before that
         print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", file=sys.stderr)

@@ -62,7 +62,7 @@ def read_synthesis_card(folder: Path) -> SynthesisCard:
         named = space(card.label_space)
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise UserError(f"{file}: not a model's card ({e}); retrain or copy the folder again") from e
     if named.n != card.options.classes:
         raise UserError(

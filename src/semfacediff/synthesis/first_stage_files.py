@@ -136,7 +136,7 @@ def _read_card(folder: Path) -> FirstStageCard:
         if plain.pop("format") != FORMAT:
             raise ValueError("another format")
         return FirstStageCard(**{**plain, "multipliers": tuple(plain["multipliers"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise UserError(f"{file}: not a first stage's card ({e}); retrain or copy the folder again") from e
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
@@ -171,14 +172,9 @@ def _what_else_differs(settings: Sequence[Setting]) -> list[str]:
 
 def edit_rows(setting: Setting, names: Sequence[str]) -> pd.DataFrame:
     """Scored rows of a run, with the scores ``names`` as far as it has them (others are NaN), once more as ``all``."""
-    from pyarrow.parquet import read_schema
-
-    file = setting.folder / "samples.parquet"
-    try:
-        there = set(read_schema(file).names)
-        rows = pd.read_parquet(file, columns=[c for c in dict.fromkeys((*_KEYS, *names)) if c in there])
-    except (OSError, ValueError) as e:
-        raise UserError(f"{file}: cannot be read ({type(e).__name__}); copy it again") from e
+    rows = read_table(
+        setting.folder / "samples.parquet", "attribute", "latency_s", columns=tuple(dict.fromkeys((*_KEYS, *names)))
+    )
     rows = _by_edit(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
     kept = ["sample_id", "attribute", *names]
     rows = rows.assign(**{n: np.nan for n in names if n not in rows})[kept].astype(dict.fromkeys(names, np.float64))
@@ -244,7 +240,7 @@ def interval_values(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str,
 
 
 def _of_sets(folder: Path) -> dict[tuple[str, str], Value]:
-    summary = _by_edit(pd.read_csv(folder / "summary.csv"))
+    summary = _by_edit(read_table(folder / "summary.csv"))
     kept = {}
     for row in summary.to_dict("records"):
         for name in OF_SETS:
@@ -283,7 +279,7 @@ _CELL_OF = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accurac
 
 def parser_values(setting: Setting, names: Sequence[str]) -> dict[str, Value | None]:
     """Score -> value of a training's validation or of a parser's evaluation, with an interval where it was kept."""
-    table = pd.read_csv(setting.folder / "summary.csv").set_index("class")
+    table = read_table(setting.folder / "summary.csv").set_index("class")
     found = {}
     for name in names:
         row = table.loc[name].to_dict() if name in table.index else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.records.pairing import by_stage
 from semfacediff.tables.drawing import BLACK, SKY, new_figure, save_figure, styled
@@ -110,8 +111,8 @@ def draw_editing_figures(folder: Path, out: Path, repository: Path) -> list[str]
     ``geometry_shift_pct``, each where it was measured or published; ``region_coverage`` (5.4); ``leakage``. The strips
     of photos (4.2, 4.3, 5.1 to 5.3, 5.5) need the photos: the run draws them while it has these.
     """
-    run, summary = read_run(folder), by_stage(pd.read_csv(folder / "summary.csv"))
-    samples = by_stage(pd.read_parquet(folder / "samples.parquet"))
+    run, summary = read_run(folder), by_stage(read_table(folder / "summary.csv"))
+    samples = by_stage(read_table(folder / "samples.parquet"))
     published = None if "stage" in summary else comparable_rows(run, summary, repository)
     figures = {name: score_bars(run, summary, published, name) for name in (*OF_THESIS, *_MORE)}
     figures["region_coverage"] = coverage_bars(run, samples, list(summary["attribute"]))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.labels import LabelSpace, palette
+from semfacediff.records.columns import read_table
 from semfacediff.records.writing import failing_loudly
 from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, new_figure, save_figure, styled
 
@@ -19,7 +20,7 @@ _FEW_EPOCHS = 40
 
 def training_curves(history: Path, file: Path) -> None:
     """:func:`curves_figure` of ``history.csv`` as PNG (``file``) and PDF."""
-    save_figure(curves_figure(pd.read_csv(history)), file)
+    save_figure(curves_figure(read_table(history)), file)
 
 
 def curves_figure(history: pd.DataFrame):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
+from semfacediff.records.columns import read_table
 from semfacediff.records.writing import failing_loudly
 from semfacediff.tables.formats import markdown
 
@@ -26,10 +27,7 @@ def read_leakage(folder: Path) -> pd.DataFrame:
             f"{folder}: no leakage.csv; run evaluate.py with metrics.columns=[...,leakage] and a parser that judges "
             f"edits, in a new folder"
         )
-    table = pd.read_csv(file)
-    if list(table.columns) != ["attribute", "before", "after", "pixels"]:
-        raise UserError(f"{file}: expected columns attribute, before, after, pixels; it was changed by hand")
-    return table
+    return read_table(file)
 
 
 def disturbed(leakage: pd.DataFrame) -> pd.DataFrame:

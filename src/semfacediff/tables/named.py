@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from semfacediff.errors import UserError
 from semfacediff.places import results
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
@@ -151,7 +151,7 @@ def _record(definition: TableDefinition, name: str, repository: Path, task: tupl
 
 def _editing(definition: TableDefinition, repository: Path) -> Grid:
     run, folder = _record(definition, definition.run, repository, ("editing",))
-    summary = pd.read_csv(folder / "summary.csv")
+    summary = read_table(folder / "summary.csv")
     published = comparable_rows(run, summary, repository)
     notes = editing_notes(run, summary, published)
     if empty := empty_columns(run, list(run.get("empty_columns", {}))):
@@ -161,7 +161,7 @@ def _editing(definition: TableDefinition, repository: Path) -> Grid:
 
 def _parsing(definition: TableDefinition, repository: Path) -> Grid:
     run, folder = _record(definition, definition.run, repository, ("parsing",))
-    summary = pd.read_csv(folder / "summary.csv")
+    summary = read_table(folder / "summary.csv")
     return replace(parsing_grid(summary), notes=parsing_notes(run, summary))
 
 

@@ -12,6 +12,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS, dense
 from semfacediff.metrics.segmentation import AGGREGATES, HELEN_REGIONS
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.tables.drawing import BLACK, GREEN, ORANGE, PINK, SKY, new_figure, save_figure, styled
 from semfacediff.tables.figures import training_curves
@@ -242,7 +243,9 @@ def draw_scores(folder: Path, out: Path, repository: Path, ours: str, protocol: 
     Args:
         ours: what the scores are of, for the legends.
     """
-    summary = pd.read_csv(folder / "summary.csv")
+    summary = read_table(folder / "summary.csv")
+    if "miou" not in set(summary["class"]):
+        raise UserError(f"{folder / 'summary.csv'}: no row miou, so it was cut; copy it again, or repeat the run")
     save_figure(coverage_figure(summary, published_coverage(repository), f"{ours}: labels"), out / "coverage")
     for column, published in (("iou", published_iou(repository)), ("f1", published_f1(repository))):
         save_figure(bars_figure(summary, column, published, ours, protocol), out / f"class_{column}")
@@ -266,10 +269,12 @@ def run_name(run: dict) -> str:
 def recorded_confusion(folder: Path, classes: list[str]) -> pd.DataFrame | None:
     """``confusion.csv``, or what the photos' rows of an older record add up to; ``None`` where neither is kept."""
     if (folder / "confusion.csv").exists():
-        return pd.read_csv(folder / "confusion.csv")
+        return read_table(folder / "confusion.csv")
     if not (folder / "samples.parquet").exists():
         return None
-    rows = pd.read_parquet(folder / "samples.parquet", columns=["confusion"])["confusion"].dropna()
+    rows = read_table(folder / "samples.parquet", "confusion", columns=("sample_id", "status", "confusion"))[
+        "confusion"
+    ].dropna()
     pooled = sum((dense(triples, len(classes)) for triples in rows), np.zeros((len(classes),) * 2, np.int64))
     table = pd.DataFrame(pooled, columns=classes)
     table.insert(0, "truth", classes)

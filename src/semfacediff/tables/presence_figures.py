@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, new_figure, save_figure, styled
 from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, run_name
@@ -54,5 +55,5 @@ def draw_presence(folder: Path, out: Path, repository: Path) -> None:
     run = read_run(folder)
     photos = (run.get("data", {}).get("val") or run)["n"]
     protocol = run["identity"]["config"].get("protocol", "strict")
-    summary, beside = pd.read_csv(folder / "summary.csv"), published_f1(repository)
+    summary, beside = read_table(folder / "summary.csv"), published_f1(repository)
     save_figure(presence_figure(summary, photos, beside, run_name(run), protocol), out / "f1_by_presence")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.records.columns import read_table
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 
 PUBLISHED = Path("results") / "published"
@@ -25,7 +26,7 @@ def published_rows(repository: Path, file: str) -> pd.DataFrame:
 
 
 def _summary(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "summary.csv").set_index("class")
+    return read_table(folder / "summary.csv").set_index("class")
 
 
 def _number(table: pd.DataFrame, row: str, column: str) -> float:
@@ -148,7 +149,7 @@ def synthesis_rows(ours: Mapping[str, Path], published: pd.DataFrame, labels: li
     columns = tuple(Column(c, _HEADINGS[c], _UP[c], 2, 100 if c in ("miou", "accuracy") else 1) for c in names)
     rows = [Row(tuple(p[c] for c in labels), tuple(p[c] for c in names)) for p in published.to_dict("records")]
     for name, folder in ours.items():
-        table = pd.read_csv(folder / "summary.csv").set_index("task")
+        table = read_table(folder / "summary.csv").set_index("task")
         values = (_number(table, "reconstruction", _OF_RECONSTRUCTION[c]) for c in names)
         rows.append(Row((f"{name}, ours", *("" for _ in labels[1:])), tuple(Value(v) for v in values), True))
     return Grid(tuple(labels), columns, rows)
@@ -183,7 +184,7 @@ def step_rows(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, la
         for p in published.to_dict("records")
     ]
     for name, (run, folder) in ours.items():
-        table = pd.read_csv(folder / "summary.csv").set_index("task")
+        table = read_table(folder / "summary.csv").set_index("task")
         for timed in run.get("latency", []):
             own = timed["steps"] == run["generation"]["steps"]
             diversity = _number(table, "noise", "lpips_diversity_mean") if own else _NAN

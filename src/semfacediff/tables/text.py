@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.tables.formats import table_markdown
 from semfacediff.tables.of_runs import editing_grid, parsing_grid, synthesis_grid
@@ -80,19 +81,19 @@ def parsing_notes(run: dict, summary: pd.DataFrame) -> list[str]:
 
 def parsing_report(folder: Path) -> str:
     """Scores of a parsing run, and what to know about them."""
-    run, summary = read_run(folder), pd.read_csv(folder / "summary.csv")
+    run, summary = read_run(folder), read_table(folder / "summary.csv")
     return "\n".join([parsing_table(summary), "", *parsing_notes(run, summary)])
 
 
 def training_report(folder: Path) -> str:
     """Validation scores of a training run's best epoch, and where its checkpoint is."""
-    table = parsing_table(pd.read_csv(folder / "summary.csv"))
+    table = parsing_table(read_table(folder / "summary.csv"))
     return f"{table}\n\nbest checkpoint: {folder / 'checkpoints' / 'best'}"
 
 
 def synthesis_report(folder: Path) -> str:
     """Scores of a synthesis run, what to know about them, and the time that a photo took."""
-    run, summary = read_run(folder), pd.read_csv(folder / "summary.csv")
+    run, summary = read_run(folder), read_table(folder / "summary.csv")
     notes = [*run_notes(run), *synthesis_notes(run)]
     return "\n".join([table_markdown(synthesis_grid(summary)), "", *notes])
 
@@ -166,6 +167,6 @@ def editing_report(folder: Path, repository: Path) -> str:
     Args:
         folder: the run. repository: checkout whose ``results/published`` holds the papers' numbers.
     """
-    run, summary = read_run(folder), pd.read_csv(folder / "summary.csv")
+    run, summary = read_run(folder), read_table(folder / "summary.csv")
     published = comparable_rows(run, summary, repository)
     return "\n".join([editing_table(summary, published, run), "", *editing_notes(run, summary, published)])

@@ -1,0 +1,91 @@
+"""The tables of a record, read in one way: absent, unreadable or damaged, each is one sentence."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from semfacediff.errors import UserError
+
+_NAMES = frozenset("sample_id attribute task class status before after truth".split())
+"""Columns that name a row: texts without a gap."""
+_TEXT = _NAMES | frozenset(
+    "prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note "
+    "error traits leakage leakage_raw phase run_id".split()
+)
+_LISTS = frozenset("confusion confusion_native boundary".split())
+"""Counts of a photo, a list of lists of whole numbers. Every other column holds numbers."""
+_NEEDED = {
+    "samples.parquet": ("sample_id", "status"),
+    "leakage.csv": ("attribute", "before", "after", "pixels"),
+    "confusion.csv": ("truth",),
+}
+_NEEDED_OF_SUMMARY = {"attribute": ("n", "n_empty"), "class": ("iou", "f1"), "task": ("n",)}
+"""Column that names the rows -> columns that are always there."""
+
+
+def read_table(file: Path, *needed: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """``summary.csv``, ``samples.parquet``, ``leakage.csv``, ``confusion.csv`` or ``history.csv`` of a run.
+
+    Args:
+        needed: columns that must be there, beside those that every such file has.
+        columns: of Parquet, which to read (default: all); those that the file lacks are left out.
+
+    Raises:
+        UserError: the file is absent or cannot be read, lacks a column that is always there, or holds words in the
+            place of numbers.
+    """
+    if not file.exists():
+        raise UserError(f"{file}: not there: the run has not come to its end, or it was lost; repeat the run's command")
+    try:
+        table = pd.read_csv(file) if file.suffix == ".csv" else _parquet(file, columns)
+    except (OSError, ValueError, KeyError, OverflowError, MemoryError) as e:  # pandas's and Arrow's are ValueErrors
+        raise _damaged(file, type(e).__name__) from e
+    always = _NEEDED.get(file.name, ())
+    if file.name == "summary.csv":
+        always = _NEEDED_OF_SUMMARY.get(next((c for c in _NEEDED_OF_SUMMARY if c in table), ""), ("attribute",))
+    if absent := [c for c in (*always, *needed) if c not in table]:
+        raise _damaged(file, f"no column {', '.join(absent)}")
+    for name in table:
+        if reason := _strange(str(name), table[name]):
+            raise _damaged(file, f"column {name}: {reason}")
+    return table
+
+
+def _parquet(file: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    from pyarrow.parquet import read_schema
+
+    there = set(read_schema(file).names) if columns is not None else ()
+    return pd.read_parquet(file, columns=None if columns is None else [c for c in columns if c in there])
+
+
+def _strange(name: str, values: pd.Series) -> str | None:
+    """Why a column cannot be what it is named; ``None`` if it can."""
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return "expected texts, got numbers" if name in _NAMES and len(values) else None
+    known = values.dropna()
+    if name in _NAMES and len(known) < len(values):
+        return f"{len(values) - len(known)} of {len(values)} cells are empty"
+    if isinstance(values.dtype, pd.StringDtype) and name in _TEXT:
+        return None
+    wrong = [v for v in known if not fits(name, v)]
+    return f"{len(wrong)} of {len(values)} cells are damaged (first {str(wrong[0])[:40]!r})" if wrong else None
+
+
+def fits(name: str, value: object) -> bool:
+    """Whether a cell of a sample's row can be what its column is named; empty ones can."""
+    if value is None:
+        return name not in _NAMES
+    if name in _TEXT:
+        return isinstance(value, str)
+    if name in _LISTS:
+        return hasattr(value, "__iter__") and all(_counts(row) for row in value)
+    return isinstance(value, int | float) and not isinstance(value, str)
+
+
+def _counts(row: object) -> bool:
+    return not isinstance(row, str) and hasattr(row, "__iter__") and all(int(v) == v >= 0 for v in row)
+
+
+def _damaged(file: Path, reason: str) -> UserError:
+    return UserError(f"{file}: cannot be read ({reason}); copy it again, or repeat the run in a new folder")
