@@ -14,7 +14,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KILLED_AT = Path(__file__).with_name("killed_at.py")
-TOY = "data=toy data.size=64 runtime.workers=0 runtime.device=cpu weights.download=false tracking=none".split()
+TOY = "data=toy data.size=64 runtime.workers=0 runtime.device=cpu tracking=none".split()
 EVALUATE = [
     *TOY,
     *"data.count=8 parser=ground_truth editor=recolor metrics=no_weights attributes=[hair] strips=1".split(),

@@ -1,8 +1,10 @@
 """The tables of a record, read in one way: absent, unreadable or damaged, each is one sentence."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
@@ -79,12 +81,16 @@ def fits(name: str, value: object) -> bool:
     if name in _TEXT:
         return isinstance(value, str)
     if name in _LISTS:
-        return hasattr(value, "__iter__") and all(_counts(row) for row in value)
+        return _counts(value)
     return isinstance(value, int | float) and not isinstance(value, str)
 
 
-def _counts(row: object) -> bool:
-    return not isinstance(row, str) and hasattr(row, "__iter__") and all(int(v) == v >= 0 for v in row)
+def _counts(rows: object) -> bool:
+    try:
+        flat = list(itertools.chain.from_iterable(rows))
+    except TypeError:
+        return False
+    return set(map(type, flat)) <= {int, np.int64} and min(flat, default=0) >= 0
 
 
 def _damaged(file: Path, reason: str) -> UserError:
