@@ -200,5 +200,6 @@ def test_messages_name_paths_of_a_user_without_a_home(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", lambda _: no_home())
+    monkeypatch.setattr(Path, "home", no_home)
     assert weight_files.shown(Path("/somewhere/weights.pth")) == "/somewhere/weights.pth"
     assert weight_files.in_home("~/.cache/clip") == Path("~/.cache/clip")

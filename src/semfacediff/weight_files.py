@@ -23,7 +23,10 @@ _SHOWN_BYTES = 12
 
 def shown(path: Path) -> str:
     """Home abbreviated: messages enter records, which should not name a machine's users."""
-    home = in_home("~")
+    try:
+        home = Path.home()
+    except RuntimeError:  # as in a container with a bare user id
+        return str(path)
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 

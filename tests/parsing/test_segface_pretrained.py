@@ -41,7 +41,9 @@ def file(trained, tmp_path):
 
 def settings(**changes):
     plain = {"name": "segface_mobilenet", "checkpoint": None, "root": None, "pretrained": None, "options": {}}
-    return config.ParserConfig(**{**plain, "backend": "torch", "precision": "float32", **changes})
+    return config.ParserConfig(
+        **{**plain, "backend": "torch", "precision": "float32", "label_space": None, "input_size": None, **changes}
+    )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

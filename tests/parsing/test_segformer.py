@@ -240,7 +240,7 @@ class TestStart:
 
     def settings(self, **changes):
         plain = {"name": "segformer_b0", "checkpoint": None, "root": None, "pretrained": None, "options": {}}
-        plain |= {"backend": "torch", "precision": "float32"}
+        plain |= {"backend": "torch", "precision": "float32", "label_space": None, "input_size": None}
         return config.ParserConfig(**plain | changes)
 
     def test_everything_but_the_head_is_taken(self, ade, published):

@@ -17,7 +17,7 @@ def roots(tmp_path):
     run.mkdir(parents=True)
     facts = {"schema_version": 1, "run_id": "a", "status": "running", "task": "editing", "command": EVIL}
     (run / "run.json").write_text(json.dumps(facts | {"identity": {"config": {"protocol": EVIL}}}))
-    (run / "summary.csv").write_text("attribute,n,ssim,fid\nhair,2,0.987654,\n")
+    (run / "summary.csv").write_text("attribute,n,n_empty,ssim,fid\nhair,2,0,0.987654,\n")
     (run / "edits").mkdir()
     (run / "edits" / "run.json").write_text("{}")
     (tmp_path / "runs" / "broken").mkdir()
@@ -31,7 +31,9 @@ def test_every_folder_with_a_record_is_listed(roots):
 
 def test_half_a_record_is_shown_as_far_as_it_goes(roots):
     record = chosen_run("runs/hair/a", roots)
-    assert summary_table(record).to_dict("records") == [{"attribute": "hair", "n": "2", "ssim": "0.9877"}]
+    assert summary_table(record).to_dict("records") == [
+        {"attribute": "hair", "n": "2", "n_empty": "0", "ssim": "0.9877"}
+    ]
     html = run_facts(record)
     assert "samples.parquet is not there" in html
     assert "Unfinished: the status is running" in html

@@ -154,7 +154,7 @@ class SampleLog:
         return table_of(self)
 
     def _refuse_deleted(self) -> None:
-        if os.fstat(self._handle.fileno()).st_nlink == 0:
+        if not self._handle.closed and os.fstat(self._handle.fileno()).st_nlink == 0:
             raise UserError(f"{self.file} was deleted while its run went on; repeat the command: the run starts over")
 
     def _line_at(self, lines: BinaryIO, key: tuple) -> bytes:

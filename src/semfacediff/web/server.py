@@ -81,6 +81,10 @@ def _listening(port: int) -> socket.socket:
         raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno)}); give another --port") from e
 
 
+def _nothing(*_: object) -> None:
+    """Handler of signals that come while the process is about to end."""
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end what is inside, once: the end takes a moment, and must not be cut short."""
@@ -90,7 +94,7 @@ def _interruptible() -> Iterator[None]:
 
     def end(*_) -> None:
         for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, _nothing)  # not SIG_IGN: Python complains of a signal that has arrived already
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in numbers}
