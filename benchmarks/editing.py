@@ -40,8 +40,8 @@ from semfacediff.metrics.seam import Seam
 from semfacediff.parsing import ModelParser, ParserCard, build_parser, load_parser
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.folding import fold_batch_norms
-from semfacediff.runs.edit_rows import Cell, encoded_png
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.edit_rows import Cell, encoded_png
 
 ATTRIBUTES = ("hair", "lips", "skin", "eyes", "eyebrows")
 CPU = torch.device("cpu")

@@ -25,12 +25,12 @@ import numpy as np
 from comparing import Comparison, in_turns
 from PIL import Image
 
+from semfacediff.commands.prepare_files import Settings, make
 from semfacediff.data.celebamask_layout import OfficialEntry, index_official
 from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.part_masks import fast_zlib
 from semfacediff.data.toy_official import write_official
 from semfacediff.labels import CELEBAMASK
-from semfacediff.runs.prepare_files import Settings, make
 
 REPEATS = 5
 

@@ -19,8 +19,8 @@ from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
-from semfacediff.runs.edit_rows import Cell
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.edit_rows import Cell
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
 

@@ -24,6 +24,7 @@ import yaml
 from comparing import Comparison, shown
 
 from semfacediff import build, config
+from semfacediff.commands.report import Wish, report
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
@@ -32,8 +33,7 @@ from semfacediff.records.samples import write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import RegionRule, region_masks
-from semfacediff.runs.edit_rows import COLUMNS, MASKS, digest_of_mask, edit_file, encoded_png
-from semfacediff.runs.report import Wish, report
+from semfacediff.tasks.editing.edit_rows import COLUMNS, MASKS, digest_of_mask, edit_file, encoded_png
 
 ATTRIBUTES = ("hair", "lips", "skin", "eyes", "eyebrows")
 HIGHER_IS_BETTER = {

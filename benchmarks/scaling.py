@@ -33,9 +33,10 @@ from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.seam import Seam
-from semfacediff.runs import edit_scoring, editing_bench
-from semfacediff.runs.edit_rows import Cell
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.tasks.editing import bench as editing_bench
+from semfacediff.tasks.editing import sample_row as edit_scoring
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.edit_rows import Cell
 
 OF_PHOTO = ("read", "parse photo", "face facts")
 

@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from semfacediff.commands.gpu_check.sdxl import made_on, sdxl_text_encoders, sdxl_unet, sdxl_vae
 from semfacediff.editing.diffusion.memory import _tile
-from semfacediff.runs.gpu_check.sdxl import made_on, sdxl_text_encoders, sdxl_unet, sdxl_vae
 
 CELL = 8
 TOKENS, TEXT_WIDTH, POOLED_WIDTH = 77, 2048, 1280

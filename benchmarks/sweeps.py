@@ -15,13 +15,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from semfacediff import config, hydra_app, runs
+from semfacediff import config, hydra_app, tasks
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.diffusion import InpaintEditor
 from semfacediff.parsing import build_parser, save_parser
 from semfacediff.parsing.checkpoint import ParserCard
-from semfacediff.runs import evaluate_editing
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.tasks.editing import evaluate as evaluate_editing
+from semfacediff.tasks.editing.bench import EditingBench
 
 ROOT = Path(__file__).resolve().parents[1]
 _work = [0.0]
@@ -77,7 +77,7 @@ def main() -> None:
                 cfg = hydra_app.composed("evaluate", [*words, f"{varied}={value}"], ROOT)
                 settings = config.typed(cfg, config.EditingEvaluation)
                 with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                    runs.start(settings, root / f"cell{i}")
+                    tasks.start(settings, root / f"cell{i}")
                 whole = time.perf_counter() - start
                 print(f"{sweep} job {i}: {whole:.2f} s, of it {_work[0]:.2f} s work: adds {whole - _work[0]:.2f} s")
 

@@ -32,10 +32,10 @@ from training_input import PLAIN, with_pillow, write_faces
 from semfacediff import build, config
 from semfacediff.data.batches import loader
 from semfacediff.data.files import FileFaces, index_folder, index_shards
+from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
-from semfacediff.runs.allocator import keep_freed_memory
-from semfacediff.runs.training_loop import ParserTrainer
+from semfacediff.tasks.training.parser_trainer import ParserTrainer
 
 PARSERS = ("fastscnn_lite", "unet_lite", "deeplabv3plus_lite", "segformer_lite", "face_lite", "segformer_b0")
 WORKERS = 1  # the default of train_parser.py

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from semfacediff import config
-from semfacediff.runs.cells import folder_digest
+from semfacediff.tasks.folder_digest import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "experiments" / "experiment" / "ablations"

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import semfacediff
-from semfacediff import config, runs
+from semfacediff import api as arrays
+from semfacediff import config, tasks
 from semfacediff.editing.base import Editor
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES, conversion
@@ -24,7 +25,6 @@ from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
-from semfacediff.runs import arrays
 
 HAIR = CELEBAMASK.index("hair")
 CPU = torch.device("cpu")
@@ -77,8 +77,8 @@ class TestParse:
         assert np.array_equal(other, conversion(CELEBAMASK, SPACES["segface"])[labels])
 
     def test_it_loads_once_and_notices_another_file(self, tiny_checkpoint, face, tmp_path, monkeypatch):
+        from semfacediff import api as arrays
         from semfacediff.parsing import load_parser, save_parser
-        from semfacediff.runs import arrays
 
         folder = tmp_path / "parser"
         model, card = load_parser(tiny_checkpoint)
@@ -358,7 +358,7 @@ def test_a_run_gives_the_same_numbers(tmp_path, toy_folder, toy_samples, compose
     places = ("data=folder", f"data.root={root}", "data.split=all", "parser=ground_truth", "runtime.device=cpu")
     cfg = compose("evaluate", *places, "attributes=[hair]", "metrics.columns=[ssim,psnr]", "strips=0")
     settings = config.typed(cfg, config.EditingEvaluation)
-    assert runs.start(settings, tmp_path / "run") == 0
+    assert tasks.start(settings, tmp_path / "run") == 0
     row = pd.read_parquet(tmp_path / "run" / "samples.parquet").iloc[0]
     edited = semfacediff.edit(face.photo, "hair", settings.prompts["hair"], labels=face.labels)
     for column, value in semfacediff.score(face.photo, edited, semfacediff.region_mask(face.labels, "hair")).items():

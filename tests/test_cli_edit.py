@@ -12,10 +12,10 @@ from PIL import Image, ImageCms
 from torch import nn
 
 from semfacediff import build, cli
+from semfacediff.commands import edit as edit_photos
 from semfacediff.editing.recolor import Recolor
 from semfacediff.labels import palette, space
 from semfacediff.parsing.checkpoint import ParserCard
-from semfacediff.runs import edit_photos
 
 SKIN, L_EYE, R_EYE, NOSE, U_LIP, HAIR = 1, 4, 5, 2, 11, 13
 COLOURS = torch.from_numpy(palette(space("celebamask")).astype(np.float32) / 255)

@@ -10,8 +10,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from semfacediff import config, hydra_app
+from semfacediff.engine.provenance import protocol_deviations
 from semfacediff.errors import UserError
-from semfacediff.runs.provenance import protocol_deviations
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

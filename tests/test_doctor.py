@@ -11,12 +11,12 @@ import torch
 from huggingface_hub import constants
 
 from semfacediff.cli import main
+from semfacediff.commands import doctor, fetch
 from semfacediff.data.toy_official import write_official
 from semfacediff.metrics import weights
 from semfacediff.metrics.weights import PUBLIC
 from semfacediff.parsing import default
 from semfacediff.parsing.checkpoint import checkpoint_digest
-from semfacediff.runs import doctor, fetch
 
 OF_LABELS = {
     *("train_parser.py", "evaluate.py task=parsing"),

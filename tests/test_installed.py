@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import semfacediff
+from semfacediff.commands.init import start_project
 from semfacediff.errors import UserError
-from semfacediff.runs.starter import start_project
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.hydra_app import _folder_digest, composed
 from semfacediff.records.folder import held
 from semfacediff.records.ledger import finished_runs
@@ -94,7 +94,7 @@ def test_a_killed_sweep_runs_only_what_is_missing(tmp_path):
     assert [(cell["status"], cell["exit"]) for cell in index.values()] == [("done", 0)] * 2
     overrides = shlex.split(json.loads((broken / "run.json").read_text())["command"])[2:]
     unbroken = config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation)
-    assert runs.start(unbroken, tmp_path / "unbroken") == 0
+    assert tasks.start(unbroken, tmp_path / "unbroken") == 0
     rows = [pd.read_parquet(folder / "samples.parquet") for folder in (broken, tmp_path / "unbroken")]
     timed = ["latency_s", "peak_memory_mib"]
     pd.testing.assert_frame_equal(*(table.drop(columns=timed) for table in rows), check_exact=True)

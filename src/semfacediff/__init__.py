@@ -6,7 +6,7 @@
 Inside the library images are float32 ``[N,3,H,W]`` in [0,1] (RGB), label maps int64 ``[N,H,W]``, region masks float32
 ``[N,1,H,W]`` in [0,1] with 1 = may be edited. Other ranges exist only inside the adapter that needs them.
 
-On arrays, e.g. in a notebook (:mod:`semfacediff.runs.arrays`; torch is imported at the first use)::
+On arrays, e.g. in a notebook (:mod:`semfacediff.api`; torch is imported at the first use)::
 
     labels = semfacediff.parse(photo, checkpoint="outputs/train_parser/...")
     mask = semfacediff.region_mask(labels, "hair")
@@ -28,7 +28,7 @@ _ON_ARRAYS = ("edit", "parse", "region_mask", "score", "score_sets")
 
 def __getattr__(name: str) -> object:
     if name in _ON_ARRAYS:
-        return getattr(importlib.import_module("semfacediff.runs.arrays"), name)
+        return getattr(importlib.import_module("semfacediff.api"), name)
     raise AttributeError(f"module 'semfacediff' has no attribute '{name}'")
 
 

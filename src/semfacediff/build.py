@@ -29,6 +29,7 @@ from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
+from semfacediff.engine.devices import device
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, LabelSpace, space
 from semfacediff.metrics.base import Metric
@@ -69,7 +70,6 @@ from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.parsing.registry import FPN
 from semfacediff.parsing.segformer_folder import start_digest, start_from
-from semfacediff.runs.devices import device
 from semfacediff.training.course import Course, Phased, Scheduled
 from semfacediff.training.optimisers import AdamWSettings
 from semfacediff.training.plateau import PlateauSettings
@@ -449,7 +449,7 @@ def editor(
         UserError: its weights or files are not there.
     """
     if isinstance(settings, config.SCADMEditor):
-        from semfacediff.runs.reference_editor import reference_editor  # an editor that joins two stages
+        from semfacediff.editing.reference import reference_editor  # an editor that joins two stages
 
         return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
     if isinstance(settings, config.InpaintEditor):

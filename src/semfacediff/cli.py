@@ -53,8 +53,8 @@ def _add_figures(commands) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.prepare import prepare
-    from semfacediff.runs.prepare_files import Settings
+    from semfacediff.commands.prepare import prepare
+    from semfacediff.commands.prepare_files import Settings
 
     a = arguments
     settings = Settings(a.layout, a.split, a.paint_order, a.shard_size, a.allow_mask_resize)
@@ -75,7 +75,7 @@ def _add_prepare(commands) -> None:
 
 
 def _parse(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.parse_photos import parse_photos
+    from semfacediff.commands.parse import parse_photos
 
     a = arguments
     source, out = a.photo.expanduser(), a.out.expanduser()
@@ -98,7 +98,7 @@ def _add_parse(commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.export_parser import Order, export_parser
+    from semfacediff.commands.export import Order, export_parser
 
     a = arguments
     return export_parser(Order(a.run_folder, a.to, a.out.expanduser(), a.parser, a.int8, a.opset, a.photos))
@@ -119,8 +119,8 @@ def _add_export(commands) -> None:
 
 
 def _edit(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.edit_photos import edit_photos
-    from semfacediff.runs.photo_editing import Wish
+    from semfacediff.commands.edit import edit_photos
+    from semfacediff.commands.photo_editing import Wish
 
     a = arguments
     if len(a.edits) % 2:
@@ -172,7 +172,7 @@ def _strengths(text: str) -> list[float]:
 
 
 def _thesis(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.thesis import thesis
+    from semfacediff.commands.thesis import thesis
 
     a = arguments
     return thesis(a.run_them, a.words, a.data, a.checkpoint)
@@ -189,10 +189,10 @@ def _add_thesis(commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.make_tiny:
-        from semfacediff.runs.doctor import make_twins
+        from semfacediff.commands.doctor import make_twins
 
         return make_twins(arguments.make_tiny.expanduser())
-    from semfacediff.runs.doctor import doctor
+    from semfacediff.commands.doctor import doctor
 
     return doctor(arguments.root, arguments.json, arguments.data, arguments.checkpoint)
 
@@ -208,7 +208,7 @@ def _add_doctor(commands) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.fetch import fetch
+    from semfacediff.commands.fetch import fetch
 
     return fetch(arguments.name)
 
@@ -222,7 +222,7 @@ def _add_fetch(commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.compare import compare
+    from semfacediff.commands.compare import compare
 
     a = arguments
     print(compare(a.first.expanduser(), a.second.expanduser(), a.score, a.raw))
@@ -230,14 +230,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _strata(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.groups import strata
+    from semfacediff.tasks.strata_report import strata
 
     print(strata(arguments.folder.expanduser(), arguments.by, arguments.score, arguments.figure))
     return 0
 
 
 def _leakage(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.groups import leakage
+    from semfacediff.tasks.strata_report import leakage
 
     print(leakage(arguments.folder.expanduser(), arguments.attribute, arguments.figure))
     return 0
@@ -264,7 +264,7 @@ def _add_analyses(commands) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.merge import merge
+    from semfacediff.commands.merge import merge
 
     return merge([run.expanduser() for run in arguments.runs], arguments.out.expanduser())
 
@@ -277,13 +277,13 @@ def _add_merge(commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.report import Wish, report
+    from semfacediff.commands.report import Wish, report
 
     a = arguments
     if bool(a.runs) == bool(a.tokens):
         raise UserError("report: name the folders of runs, or --tokens RUN PHOTO for a figure of a SegFace's tokens")
     if a.tokens:
-        from semfacediff.runs.token_report import token_report
+        from semfacediff.commands.token_figure import token_report
 
         checkpoint, photo = (Path(word).expanduser() for word in a.tokens)
         print(token_report(checkpoint, photo, a.out and a.out.expanduser()))
@@ -308,7 +308,7 @@ def _add_report(commands) -> None:
 
 
 def _track_sync(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.track_sync import track_sync
+    from semfacediff.commands.track import track_sync
 
     a = vars(arguments)
     given = {k: a[k] for k in ("mode", "project", "entity", "group", "tags", "images") if a[k] is not None}
@@ -348,7 +348,7 @@ def _add_web(commands) -> None:
 
 
 def _gpu_check(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.gpu_check import gpu_check
+    from semfacediff.commands.gpu_check import gpu_check
 
     return gpu_check(arguments.out.expanduser(), arguments.device, arguments.toy, arguments.only or ())
 
@@ -365,7 +365,7 @@ def _add_gpu_check(commands) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from semfacediff.runs.starter import start_project
+    from semfacediff.commands.init import start_project
 
     return start_project(arguments.folder.expanduser())
 

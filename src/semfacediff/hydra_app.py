@@ -38,7 +38,7 @@ EXIT_INTERRUPTED = 130
 def _folder_digest(*, _root_: DictConfig) -> str:
     """First 8 hex digits over what the job's configuration says of the results; names the run's default folder."""
     from semfacediff import config
-    from semfacediff.runs.cells import folder_digest
+    from semfacediff.tasks.folder_digest import folder_digest
 
     own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
     try:

@@ -34,6 +34,6 @@ def start(name: str, words: Sequence[str], program: str) -> None:
 
 
 def _task(models: Sequence[str], cfg, folder) -> int:
-    from semfacediff import config, runs
+    from semfacediff import config, tasks
 
-    return runs.start(config.typed(cfg, *(getattr(config, model) for model in models)), folder)
+    return tasks.start(config.typed(cfg, *(getattr(config, model) for model in models)), folder)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
+from semfacediff.commands.report import Wish, report
 from semfacediff.hydra_app import composed
-from semfacediff.runs.report import Wish, report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVIL = "</script><img src=x onerror=alert(1)> purple hair"
@@ -28,7 +28,7 @@ def file(tmp_path_factory):
     words += " metrics=no_weights weights.download=false strips=0 runtime.device=cpu runtime.workers=0"
     overrides = [*words.split(), f"prompts.hair='{EVIL}'"]
     assert (
-        runs.start(config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation), root / "toy")
+        tasks.start(config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation), root / "toy")
         == 0
     )
     return report([root / "toy"], root / "out", Wish(with_photos=True))
@@ -44,7 +44,7 @@ def faces(tmp_path_factory, tiny_synthesis, tiny_checkpoint):
     words += f" metrics.columns=[ssim,iou] generation.checkpoint={tiny_synthesis} parser.checkpoint={tiny_checkpoint}"
     overrides = words.split()
     settings = config.typed(composed("evaluate", overrides, REPOSITORY), config.SynthesisEvaluation)
-    assert runs.start(settings, root / "toy") == 0
+    assert tasks.start(settings, root / "toy") == 0
     return report([root / "toy"], root / "out", Wish(with_photos=True))
 
 

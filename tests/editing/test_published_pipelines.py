@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.diffusion import PUBLIC_PIPELINES, InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.errors import UserError
 
@@ -254,7 +254,7 @@ def test_a_blanked_photo_is_a_failed_row_that_names_the_switch(sd, compose, tmp_
     def settings(*more: str) -> config.EditingEvaluation:
         return config.typed(compose("evaluate", *words.split(), *more), config.EditingEvaluation)
 
-    assert runs.start(settings(), tmp_path) == 1
+    assert tasks.start(settings(), tmp_path) == 1
     row = pd.read_parquet(tmp_path / "samples.parquet").iloc[0]
     assert row["status"] == "error"
     assert "set editor.safety_checker=false" in row["error"]

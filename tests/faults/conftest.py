@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 from semfacediff import build
+from semfacediff.commands import edit as edit_photos
 from semfacediff.parsing.checkpoint import ParserCard
-from semfacediff.runs import edit_photos
 
 
 class SkinEverywhere(nn.Module):

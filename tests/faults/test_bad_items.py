@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from semfacediff import build, cli, config, runs
+from semfacediff import build, cli, config, tasks
 from semfacediff.data import reading
 from semfacediff.data.reading import Blob
 from semfacediff.errors import UserError, printable
@@ -91,7 +91,7 @@ class TestAFolder:
 
     def test_evaluate_leaves_them_out_and_finishes(self, spoiled, compose, tmp_path, capsys):
         settings = evaluation(compose, "data=folder", f"data.root={spoiled}", "data.split=all", "data.on_error=skip")
-        assert runs.start(settings, tmp_path / "run") == 0
+        assert tasks.start(settings, tmp_path / "run") == 0
         skipped = read_run(tmp_path / "run")["data"]["skipped"]
         assert len(skipped) == len(REASONS)
         for reason in REASONS.values():
@@ -101,7 +101,7 @@ class TestAFolder:
     def test_evaluate_names_them_all_on_a_line_each(self, spoiled, compose, tmp_path):
         settings = evaluation(compose, "data=folder", f"data.root={spoiled}", "data.split=all")
         with pytest.raises(UserError, match=r"^7 of the samples in .* cannot be used") as told:
-            runs.start(settings, tmp_path / "run")
+            tasks.start(settings, tmp_path / "run")
         lines = str(told.value).split("\n")
         assert len(lines) == 1 + len(REASONS)
         for reason in REASONS.values():

@@ -14,6 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semfacediff.cli import main
+from semfacediff.commands import merge, report
+from semfacediff.commands import track as track_sync
+from semfacediff.commands.compare import compare
 from semfacediff.editing.prompts.words import Words
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
@@ -23,16 +26,14 @@ from semfacediff.records.folder import RunFolder, read_run
 from semfacediff.records.joining import joined_samples
 from semfacediff.records.samples import SampleLog, write_csv, write_parquet, write_rows
 from semfacediff.records.summary import summarise_edits
-from semfacediff.runs import merge, report, track_sync
-from semfacediff.runs.compare import compare
-from semfacediff.runs.edit_rows import KEY, Cell
-from semfacediff.runs.editing_tables import write_editing_tables
-from semfacediff.runs.groups import leakage, strata
-from semfacediff.runs.parsing_scores import write_scores
-from semfacediff.runs.training_files import TrainingFiles
 from semfacediff.synthesis.checkpoint import load_synthesis, read_synthesis_card
 from semfacediff.tables import ablation, editing_figures, named, parsing_figures, presence_figures
 from semfacediff.tables.drawn import draw
+from semfacediff.tasks.editing.edit_rows import KEY, Cell
+from semfacediff.tasks.editing.tables import write_editing_tables
+from semfacediff.tasks.parsing.scores import write_scores
+from semfacediff.tasks.strata_report import leakage, strata
+from semfacediff.tasks.training.files import TrainingFiles
 
 COMMITTED = {
     "editing": "composite/composite-4103d86e",
@@ -376,11 +377,11 @@ def test_a_state_that_does_not_fit_is_a_sentence(tmp_path):
 
 @pytest.mark.slow
 def test_a_training_state_of_another_shape_is_a_sentence(compose, tmp_path):
-    from semfacediff import config, runs
+    from semfacediff import config, tasks
 
     settings = config.typed(compose("train_parser", *TRAINING), config.ParserTraining)
     folder = tmp_path / "run"
-    assert runs.start(settings, folder) == 0
+    assert tasks.start(settings, folder) == 0
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(run | {"status": "running"}))
     file = folder / "checkpoints" / "last" / "state.pt"
@@ -396,7 +397,7 @@ def test_a_training_state_of_another_shape_is_a_sentence(compose, tmp_path):
     ):
         torch.save(damaged, file)
         with pytest.raises(UserError, match=r"state.pt: not the state of this training .*; remove the folder"):
-            runs.start(settings, folder)
+            tasks.start(settings, folder)
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------

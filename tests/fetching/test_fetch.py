@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from semfacediff.cli import main
+from semfacediff.commands import fetch as command
 from semfacediff.editing.diffusion import find_pipeline
 from semfacediff.errors import UserError
 from semfacediff.metrics import weights
 from semfacediff.metrics.weights import CLIP_VIT_B_32, LPIPS_ALEXNET, MissingWeightsError, find, located
 from semfacediff.parsing.segface.pretrained import ImageNetFile
-from semfacediff.runs import fetch as command
 
 SDXL = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"
 PARSER = "jonathandinu/face-parsing"

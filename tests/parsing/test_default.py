@@ -9,12 +9,12 @@ import torch
 
 import semfacediff
 from semfacediff import build, cli, config
+from semfacediff.commands.photo_editing import Wish, settings_of
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ParserCard, build_parser, default, save_parser
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.parsing.default import default_parser
-from semfacediff.runs.photo_editing import Wish, settings_of
 
 CPU = torch.device("cpu")
 

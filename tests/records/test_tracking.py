@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from semfacediff import config, hydra_app, runs
+from semfacediff import config, hydra_app, tasks
 from semfacediff.errors import UserError
 from semfacediff.records import mirroring, tracking
 from semfacediff.records.folder import DONE, RunFolder
@@ -359,7 +359,7 @@ class TestWholeRuns:
         calls = stub(RECORDER)
         for name, choice in (("plain", "none"), ("run", "wandb")):
             cfg = compose("evaluate", "task=parsing", "data.split=all", *places, f"tracking={choice}")
-            assert runs.start(config.typed(cfg, config.ParsingEvaluation), tmp_path / name) == 0
+            assert tasks.start(config.typed(cfg, config.ParsingEvaluation), tmp_path / name) == 0
         differing = {k for k, v in digests(tmp_path / "run").items() if digests(tmp_path / "plain")[k] != v}
         assert differing == {"config.yaml"}
         assert next(c for c in calls() if c["call"] == "summary")["values"]["miou/iou"] == 1.0
@@ -372,6 +372,6 @@ class TestWholeRuns:
         small = ("data.count=6", "data.size=32", "train.size=32", "train.epochs=2", "train.batch_size=2")
         split = ("data.split_rule.modulo=3", "parser=unet_lite", "runtime.device=cpu", "runtime.workers=0")
         cfg = compose("train_parser", *small, *split, "tracking=wandb")
-        assert runs.start(config.typed(cfg, config.ParserTraining), tmp_path / "run") == 0
+        assert tasks.start(config.typed(cfg, config.ParserTraining), tmp_path / "run") == 0
         assert [c["step"] for c in calls() if c["call"] == "log"] == [1, 2, None]
         assert calls()[0]["job_type"] == "train_parser"

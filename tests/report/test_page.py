@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from semfacediff.cli import main
+from semfacediff.commands.report import Wish, report
 from semfacediff.errors import UserError
-from semfacediff.runs.report import Wish, report
 
 VOID = {"meta", "link", "img", "input", "br"}
 

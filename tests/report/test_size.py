@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from semfacediff.runs import report_pictures
-from semfacediff.runs.report import Wish, report
+from semfacediff.commands import report_pictures
+from semfacediff.commands.report import Wish, report
 
 PHOTOS, SPARE = 1000, 5
 PER_END, MB = 40, 1_000_000

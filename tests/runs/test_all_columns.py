@@ -16,7 +16,7 @@ from PIL import Image
 from pytorch_fid import fid_score, inception
 from skimage.metrics import structural_similarity
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.inception import Inception
@@ -165,7 +165,7 @@ def test_thesis_values_equal_the_libraries(files, weights, tmp_path, monkeypatch
     if distance == "in their span":
         monkeypatch.setattr(fid_score, "calculate_frechet_distance", in_their_span)
     run = settings(files, weights, *THESIS)
-    assert runs.start(run, tmp_path / "run") == 0
+    assert tasks.start(run, tmp_path / "run") == 0
     assert_told(record(tmp_path / "run"), capsys.readouterr().out)
     samples, row = table(tmp_path / "run"), summary(tmp_path / "run").loc["lips"]
     unused = ["negative_prompt", "expanded_prompt", "note", "error", "traits", "pose_proxy"]  # these faces have no nose
@@ -211,7 +211,7 @@ def test_the_thesiss_table_is_filled(weights, checkpoint, tiny_sdxl, tmp_path, m
     words += [f"weights.{key}={file}" for key, file in weights.items()]
     words += [f"attributes=[{','.join(attributes)}]"] if attributes != FIVE else []
     run = config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation)
-    assert runs.start(run, tmp_path) == 0
+    assert tasks.start(run, tmp_path) == 0
     samples, rows, printed = table(tmp_path), summary(tmp_path), capsys.readouterr().out
     assert list(rows.index) == attributes
     assert len(samples) == len(attributes) * n
@@ -233,7 +233,7 @@ WITHOUT_FID = "metrics.columns=[clip,kid]"
 @pytest.fixture(scope="module")
 def strict(files, weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("strict") / "run"
-    assert runs.start(settings(files, weights, WITHOUT_FID), folder) == 0
+    assert tasks.start(settings(files, weights, WITHOUT_FID), folder) == 0
     return folder
 
 
@@ -260,8 +260,8 @@ def test_an_interrupted_run_ends_with_the_same_numbers(strict, files, weights, t
     run = settings(files, weights, WITHOUT_FID, "runtime.batch_size=1")
     monkeypatch.setattr(Precomputed, "edit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(run, tmp_path)
-    assert runs.start(run, tmp_path) == 0
+        tasks.start(run, tmp_path)
+    assert tasks.start(run, tmp_path) == 0
     pd.testing.assert_frame_equal(table(tmp_path).drop(columns=VARYING), table(strict).drop(columns=VARYING))
     for name in ("photos", "lips"):
         with np.load(tmp_path / f"features/{name}.npz") as a, np.load(strict / f"features/{name}.npz") as b:
@@ -273,7 +273,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(strict, files, weights, t
 def test_one_photo_has_no_distance_and_a_long_prompt_is_told(files, weights, tmp_path, capsys):
     prompt = f"prompts.lips='{'rosy ' * 90}'"
     columns = "metrics.columns=[clip,fid,kid]"
-    assert runs.start(settings(files, weights, columns, "data.n=1", prompt), tmp_path) == 0
+    assert tasks.start(settings(files, weights, columns, "data.n=1", prompt), tmp_path) == 0
     row, printed = summary(tmp_path).loc["lips"], capsys.readouterr().out
     assert row[["fid", "kid", "kid_sd"]].isna().all()
     assert row["fid_n"] == 1
@@ -286,8 +286,8 @@ def test_missing_weights_leave_their_columns_empty_and_say_so(files, weights, tm
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     some = {k: v for k, v in weights.items() if k != "inception"}
     skip = ("metrics.columns=[ssim,fid,kid]", "metrics.on_missing=skip", "data.n=2")
-    assert runs.start(settings(files, some, *skip), tmp_path / "run") == 0
+    assert tasks.start(settings(files, some, *skip), tmp_path / "run") == 0
     assert set(record(tmp_path / "run")["empty_columns"]) == {"fid", "kid"}
     assert "6726825d" in record(tmp_path / "run")["empty_columns"]["kid"]
     with pytest.raises(build.MissingWeightsError, match=r"weights\.inception: pt_inception-2015-12-05-6726825d\.pth"):
-        runs.start(settings(files, some, "metrics.columns=[kid]"), tmp_path / "other")
+        tasks.start(settings(files, some, "metrics.columns=[kid]"), tmp_path / "other")

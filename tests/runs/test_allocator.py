@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from semfacediff.runs.allocator import keep_freed_memory
+from semfacediff.engine.memory import keep_freed_memory
 
 PAGES = """
 import ctypes, resource, sys
-from semfacediff.runs.allocator import keep_freed_memory
+from semfacediff.engine.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     sys.exit(7) if not keep_freed_memory() else None
 libc = ctypes.CDLL(None)

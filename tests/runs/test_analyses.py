@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.cli import main
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.errors import UserError
@@ -42,7 +42,7 @@ def files(tmp_path_factory, write_files) -> Path:
 def soft(files, tmp_path_factory) -> Path:
     """A run with a feathered mask."""
     folder = tmp_path_factory.mktemp("runs") / "soft"
-    assert runs.start(from_files(files), folder) == 0
+    assert tasks.start(from_files(files), folder) == 0
     return folder
 
 
@@ -50,7 +50,7 @@ def soft(files, tmp_path_factory) -> Path:
 def hard(files, tmp_path_factory) -> Path:
     """The same with a hard mask."""
     folder = tmp_path_factory.mktemp("runs") / "hard"
-    assert runs.start(from_files(files, HARD), folder) == 0
+    assert tasks.start(from_files(files, HARD), folder) == 0
     return folder
 
 
@@ -60,7 +60,7 @@ def toy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "toy"
     words = "data=toy data.split=all data.count=30 data.size=48 parser=ground_truth editor=recolor attributes=[hair]"
     run = settings(*words.split(), "prompts.hair='purple hair'", "stratify=[hair_colour]")
-    assert runs.start(run, folder) == 0
+    assert tasks.start(run, folder) == 0
     return folder
 
 
@@ -143,8 +143,8 @@ def test_an_interrupted_run_counts_the_same(files, soft, tmp_path, monkeypatch):
     run = from_files(files, "runtime.batch_size=1")
     monkeypatch.setattr(Precomputed, "edit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(run, tmp_path / "run")
-    assert runs.start(run, tmp_path / "run") == 0
+        tasks.start(run, tmp_path / "run")
+    assert tasks.start(run, tmp_path / "run") == 0
     assert (tmp_path / "run" / "leakage.csv").read_bytes() == (soft / "leakage.csv").read_bytes()
     varying = ["latency_s", "peak_memory_mib"]
     pd.testing.assert_frame_equal(
@@ -238,7 +238,7 @@ def test_a_run_can_print_them_itself(toy, capsys):
         "prompts.hair='purple hair'",
         "stratify=[skin_tone,hat]",
     )
-    assert runs.start(run, toy) == 0, "grouping has no effect on the result: the finished run only prints"
+    assert tasks.start(run, toy) == 0, "grouping has no effect on the result: the finished run only prints"
     printed = capsys.readouterr().out
     assert "by skin_tone:" in printed
     assert "not hat" in printed
@@ -246,7 +246,7 @@ def test_a_run_can_print_them_itself(toy, capsys):
 
 def test_an_unknown_grouping_is_refused_before_the_run(files, tmp_path):
     with pytest.raises(UserError, match="stratify: expected of skin_tone, pose, region_size, got Male"):
-        runs.start(from_files(files, "stratify=[Male]"), tmp_path / "run")
+        tasks.start(from_files(files, "stratify=[Male]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

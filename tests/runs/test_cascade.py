@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.identity import Identity
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
-from semfacediff.runs import editing_bench
 from semfacediff.seeding import derive_seed
+from semfacediff.tasks.editing import bench as editing_bench
 
 SMALL = (
     "data=folder editor=recolor metrics=no_weights weights.download=false strips=0 runtime.device=cpu "
@@ -71,7 +71,7 @@ def net(checkpoint):
 @pytest.fixture(scope="module")
 def finished(files, net, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert runs.start(settings(files, net, THREE, "strips=2"), folder) == 0
+    assert tasks.start(settings(files, net, THREE, "strips=2"), folder) == 0
     return folder
 
 
@@ -93,7 +93,7 @@ def test_a_stage_edits_what_the_one_before_made(finished, files, net, tmp_path):
     """The second and third stage alone, on a data set of the first stage's edits, give the same pixels."""
     shutil.copytree(finished / "edits" / "1_hair", tmp_path / "faces" / "images")
     stages = THREE[1:]
-    assert runs.start(settings(tmp_path / "faces", net, stages), tmp_path / "run") == 0
+    assert tasks.start(settings(tmp_path / "faces", net, stages), tmp_path / "run") == 0
     for id_ in "abc":
         assert np.array_equal(edit(tmp_path / "run", "1_skin", id_), edit(finished, "2_skin", id_))
         for column in ("ssim", "psnr_outside", "iou", "coverage", "mask_blend"):
@@ -102,7 +102,7 @@ def test_a_stage_edits_what_the_one_before_made(finished, files, net, tmp_path):
 
 
 def test_totals_are_since_the_photo(files, tmp_path):
-    assert runs.start(settings(files, ("parser=ground_truth",), reparse=False), tmp_path) == 0
+    assert tasks.start(settings(files, ("parser=ground_truth",), reparse=False), tmp_path) == 0
     table = rows(tmp_path)
     first = table.xs(1, level="stage")
     for name in ("ssim", "max_abs_outside", "psnr_outside"):
@@ -132,7 +132,7 @@ def test_seeds_do_not_depend_on_the_order_and_differ_for_repeats(finished):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_batches_do_not_matter(finished, files, net, tmp_path, batch_size):
-    assert runs.start(settings(files, net, THREE, f"runtime.batch_size={batch_size}"), tmp_path) == 0
+    assert tasks.start(settings(files, net, THREE, f"runtime.batch_size={batch_size}"), tmp_path) == 0
     assert_same(finished, tmp_path)
 
 
@@ -148,15 +148,15 @@ def test_an_interrupted_cascade_continues_between_its_stages(finished, files, ne
 
     monkeypatch.setattr(editing_bench.SampleLog, "append", killed)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(one_by_one, tmp_path)
+        tasks.start(one_by_one, tmp_path)
     assert len(lines(tmp_path)) == kept
     monkeypatch.undo()
-    assert runs.start(one_by_one, tmp_path) == 0
+    assert tasks.start(one_by_one, tmp_path) == 0
     assert_same(finished, tmp_path)
 
 
 def test_reparsing_makes_a_difference(finished, files, net, tmp_path):
-    assert runs.start(settings(files, net, THREE, reparse=False), tmp_path) == 0
+    assert tasks.start(settings(files, net, THREE, reparse=False), tmp_path) == 0
     with_parse, without = rows(finished), rows(tmp_path)
     assert (with_parse.xs(1, level="stage")["edit_sha256"] == without.xs(1, level="stage")["edit_sha256"]).all()
     assert (with_parse.xs(3, level="stage")["mask_semantic"] != without.xs(3, level="stage")["mask_semantic"]).any()
@@ -165,7 +165,7 @@ def test_reparsing_makes_a_difference(finished, files, net, tmp_path):
 
 
 def test_anatomical_order(files, net, tmp_path):
-    assert runs.start(settings(files, net, THREE, order="anatomical"), tmp_path) == 0
+    assert tasks.start(settings(files, net, THREE, order="anatomical"), tmp_path) == 0
     table = rows(tmp_path).xs("a", level="sample_id")
     assert table["prompt"].tolist() == ["green skin", "purple hair", "red hair"]
 
@@ -173,7 +173,7 @@ def test_anatomical_order(files, net, tmp_path):
 def test_the_first_parse_may_be_the_ground_truth(files, tmp_path):
     stages = [{"attribute": "hair", "prompt": "red hair"}, {"attribute": "glasses", "prompt": "blue glasses"}, THREE[1]]
     truth = settings(files, ("parser=ground_truth",), stages, reparse=False)
-    assert runs.start(truth, tmp_path) == 0
+    assert tasks.start(truth, tmp_path) == 0
     table = rows(tmp_path)
     assert (table.xs(2, level="stage")["status"] == "empty_region").all()
     assert table.xs(2, level="stage")["latency_s"].isna().all()
@@ -185,13 +185,13 @@ def test_the_first_parse_may_be_the_ground_truth(files, tmp_path):
 def test_an_empty_stage_is_passed_over_after_a_kill_too(files, tmp_path):
     stages = [{"attribute": "glasses", "prompt": "blue glasses"}, THREE[0], THREE[1]]
     truth = settings(files, ("parser=ground_truth",), stages, "runtime.batch_size=1", reparse=False)
-    assert runs.start(truth, tmp_path / "whole") == 0
+    assert tasks.start(truth, tmp_path / "whole") == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
     log = (tmp_path / "run" / "samples.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "run" / "samples.jsonl").write_bytes(b"".join(log[:6]))  # stages 1 and 2 of every photo
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {"status": "running"}))
-    assert runs.start(truth, tmp_path / "run") == 0
+    assert tasks.start(truth, tmp_path / "run") == 0
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 
@@ -211,11 +211,11 @@ def test_a_failed_stage_ends_its_photo_alone_and_is_tried_again(finished, files,
         return editor, facts
 
     monkeypatch.setattr(build, "editor", failing)
-    assert runs.start(settings(files, net), tmp_path) == 1
+    assert tasks.start(settings(files, net), tmp_path) == 1
     errors = rows(tmp_path)["error"].dropna().to_dict()
     assert errors == {("b", 2): "RuntimeError: out of paint", ("b", 3): "RuntimeError: stage 2 (skin) failed"}
     monkeypatch.undo()
-    assert runs.start(settings(files, net), tmp_path) == 0
+    assert tasks.start(settings(files, net), tmp_path) == 0
     assert_same(finished, tmp_path)
 
 
@@ -227,19 +227,19 @@ def test_an_edit_that_is_gone_cannot_be_continued_from(finished, files, net, tmp
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {"status": "running"}))
     (tmp_path / "run" / "edits" / "1_hair" / "b.png").unlink()
     with pytest.raises(UserError, match=r"b\.png: what stage 1 made of b is gone; start in a new folder"):
-        runs.start(settings(files, net), tmp_path / "run")
+        tasks.start(settings(files, net), tmp_path / "run")
 
 
 def test_another_cascade_in_the_folder_is_refused(finished, files, net):
     with pytest.raises(
         UserError, match=r"belongs to another configuration: config\.cascade\.reparse was True, now False"
     ):
-        runs.start(settings(files, net, reparse=False), finished)
+        tasks.start(settings(files, net, reparse=False), finished)
 
 
 def test_a_finished_cascade_is_printed(finished, files, net, capsys):
     capsys.readouterr()
-    assert runs.start(settings(files, net), finished) == 0
+    assert tasks.start(settings(files, net), finished) == 0
     said = capsys.readouterr().out
     assert [
         line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ") and "---" not in line
@@ -296,5 +296,5 @@ def test_the_editor_is_told_the_stages_strength(files, net, tmp_path, monkeypatc
         return [r.photo.clone() for r in requests]
 
     editor.edit = edit
-    assert runs.start(settings(files, net, THREE, "data.n=1"), tmp_path) == 0
+    assert tasks.start(settings(files, net, THREE, "data.n=1"), tmp_path) == 0
     assert seen == [("hair", 0.8), ("skin", None), ("hair", 0.6)]

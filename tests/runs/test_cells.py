@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.records.folder import beside_other_data
-from semfacediff.runs.cells import folder_digest
+from semfacediff.tasks.folder_digest import folder_digest
 
 BASE = ("data=folder", "data.root=A", "parser=ground_truth")
 
@@ -84,10 +84,10 @@ def test_other_data_go_beside_a_default_folder_and_are_refused_in_a_named_one(co
 
     one, other = toy_folder(1, name="one"), toy_folder(2, name="other")
     for root in (one, other, one, other):
-        assert runs.start(settings(root), tmp_path / "faces-0123abcd") == 0
+        assert tasks.start(settings(root), tmp_path / "faces-0123abcd") == 0
     assert "holds the same configuration on other data; this run goes to" in capsys.readouterr().err
     assert len(list(tmp_path.glob("faces-0123abcd*/run.json"))) == 2
-    assert runs.start(settings(one), tmp_path / "mine") == 0
+    assert tasks.start(settings(one), tmp_path / "mine") == 0
     with pytest.raises(UserError, match=r"mine belongs to another configuration: inputs.data was"):
-        runs.start(settings(other), tmp_path / "mine")
+        tasks.start(settings(other), tmp_path / "mine")
     assert beside_other_data(tmp_path / "new-0123abcd", {}) == tmp_path / "new-0123abcd"

@@ -10,11 +10,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from semfacediff import config
 from semfacediff.data.augment.on_device import ce7454_batch
+from semfacediff.engine.devices import check_launch, device, exact_float32
+from semfacediff.engine.processes import processes, shared_record
 from semfacediff.errors import UserError
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.parsing import ModelParser, load_parser
-from semfacediff.runs.devices import check_launch, device, exact_float32
-from semfacediff.runs.processes import processes, shared_record
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "semfacediff"
 LAUNCHED = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
@@ -174,7 +174,7 @@ class TestLaunch:
         def alone(cpu):
             raise torch.distributed.DistStoreError("timed out after 1800 s\nC++ frames")
 
-        monkeypatch.setattr("semfacediff.runs.processes.PartialState", alone)
+        monkeypatch.setattr("semfacediff.engine.processes.PartialState", alone)
         with pytest.raises(UserError, match=r"do not find one another \(timed out after 1800 s\); start them all with"):
             processes(torch.device("cpu"))
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.diffusion import pipeline
 from semfacediff.editing.diffusion.editor import InpaintEditor
 from semfacediff.errors import UserError
@@ -41,7 +41,7 @@ def places(tmp_path_factory, write_files, tiny_sdxl) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def finished(places, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert runs.start(settings(*places), folder) == 0
+    assert tasks.start(settings(*places), folder) == 0
     return folder
 
 
@@ -81,7 +81,7 @@ def test_random_weights_stamp_the_run(finished, capsys):
 
 @pytest.mark.parametrize("words", [["runtime.batch_size=1"], ["runtime=fast"], ["runtime=low_memory"]])
 def test_batches_and_profiles_change_no_number(finished, places, tmp_path, words):
-    assert runs.start(settings(*places, *words, "runtime.device=cpu", "runtime.workers=0"), tmp_path) == 0
+    assert tasks.start(settings(*places, *words, "runtime.device=cpu", "runtime.workers=0"), tmp_path) == 0
     a, b = (samples(f).drop(columns=VARYING) for f in (finished, tmp_path))
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
@@ -97,24 +97,24 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(finished, places, tmp_path
 
     monkeypatch.setattr(InpaintEditor, "edit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(*places), tmp_path)
+        tasks.start(settings(*places), tmp_path)
     assert 0 < len((tmp_path / "samples.jsonl").read_text().splitlines()) < 6
     monkeypatch.setattr(InpaintEditor, "edit", inner)
-    assert runs.start(settings(*places), tmp_path) == 0
+    assert tasks.start(settings(*places), tmp_path) == 0
     a, b = (samples(f).drop(columns=VARYING) for f in (finished, tmp_path))
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
 def test_other_weights_or_precision_do_not_continue_a_run(finished, places, tiny_sdxl):
     with pytest.raises(UserError, match=r"digest"):
-        runs.start(settings(*places, f"weights.sdxl_inpaint={tiny_sdxl}/inpaint"), finished)
+        tasks.start(settings(*places, f"weights.sdxl_inpaint={tiny_sdxl}/inpaint"), finished)
     with pytest.raises(UserError, match=r"vae_tiling"):
-        runs.start(settings(*places, "runtime.diffusion.vae_tiling=true"), finished)
+        tasks.start(settings(*places, "runtime.diffusion.vae_tiling=true"), finished)
 
 
 def test_a_finished_run_opens_no_pipeline(finished, places, monkeypatch, capsys):
     monkeypatch.setattr(InpaintEditor, "prepare", lambda self: pytest.fail("opened"))
-    assert runs.start(settings(*places), finished) == 0
+    assert tasks.start(settings(*places), finished) == 0
     assert "not comparable: editor: random weights" in capsys.readouterr().out
 
 
@@ -134,7 +134,7 @@ def test_cells_of_a_sweep_share_a_pipeline_and_get_what_they_get_alone(places, t
     asked = [settings(*places, "data.n=1", "attributes=[hair]", *words) for words in cells]
 
     def rows(i, place):
-        assert runs.start(asked[i], tmp_path / place / str(i)) == 0
+        assert tasks.start(asked[i], tmp_path / place / str(i)) == 0
         return samples(tmp_path / place / str(i)).drop(columns=VARYING)
 
     in_sweep = [rows(i, "sweep") for i in range(len(cells))]
@@ -167,13 +167,13 @@ def test_what_a_pipeline_is_opened_as_decides_whether_it_is_opened_again(places,
 
 def test_a_pipeline_that_cannot_be_opened_ends_the_run_at_once(places, tmp_path):
     with pytest.raises(UserError, match=r"editor\.native_size=35 is no multiple of 2"):
-        runs.start(settings(*places, "editor.native_size=35"), tmp_path / "run")
+        tasks.start(settings(*places, "editor.native_size=35"), tmp_path / "run")
     assert not (tmp_path / "run" / "samples.jsonl").exists() or not (tmp_path / "run" / "samples.jsonl").read_text()
 
 
 @pytest.mark.parametrize("seam", ["laplacian", "poisson"])
 def test_seams_keep_the_outside(finished, places, tmp_path, seam):
-    assert runs.start(settings(*places, f"seam={seam}"), tmp_path) == 0
+    assert tasks.start(settings(*places, f"seam={seam}"), tmp_path) == 0
     rows, plain = samples(tmp_path), samples(finished)
     assert (rows["max_abs_outside"] == 0).all()
     assert (rows["edit_sha256"] != plain["edit_sha256"]).all()
@@ -182,7 +182,7 @@ def test_seams_keep_the_outside(finished, places, tmp_path, seam):
 
 def test_thesis_protocol_edits_empty_regions_and_composites_nothing(places, tmp_path):
     words = ("protocol=thesis", "working_size=64", "region.feather_sigma_px=3", "attributes=[hat]", "data.n=1")
-    assert runs.start(settings(*places, *words, "editor.zoom=false"), tmp_path) == 0
+    assert tasks.start(settings(*places, *words, "editor.zoom=false"), tmp_path) == 0
     row = samples(tmp_path).iloc[0]
     assert row["status"] == "empty_region"
     assert row["max_abs_outside"] > 0
@@ -204,7 +204,7 @@ def test_a_full_device_is_noted_and_the_run_goes_on(finished, places, tmp_path, 
         self.at_once = None
 
     monkeypatch.setattr(InpaintEditor, "__init__", unlimited)
-    assert runs.start(settings(*places), tmp_path) == 0
+    assert tasks.start(settings(*places), tmp_path) == 0
     rows, plain = samples(tmp_path), samples(finished)
     assert rows["edit_sha256"].equals(plain["edit_sha256"])
     assert set(rows["note"]) == {"out of memory with 4 at once, made with up to 2"}

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.identity import Identity
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -98,7 +98,7 @@ def files(tmp_path_factory, write_files) -> Path:
 def finished(files, tmp_path_factory) -> Path:
     """A finished strict run over ``files``."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert runs.start(from_files(files, *SOFT), folder) == 0
+    assert tasks.start(from_files(files, *SOFT), folder) == 0
     return folder
 
 
@@ -171,7 +171,7 @@ def test_the_saved_edit_is_the_composited_one(finished, files):
 
 
 def test_strips_show_the_first_samples_of_every_attribute(files, tmp_path):
-    assert runs.start(from_files(files, "strips=2", "data.n=3"), tmp_path) == 0
+    assert tasks.start(from_files(files, "strips=2", "data.n=3"), tmp_path) == 0
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["hair.png", "lips.png", "overview.png"]
 
 
@@ -267,7 +267,7 @@ def test_numbers_equal_a_direct_computation_from_the_files(
 ):
     root = write_files(tmp_path / "files", sizes)
     lpips_too = (LPIPS_TOO, f"weights.lpips_alexnet={alexnet_file}")
-    assert runs.start(from_files(root, *protocol, *lpips_too), tmp_path / "run") == 0
+    assert tasks.start(from_files(root, *protocol, *lpips_too), tmp_path / "run") == 0
     net = lpips_by_hand(torch.load(alexnet_file), spatial=direct is strict_scores)
     rows = {k: direct(root, *k, net) for k in samples(tmp_path / "run").index}
     attributes = {attribute for _, attribute in rows}
@@ -293,7 +293,7 @@ def test_photo_and_edit_are_resized_alike_to_the_working_size(tmp_path, write_fi
     small = read(root / "images/a.png")
     save = root / "edits/hair/a.png"
     Image.fromarray(small).resize((140, 180), Image.Resampling.BICUBIC).save(save)
-    assert runs.start(from_files(root, *FAST_THESIS, "attributes=[hair]"), tmp_path / "run") == 0
+    assert tasks.start(from_files(root, *FAST_THESIS, "attributes=[hair]"), tmp_path / "run") == 0
     row = samples(tmp_path / "run").loc[("a", "hair")]
     assert (row["width"], row["height"]) == (64, 64)
     assert 0.8 < row["ssim"] < 1
@@ -306,7 +306,7 @@ def test_photo_and_edit_are_resized_alike_to_the_working_size(tmp_path, write_fi
     "how", [("runtime.batch_size=1",), ("runtime.batch_size=3", "runtime.workers=2"), ("runtime.batch_size=64",)]
 )
 def test_batch_size_and_workers_change_nothing(finished, files, tmp_path, how):
-    assert runs.start(from_files(files, *SOFT, *how), tmp_path) == 0
+    assert tasks.start(from_files(files, *SOFT, *how), tmp_path) == 0
     assert_same_numbers(finished, tmp_path)
 
 
@@ -316,14 +316,14 @@ def test_batch_size_changes_nothing_for_a_network_either(files, checkpoint, tmp_
     network = ("parser=checkpoint", f"parser.checkpoint={checkpoint}", editor, *root, "data.n=3", "attributes=[hair]")
     for batch in (1, 3):
         run = settings(files, *network, f"runtime.batch_size={batch}", *FAST_THESIS)
-        assert runs.start(run, tmp_path / str(batch)) == 0
+        assert tasks.start(run, tmp_path / str(batch)) == 0
     assert (samples(tmp_path / "1")["status"] == "ok").all()
     assert samples(tmp_path / "1")["iou"].between(0.01, 0.999999).all(), "the network saw the edit"
     assert_same_numbers(tmp_path / "1", tmp_path / "3")
 
 
 def test_order_of_attributes_and_company_of_samples_change_no_row(finished, files, tmp_path):
-    assert runs.start(from_files(files, *SOFT, "attributes=[lips,hair]", "data.n=2"), tmp_path) == 0
+    assert tasks.start(from_files(files, *SOFT, "attributes=[lips,hair]", "data.n=2"), tmp_path) == 0
     here = samples(tmp_path)
     there = samples(finished).loc[here.index]
     pd.testing.assert_frame_equal(here.drop(columns=VARYING), there.drop(columns=VARYING), check_exact=True)
@@ -334,7 +334,7 @@ def test_order_in_which_rows_were_made_changes_nothing(finished, files, tmp_path
     rows = (finished / "samples.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run" / "samples.jsonl").write_text("".join(rows[::-1][:5]))
     unfinish(tmp_path / "run")
-    assert runs.start(from_files(files, *SOFT), tmp_path / "run") == 0
+    assert tasks.start(from_files(files, *SOFT), tmp_path / "run") == 0
     assert_same_numbers(finished, tmp_path / "run")
 
 
@@ -342,7 +342,7 @@ def test_seeds_are_the_runs_under_the_thesis_and_each_samples_own_under_strict(f
     strict = samples(finished)["seed"]
     assert all(seed == derive_seed(42, *key) for key, seed in strict.items())
     assert strict.nunique() == 8
-    assert runs.start(settings(files, *FAST_THESIS), tmp_path) == 0
+    assert tasks.start(settings(files, *FAST_THESIS), tmp_path) == 0
     assert set(samples(tmp_path)["seed"]) == {42}
 
 
@@ -370,11 +370,11 @@ def test_interrupted_at_any_edit_it_ends_with_the_same_numbers(finished, files, 
     monkeypatch.setattr(build.Precomputed, "edit", stopping)
     one_by_one = from_files(files, *SOFT, "runtime.batch_size=1")
     with pytest.raises(KeyboardInterrupt):
-        runs.start(one_by_one, tmp_path)
+        tasks.start(one_by_one, tmp_path)
     assert record(tmp_path)["status"] == "running"
     assert len(lines(tmp_path)) == stop_at
     monkeypatch.undo()
-    assert runs.start(one_by_one, tmp_path) == 0
+    assert tasks.start(one_by_one, tmp_path) == 0
     assert_same_numbers(finished, tmp_path)
 
 
@@ -384,7 +384,7 @@ def test_a_log_cut_in_the_middle_of_a_line_is_continued(finished, files, tmp_pat
     whole = (finished / "samples.jsonl").read_bytes()
     (tmp_path / "run" / "samples.jsonl").write_bytes(whole[: int(kept * len(whole))])
     unfinish(tmp_path / "run")
-    assert runs.start(from_files(files, *SOFT), tmp_path / "run") == 0
+    assert tasks.start(from_files(files, *SOFT), tmp_path / "run") == 0
     assert_same_numbers(finished, tmp_path / "run")
     assert len(lines(tmp_path / "run")) == 8
 
@@ -400,14 +400,14 @@ def test_a_killed_process_is_continued(finished, files, tmp_path):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert runs.start(from_files(files, *SOFT), folder) == 0
+    assert tasks.start(from_files(files, *SOFT), folder) == 0
     assert_same_numbers(finished, folder)
 
 
 def test_a_finished_run_is_left_alone_and_printed(finished, files, capsys):
     before = contents(finished)
     capsys.readouterr()
-    assert runs.start(from_files(files, *SOFT, "runtime.batch_size=2"), finished) == 0
+    assert tasks.start(from_files(files, *SOFT, "runtime.batch_size=2"), finished) == 0
     assert contents(finished) == before
     assert "| hair " in capsys.readouterr().out
 
@@ -425,7 +425,7 @@ def test_a_finished_run_is_left_alone_and_printed(finished, files, capsys):
 def test_another_configuration_in_the_folder_is_refused(finished, files, change, difference):
     before = contents(finished)
     with pytest.raises(UserError, match=rf"belongs to another configuration: .*{difference}"):
-        runs.start(from_files(files, *SOFT, change), finished)
+        tasks.start(from_files(files, *SOFT, change), finished)
     assert contents(finished) == before
 
 
@@ -444,12 +444,12 @@ def test_other_inputs_under_the_same_names_are_refused(finished, files, tmp_path
     shutil.copytree(files, tmp_path / "files")
     Image.fromarray(read(files / part / "a.png")[::-1].copy()).save(tmp_path / "files" / part / "a.png")
     with pytest.raises(UserError, match=said):
-        runs.start(from_files(tmp_path / "files", *SOFT), finished)
+        tasks.start(from_files(tmp_path / "files", *SOFT), finished)
 
 
 def test_where_the_inputs_lie_does_not_matter(finished, files, tmp_path):
     shutil.copytree(files, tmp_path / "moved")
-    assert runs.start(from_files(tmp_path / "moved", *SOFT), finished) == 0
+    assert tasks.start(from_files(tmp_path / "moved", *SOFT), finished) == 0
 
 
 # What may fail.
@@ -464,7 +464,7 @@ def test_a_failing_sample_is_recorded_and_tried_again(files, tmp_path, monkeypat
         return [r.photo.clone() for r in requests]
 
     use_editor(monkeypatch, edit)
-    assert runs.start(settings(files), tmp_path) == 1
+    assert tasks.start(settings(files), tmp_path) == 1
     run, table = record(tmp_path), samples(tmp_path)
     assert (run["status"], run["n"], run["n_expected"], run["n_failed"]) == ("incomplete", 7, 8, 1)
     assert table.loc[("b", "lips"), ["status", "error"]].tolist() == ["error", "RuntimeError: out of luck"]
@@ -472,7 +472,7 @@ def test_a_failing_sample_is_recorded_and_tried_again(files, tmp_path, monkeypat
     assert summary(tmp_path)["n"].tolist() == [4, 3]
     assert "repeat the command to try them again" in capsys.readouterr().out
     broken[0] = False
-    assert runs.start(settings(files), tmp_path) == 0
+    assert tasks.start(settings(files), tmp_path) == 0
     run = record(tmp_path)
     assert (run["status"], run["n"], run["n_failed"]) == ("done", 8, 0)
     assert (samples(tmp_path)["status"] == "ok").all()
@@ -482,7 +482,7 @@ def test_a_failing_sample_is_recorded_and_tried_again(files, tmp_path, monkeypat
 def test_a_sample_without_a_parse_fails_for_every_attribute(files, tmp_path):
     shutil.copytree(files, tmp_path / "files")
     (tmp_path / "files/parses/before/b.png").unlink()
-    assert runs.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
+    assert tasks.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
     failed = samples(tmp_path / "run").query("status == 'error'")
     assert list(failed.index) == [("b", "hair"), ("b", "lips")]
     assert all("before/b.png: cannot be read" in e for e in failed["error"])
@@ -492,7 +492,7 @@ def test_a_missing_edit_or_later_parse_fails_alone(files, tmp_path):
     shutil.copytree(files, tmp_path / "files")
     (tmp_path / "files/edits/hair/a.png").unlink()
     (tmp_path / "files/parses/after/lips/c.png").write_bytes(b"")
-    assert runs.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
+    assert tasks.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
     failed = samples(tmp_path / "run").query("status == 'error'")["error"]
     assert set(failed.index) == {("a", "hair"), ("c", "lips")}
     assert "hair/a.png: cannot be read" in failed["a", "hair"]
@@ -510,7 +510,7 @@ def test_a_missing_edit_or_later_parse_fails_alone(files, tmp_path):
 )
 def test_what_no_editor_may_return_is_an_error_and_not_a_number(files, tmp_path, monkeypatch, spoil, said):
     use_editor(monkeypatch, lambda requests: [spoil(r.photo) for r in requests])
-    assert runs.start(settings(files, "data.n=1", "attributes=[hair]"), tmp_path) == 1
+    assert tasks.start(settings(files, "data.n=1", "attributes=[hair]"), tmp_path) == 1
     row = samples(tmp_path).iloc[0]
     assert row["status"] == "error"
     assert pd.Series([row["error"]]).str.contains(said).all()
@@ -519,7 +519,7 @@ def test_what_no_editor_may_return_is_an_error_and_not_a_number(files, tmp_path,
 
 def test_rounding_beyond_the_range_is_no_error(files, tmp_path, monkeypatch):
     use_editor(monkeypatch, lambda requests: [r.photo * 1.0002 - 0.0001 for r in requests])
-    assert runs.start(settings(files, "data.n=1"), tmp_path) == 0
+    assert tasks.start(settings(files, "data.n=1"), tmp_path) == 0
     assert (samples(tmp_path)["ssim"] == 1).all()
 
 
@@ -528,7 +528,7 @@ def test_when_everything_fails_there_is_still_a_record(files, tmp_path, monkeypa
         raise ValueError("never")
 
     use_editor(monkeypatch, edit)
-    assert runs.start(settings(files), tmp_path) == 1
+    assert tasks.start(settings(files), tmp_path) == 1
     assert record(tmp_path)["n_failed"] == 8
     assert summary(tmp_path)["n"].tolist() == [0, 0]
 
@@ -561,7 +561,7 @@ def garbage(requests):
 
 
 def test_empty_region_is_not_edited_under_strict(odd_regions, tmp_path, capsys):
-    assert runs.start(settings(odd_regions, "strips=4"), tmp_path / "run") == 0
+    assert tasks.start(settings(odd_regions, "strips=4"), tmp_path / "run") == 0
     row = samples(tmp_path / "run").loc[("b", "lips")]
     assert row["status"] == "empty_region"
     assert row["coverage"] == 0
@@ -575,7 +575,7 @@ def test_empty_region_is_not_edited_under_strict(odd_regions, tmp_path, capsys):
 
 def test_empty_region_is_edited_and_scored_under_the_thesis(odd_regions, tmp_path, monkeypatch):
     use_editor(monkeypatch, garbage)
-    assert runs.start(settings(odd_regions, *FAST_THESIS), tmp_path / "run") == 0
+    assert tasks.start(settings(odd_regions, *FAST_THESIS), tmp_path / "run") == 0
     row = samples(tmp_path / "run").loc[("b", "lips")]
     assert row["status"] == "empty_region"
     assert row["ssim"] < 0.2
@@ -589,25 +589,25 @@ def test_iou_of_two_empty_regions(write_files, tmp_path, protocol, iou):
     root = write_files(tmp_path / "files", [(64, 64)], ["lips"])
     for file in (root / "parses").rglob("*.png"):
         Image.new("L", (64, 64), 1).save(file)
-    assert runs.start(from_files(root, *protocol, "attributes=[lips]"), tmp_path / "run") == 0
+    assert tasks.start(from_files(root, *protocol, "attributes=[lips]"), tmp_path / "run") == 0
     found = samples(tmp_path / "run").loc[("a", "lips"), "iou"]
     assert found == iou if iou is not None else pd.isna(found)
 
 
 def test_a_region_over_the_whole_frame(odd_regions, tmp_path, monkeypatch):
     use_editor(monkeypatch, garbage)
-    assert runs.start(settings(odd_regions, *SOFT), tmp_path / "strict") == 0
+    assert tasks.start(settings(odd_regions, *SOFT), tmp_path / "strict") == 0
     row = samples(tmp_path / "strict").loc[("c", "hair")]
     assert (row["status"], row["coverage"]) == ("ok", 1)
     assert row[["ssim", "psnr_outside", "max_abs_outside"]].isna().all(), "there is no outside"
-    assert runs.start(settings(odd_regions, *FAST_THESIS), tmp_path / "thesis") == 0
+    assert tasks.start(settings(odd_regions, *FAST_THESIS), tmp_path / "thesis") == 0
     row = samples(tmp_path / "thesis").loc[("c", "hair")]
     assert row["ssim"] == 1, "the thesis counts what is blacked out as equal"
 
 
 def test_exact_composite_keeps_the_photos_bytes_outside(odd_regions, tmp_path, monkeypatch):
     use_editor(monkeypatch, garbage)
-    assert runs.start(settings(odd_regions, *SOFT), tmp_path / "run") == 0
+    assert tasks.start(settings(odd_regions, *SOFT), tmp_path / "run") == 0
     for id_ in "ad":
         photo = read(odd_regions / f"images/{id_}.png")
         labels = read(odd_regions / f"masks/{id_}.png")
@@ -624,7 +624,7 @@ def test_exact_composite_keeps_the_photos_bytes_outside(odd_regions, tmp_path, m
 @pytest.mark.parametrize("form", ["off", "blend"])
 def test_the_other_composites(files, tmp_path, monkeypatch, form):
     use_editor(monkeypatch, garbage)
-    assert runs.start(settings(files, *SOFT, f"composite={form}", "data.n=1"), tmp_path) == 0
+    assert tasks.start(settings(files, *SOFT, f"composite={form}", "data.n=1"), tmp_path) == 0
     row = samples(tmp_path).loc[("a", "hair")]
     assert row["max_abs_outside"] == (row["max_abs_outside_raw"] if form == "off" else 0)
 
@@ -633,7 +633,7 @@ def test_the_other_composites(files, tmp_path, monkeypatch, form):
 def test_an_editor_that_changes_nothing_is_perfect(files, checkpoint, tmp_path, protocol):
     network = ("parser=checkpoint", f"parser.checkpoint={checkpoint}", "attributes=[hair,skin]", "data.n=2")
     perceptual = (LPIPS_TOO, "weights.lpips_alexnet=random")
-    assert runs.start(settings(files, *network, *perceptual, *protocol), tmp_path) == 0
+    assert tasks.start(settings(files, *network, *perceptual, *protocol), tmp_path) == 0
     table = samples(tmp_path)
     assert (table["status"] == "ok").all()
     assert table["ssim"].dropna().to_numpy() == pytest.approx(1, abs=1e-12)
@@ -644,7 +644,7 @@ def test_an_editor_that_changes_nothing_is_perfect(files, checkpoint, tmp_path, 
 
 
 def test_iou_is_missing_where_the_parser_has_no_opinion(files, tmp_path):
-    assert runs.start(settings(files), tmp_path) == 0
+    assert tasks.start(settings(files), tmp_path) == 0
     assert samples(tmp_path)["iou"].isna().all()
     assert summary(tmp_path)["iou_mean"].isna().all()
     assert (summary(tmp_path)["n"] == 4).all()
@@ -656,7 +656,7 @@ def test_iou_is_missing_where_the_parser_has_no_opinion(files, tmp_path):
 def test_missing_weights_are_an_error_before_any_work(files, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(UserError) as e:
-        runs.start(settings(files, "metrics=full"), tmp_path / "run")
+        tasks.start(settings(files, "metrics=full"), tmp_path / "run")
     for part in ("alexnet-owt-7be5be79.pth", "244 MB", "7be5be79", "hub/checkpoints", "metrics.on_missing=skip"):
         assert part in str(e.value)
     assert not (tmp_path / "run").exists()
@@ -664,7 +664,7 @@ def test_missing_weights_are_an_error_before_any_work(files, tmp_path, monkeypat
 
 def test_missing_weights_may_leave_the_column_empty(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    assert runs.start(settings(files, "metrics=full", "metrics.on_missing=skip"), tmp_path / "run") == 0
+    assert tasks.start(settings(files, "metrics=full", "metrics.on_missing=skip"), tmp_path / "run") == 0
     assert samples(tmp_path / "run")["lpips"].isna().all()
     assert samples(tmp_path / "run")["ssim"].notna().all()
     assert summary(tmp_path / "run")["lpips_mean"].isna().all()
@@ -675,13 +675,13 @@ def test_missing_weights_may_leave_the_column_empty(files, tmp_path, monkeypatch
 def test_random_and_unknown_weights_stamp_the_run(files, tmp_path, alexnet_file, capsys):
     for name, said in (("random", "weights random are not"), (alexnet_file, "weights sha256:")):
         run = settings(files, LPIPS_TOO, f"weights.lpips_alexnet={name}", "data.n=1", "attributes=[hair]")
-        assert runs.start(run, tmp_path / Path(name).stem) == 0
+        assert tasks.start(run, tmp_path / Path(name).stem) == 0
         assert said in record(tmp_path / Path(name).stem)["not_comparable"][0]
         assert f"not comparable: lpips: {said}" in capsys.readouterr().out
 
 
 def test_a_limited_run_is_stamped(files, tmp_path):
-    assert runs.start(settings(files, "limit=2"), tmp_path) == 0
+    assert tasks.start(settings(files, "limit=2"), tmp_path) == 0
     assert record(tmp_path)["not_comparable"] == ["limit: only part of the data was used"]
     assert summary(tmp_path)["n"].tolist() == [2, 2]
 
@@ -702,16 +702,16 @@ def test_a_disk_that_fills_at_any_write_loses_nothing(files, finished, tmp_path,
 
         monkeypatch.setattr(os, "fsync", filling)
         with pytest.raises(UserError, match=r"cannot write .*No space left on device.*repeat the command"):
-            runs.start(run, folder)
+            tasks.start(run, folder)
         monkeypatch.setattr(os, "fsync", fsync)
-        assert runs.start(run, folder) == 0
+        assert tasks.start(run, folder) == 0
         assert_same_numbers(finished, folder)
 
 
 def test_a_file_in_the_way(files, tmp_path):
     (tmp_path / "run").write_text("precious")
     with pytest.raises(UserError, match=r"cannot write .*run \(File exists\)"):
-        runs.start(settings(files), tmp_path / "run")
+        tasks.start(settings(files), tmp_path / "run")
     assert (tmp_path / "run").read_text() == "precious"
 
 
@@ -721,14 +721,14 @@ def test_a_folder_that_cannot_be_written(files, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(UserError, match=r"cannot write .*Permission denied"):
-        runs.start(settings(files), tmp_path / "run")
+        tasks.start(settings(files), tmp_path / "run")
 
 
 def test_a_folder_that_another_process_holds(files, finished):
     from semfacediff.records.folder import RunFolder
 
     with RunFolder(finished, record(finished)["identity"], {}, ""), pytest.raises(UserError, match="is working in"):
-        runs.start(from_files(files, *SOFT), finished)
+        tasks.start(from_files(files, *SOFT), finished)
 
 
 @pytest.mark.parametrize(
@@ -744,7 +744,7 @@ def test_a_log_changed_by_hand_is_refused(files, finished, tmp_path, damage, sai
     log.write_text(damage(log.read_text()))
     unfinish(tmp_path / "run")
     with pytest.raises(UserError, match=rf"samples\.jsonl: .*{said}"):
-        runs.start(from_files(files, *SOFT), tmp_path / "run")
+        tasks.start(from_files(files, *SOFT), tmp_path / "run")
     assert log.exists()
 
 
@@ -752,8 +752,8 @@ def test_skipped_photos_are_recorded(files, tmp_path, capsys):
     shutil.copytree(files, tmp_path / "files")
     (tmp_path / "files/images/b.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"(?s)1 of the samples .*images/b\.png: not a readable image"):
-        runs.start(from_files(tmp_path / "files"), tmp_path / "run")
-    assert runs.start(from_files(tmp_path / "files", "data.on_error=skip"), tmp_path / "run") == 0
+        tasks.start(from_files(tmp_path / "files"), tmp_path / "run")
+    assert tasks.start(from_files(tmp_path / "files", "data.on_error=skip"), tmp_path / "run") == 0
     assert list(record(tmp_path / "run")["data"]["skipped"]) == ["b"]
     assert "1 samples were left out" in capsys.readouterr().out
 
@@ -761,10 +761,10 @@ def test_skipped_photos_are_recorded(files, tmp_path, capsys):
 def test_photos_alone_are_enough_where_nothing_else_is_needed(files, tmp_path):
     shutil.copytree(files, tmp_path / "files")
     shutil.rmtree(tmp_path / "files/masks")
-    assert runs.start(from_files(tmp_path / "files"), tmp_path / "run") == 0
+    assert tasks.start(from_files(tmp_path / "files"), tmp_path / "run") == 0
 
 
 def test_the_folder_and_the_shards_of_the_same_photos_give_the_same_rows(toy_folder, toy_shards, tmp_path):
     for kind, root in (("folder", toy_folder(4)), ("shards", toy_shards(4, per_shard=3))):
-        assert runs.start(settings(root, f"data={kind}", "editor=recolor"), tmp_path / f"run-{kind}") == 0
+        assert tasks.start(settings(root, f"data={kind}", "editor=recolor"), tmp_path / f"run-{kind}") == 0
     assert_same_numbers(tmp_path / "run-folder", tmp_path / "run-shards")

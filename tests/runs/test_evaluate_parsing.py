@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.cli import main
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -21,10 +21,10 @@ from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.predict import ModelParser, PrecomputedParser
-from semfacediff.runs import evaluate_parsing
-from semfacediff.runs.parsing_scores import PhotoScorer
 from semfacediff.tables.drawing import save_figure
 from semfacediff.tables.parsing_figures import draw_scores
+from semfacediff.tasks.parsing import evaluate as evaluate_parsing
+from semfacediff.tasks.parsing.scores import PhotoScorer
 from semfacediff.types import FaceSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,7 +87,7 @@ def undrawn():
 @pytest.fixture(scope="module")
 def finished(files, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert runs.start(from_files(files), folder) == 0
+    assert tasks.start(from_files(files), folder) == 0
     return folder
 
 
@@ -154,7 +154,7 @@ def test_a_networks_numbers_equal_a_plain_count_over_its_own_maps(files, checkpo
         return own[sample.id], loss
 
     monkeypatch.setattr(PhotoScorer, "_scored", kept)
-    assert runs.start(settings(files, f"parser.checkpoint={checkpoint}"), tmp_path) == 0
+    assert tasks.start(settings(files, f"parser.checkpoint={checkpoint}"), tmp_path) == 0
     parser, pairs = ModelParser(*load_parser(checkpoint), torch.device("cpu")), []
     for id_ in "abcd":
         truth = read(files / f"masks/{id_}.png")
@@ -196,14 +196,14 @@ def test_strata_of_a_parsing_run(finished, capsys):
 
 
 def test_asked_for_strata_are_printed_at_the_end(files, tmp_path, capsys):
-    assert runs.start(from_files(files, "stratify=[pose]"), tmp_path / "run") == 0
+    assert tasks.start(from_files(files, "stratify=[pose]"), tmp_path / "run") == 0
     assert "by pose:\n| attribute " in capsys.readouterr().out
     with pytest.raises(UserError, match="stratify: expected of skin_tone, pose, got region_size"):
-        runs.start(from_files(files, "stratify=[region_size]"), tmp_path / "other")
+        tasks.start(from_files(files, "stratify=[region_size]"), tmp_path / "other")
 
 
 def test_workers_and_batch_size_change_nothing(finished, files, tmp_path):
-    assert runs.start(from_files(files, "runtime.workers=2", "runtime.batch_size=1"), tmp_path) == 0
+    assert tasks.start(from_files(files, "runtime.workers=2", "runtime.batch_size=1"), tmp_path) == 0
     assert tables(tmp_path) == tables(finished)
 
 
@@ -214,7 +214,7 @@ def test_a_log_cut_in_the_middle_of_a_line_is_continued(finished, files, tmp_pat
     whole = (finished / "samples.jsonl").read_bytes()
     (folder / "samples.jsonl").write_bytes(whole[: int(kept * len(whole))])
     (folder / "run.json").write_text(json.dumps(record(folder) | {"status": "running"}))
-    assert runs.start(from_files(files), folder) == 0
+    assert tasks.start(from_files(files), folder) == 0
     assert tables(folder) == tables(finished)
     assert (folder / "samples.jsonl").read_bytes() == whole
 
@@ -231,16 +231,16 @@ def test_interrupted_it_ends_with_the_same_table(finished, files, tmp_path, monk
 
     monkeypatch.setattr(PrecomputedParser, "before", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(from_files(files), tmp_path)
+        tasks.start(from_files(files), tmp_path)
     assert record(tmp_path)["status"] == "running"
     monkeypatch.undo()
-    assert runs.start(from_files(files), tmp_path) == 0
+    assert tasks.start(from_files(files), tmp_path) == 0
     assert tables(tmp_path) == tables(finished)
 
 
 def test_a_finished_run_is_left_alone_and_printed(finished, files, capsys):
     before = contents(finished)
-    assert runs.start(from_files(files), finished) == 0
+    assert tasks.start(from_files(files), finished) == 0
     assert contents(finished) == before
     out = capsys.readouterr().out
     assert "**miou**" in out
@@ -249,7 +249,7 @@ def test_a_finished_run_is_left_alone_and_printed(finished, files, capsys):
 
 def test_another_configuration_is_refused(finished, files):
     with pytest.raises(UserError, match=r"belongs to another configuration: config\.data\.n was None, now 2"):
-        runs.start(from_files(files, "data.n=2"), finished)
+        tasks.start(from_files(files, "data.n=2"), finished)
 
 
 def test_a_failing_sample_is_recorded_and_tried_again(finished, files, tmp_path, monkeypatch):
@@ -261,13 +261,13 @@ def test_a_failing_sample_is_recorded_and_tried_again(finished, files, tmp_path,
         return read_(self, sample, photo)
 
     monkeypatch.setattr(PrecomputedParser, "before", failing)
-    assert runs.start(from_files(files), tmp_path) == 1
+    assert tasks.start(from_files(files), tmp_path) == 1
     run = record(tmp_path)
     assert (run["status"], run["n"], run["n_expected"], run["n_failed"]) == ("incomplete", 3, 4, 1)
     rows = pd.read_parquet(tmp_path / "samples.parquet").set_index("sample_id")
     assert rows.loc["c", "error"] == "RuntimeError: out of luck"
     monkeypatch.undo()
-    assert runs.start(from_files(files), tmp_path) == 0
+    assert tasks.start(from_files(files), tmp_path) == 0
     assert tables(tmp_path) == tables(finished)
 
 
@@ -276,7 +276,7 @@ def test_when_everything_fails_there_is_still_a_record(files, tmp_path, monkeypa
         raise RuntimeError("never")
 
     monkeypatch.setattr(PrecomputedParser, "before", failing)
-    assert runs.start(from_files(files), tmp_path) == 1
+    assert tasks.start(from_files(files), tmp_path) == 1
     assert record(tmp_path)["n_failed"] == 4
     table = pd.read_csv(tmp_path / "summary.csv").set_index("class")
     assert table[["iou", "f1"]].isna().all(axis=None), "nothing was scored, so there is no score"
@@ -284,7 +284,7 @@ def test_when_everything_fails_there_is_still_a_record(files, tmp_path, monkeypa
 
 def test_scoring_the_labels_against_themselves_is_refused(files, tmp_path):
     with pytest.raises(UserError, match="ground_truth would be scored against itself; set parser"):
-        runs.start(settings(files, "parser=ground_truth"), tmp_path / "run")
+        tasks.start(settings(files, "parser=ground_truth"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -315,7 +315,7 @@ def nearest(labels, side):
 
 @pytest.mark.parametrize("protocol", ["ce7454", "segface"])
 def test_published_protocols_score_label_maps_at_512(files, tmp_path, protocol):
-    assert runs.start(from_files(files, f"protocol={protocol}"), tmp_path) == 0
+    assert tasks.start(from_files(files, f"protocol={protocol}"), tmp_path) == 0
     table = pd.read_csv(tmp_path / "summary.csv").set_index("class")
     pairs = [(read(files / f"masks/{i}.png"), read(files / f"parses/before/{i}.png")) for i in "abcd"]
     large = [tuple(nearest(x, 512) for x in pair) for pair in pairs]
@@ -334,7 +334,7 @@ def test_published_protocols_score_label_maps_at_512(files, tmp_path, protocol):
 
 
 def test_a_networks_loss_is_torchs_at_the_labels_size(files, checkpoint, tmp_path):
-    assert runs.start(settings(files, f"parser.checkpoint={checkpoint}"), tmp_path) == 0
+    assert tasks.start(settings(files, f"parser.checkpoint={checkpoint}"), tmp_path) == 0
     model, card = load_parser(checkpoint)
     model.eval()
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (card.mean, card.std))
@@ -387,7 +387,7 @@ def test_the_figures_are_there(files, tmp_path, monkeypatch):
     shown = {}
     strip_figure = evaluate_parsing.strip_figure
     monkeypatch.setattr(evaluate_parsing, "strip_figure", lambda s, space: shown.update(s=s) or strip_figure(s, space))
-    assert runs.start(from_files(files), tmp_path) == 0
+    assert tasks.start(from_files(files), tmp_path) == 0
     assert {file.name for file in (tmp_path / "figures").iterdir()} == FIGURES
     rows = pd.read_parquet(tmp_path / "samples.parquet").set_index("sample_id")
     best, median, worst = shown["s"]
@@ -406,19 +406,19 @@ def test_rows_that_say_less_are_made_again(finished, files, tmp_path):
     rows[1].pop("pose_proxy")
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "run.json").write_text(json.dumps(record(folder) | {"status": "running"}))
-    assert runs.start(from_files(files), folder) == 0
+    assert tasks.start(from_files(files), folder) == 0
     assert tables(folder) == tables(finished)
 
 
 def test_no_parser_is_refused_with_the_ways_out(files, tmp_path, nothing_ships):
     with pytest.raises(UserError, match=r"no trained parser: set parser\.checkpoint=FOLDER"):
-        runs.start(settings(files), tmp_path / "run")
+        tasks.start(settings(files), tmp_path / "run")
 
 
 def test_label_maps_in_another_order_are_refused(files, tmp_path):
     shutil.copytree(files, tmp_path / "files")
     Image.fromarray(np.full((64, 64), 19, np.uint8)).save(tmp_path / "files/parses/before/a.png")
-    assert runs.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
+    assert tasks.start(from_files(tmp_path / "files"), tmp_path / "run") == 1
     error = pd.read_parquet(tmp_path / "run/samples.parquet").set_index("sample_id").loc["a", "error"]
     assert "before/a.png: label values 19 lie outside space 'celebamask' (0..18)" in error
 
@@ -427,7 +427,7 @@ def test_a_network_of_another_label_space_is_converted_by_class_name(files, chec
     shutil.copytree(checkpoint, tmp_path / "other")
     card = json.loads((checkpoint / "parser.json").read_text())
     (tmp_path / "other/parser.json").write_text(json.dumps(card | {"label_space": "zllrunning"}))
-    assert runs.start(settings(files, f"parser.checkpoint={tmp_path}/other"), tmp_path / "run") == 0
+    assert tasks.start(settings(files, f"parser.checkpoint={tmp_path}/other"), tmp_path / "run") == 0
     table = pd.read_csv(tmp_path / "run/summary.csv").set_index("class")
     assert table.loc["skin", "recall"] > 0, "index 1 is skin in both"
     # index 13 is hair here and the lower lip there
@@ -440,4 +440,4 @@ def test_a_space_that_would_lose_classes_is_refused(toy_folder, checkpoint, tmp_
     for file in (root / "masks").iterdir():
         Image.fromarray(np.minimum(read(file), 10)).save(file)
     with pytest.raises(UserError, match="labels of space 'celebamask' cannot be converted to 'lapa', which lacks"):
-        runs.start(settings(root, "data.label_space=lapa", f"parser.checkpoint={checkpoint}"), tmp_path / "run")
+        tasks.start(settings(root, "data.label_space=lapa", f"parser.checkpoint={checkpoint}"), tmp_path / "run")

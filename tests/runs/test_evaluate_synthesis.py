@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semfacediff import build, config, runs
+from semfacediff import api as arrays
+from semfacediff import build, config, tasks
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
@@ -23,13 +24,13 @@ from semfacediff.metrics.fidelity import luma
 from semfacediff.metrics.generated import Diversity, LayoutFit
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing import ModelParser, load_parser
-from semfacediff.runs import arrays, synthesis_bench
-from semfacediff.runs.evaluate_synthesis import SynthesisBench
-from semfacediff.runs.train_test_overlap import train_test_overlap
 from semfacediff.synthesis import SCADM, load_synthesis, save_synthesis
 from semfacediff.synthesis.model import SCADMOptions
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tables.named import definitions, table
+from semfacediff.tasks.synthesis import bench as synthesis_bench
+from semfacediff.tasks.synthesis.evaluate import SynthesisBench
+from semfacediff.tasks.synthesis.train_test_overlap import train_test_overlap
 from semfacediff.types import to_tensor, to_uint8
 
 OPTIONS = {"image_size": 32, "vq_channels": 32, "vq_multipliers": (1, 1, 2), "vq_layers": 1, "vq_codes": 4096}
@@ -75,7 +76,7 @@ def settings(model, tiny_checkpoint):
 def scored(settings, tmp_path_factory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("scored")
-    assert runs.start(settings(), folder) == 0
+    assert tasks.start(settings(), folder) == 0
     return folder
 
 
@@ -138,14 +139,14 @@ def test_interrupted_and_continued_it_has_the_same_numbers(scored, settings, tmp
 
     monkeypatch.setattr(SynthesisBench, "_row", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.undo()
-    assert runs.start(settings(), tmp_path) == 0
+    assert tasks.start(settings(), tmp_path) == 0
     assert (tmp_path / "summary.csv").read_bytes() == (scored / "summary.csv").read_bytes()
     for task in ("reconstruction", "noise"):
         assert np.array_equal(generated(tmp_path, task, "00002"), generated(scored, task, "00002"))
     capsys.readouterr()
-    assert runs.start(settings(), tmp_path) == 0
+    assert tasks.start(settings(), tmp_path) == 0
     said = capsys.readouterr().out
     assert "| reconstruction |" in said
     assert "32 px, split all, n = 3, 2 steps; judged by fastscnn_lite" in said
@@ -154,7 +155,7 @@ def test_interrupted_and_continued_it_has_the_same_numbers(scored, settings, tmp
 def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, settings, tmp_path):
     few = ["generation.diversity_samples=0", "generation.latency_steps=[]", "metrics.columns=[ssim]"]
     half = settings("generation.precision=bfloat16", *few)
-    assert runs.start(half, tmp_path) == 0
+    assert tasks.start(half, tmp_path) == 0
     ids = ("00000", "00001", "00002")
     floats, halves = (np.stack([generated(at, "noise", i) for i in ids]).astype(int) for at in (scored, tmp_path))
     assert np.abs(halves - floats).max() > 0
@@ -166,9 +167,9 @@ def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, setting
 def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
     words = ("weights.lpips_alexnet=null", "metrics.columns=[ssim,lpips,fid]", "generation.latency_steps=[]")
     with pytest.raises(UserError, match=r"weights.lpips_alexnet: .*metrics.on_missing=skip"):
-        runs.start(settings(*words), tmp_path / "error")
+        tasks.start(settings(*words), tmp_path / "error")
     asked = settings(*words, "metrics.on_missing=skip", "data.n=1", "generation.steps=1")
-    assert runs.start(asked, tmp_path / "skip") == 0
+    assert tasks.start(asked, tmp_path / "skip") == 0
     run = json.loads((tmp_path / "skip" / "run.json").read_text())
     assert set(run["empty_columns"]) == {"lpips_diversity", "fid"}
     assert not run["not_comparable"]
@@ -202,7 +203,7 @@ def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
 )
 def test_what_cannot_be_done_is_one_sentence(settings, tmp_path, words, said):
     with pytest.raises(UserError, match=said) as e:
-        runs.start(settings(*words), tmp_path / "run")
+        tasks.start(settings(*words), tmp_path / "run")
     assert "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
 
@@ -229,7 +230,7 @@ def test_label_maps_of_another_space_are_refused_before_any_photo_is_read(settin
     with pytest.raises(
         UserError, match=r"labels of space 'celebamask' cannot be converted to 'lapa', which lacks eye_g"
     ):
-        runs.start(settings(f"generation.checkpoint={lapa}"), tmp_path / "run")
+        tasks.start(settings(f"generation.checkpoint={lapa}"), tmp_path / "run")
 
 
 def test_an_untrained_model_is_not_comparable_and_enters_no_table(settings, tmp_path):
@@ -237,7 +238,7 @@ def test_an_untrained_model_is_not_comparable_and_enters_no_table(settings, tmp_
     root = tmp_path / "checkout"
     folder = root / "results" / "runs" / "ours"
     words = (f"generation.checkpoint={place}", "data.n=1", "metrics.columns=[ssim]", "generation.latency_steps=[]")
-    assert runs.start(settings(*words, "generation.tasks=[reconstruction]"), folder) == 0
+    assert tasks.start(settings(*words, "generation.tasks=[reconstruction]"), folder) == 0
     shutil.copytree(repository() / "results" / "published", root / "results" / "published")
     (root / "experiments" / "tables").mkdir(parents=True)
     text = (
@@ -356,7 +357,7 @@ class TestEditor:
         files = [f"editor.{key}={value}" for key, value in reference().items()]
         more = ["metrics=no_weights", "runtime.device=cpu", "strips=0", f"editor.checkpoint={model}", *files]
         cfg = composed("evaluate", [*words.split(), *more], repository())
-        assert runs.start(config.typed(cfg, config.EditingEvaluation), tmp_path / "run") == 0
+        assert tasks.start(config.typed(cfg, config.EditingEvaluation), tmp_path / "run") == 0
         rows = pd.read_parquet(tmp_path / "run" / "samples.parquet")
         assert set(rows["status"]) <= {"ok", "empty_region"}
         assert rows["note"].str.contains("style of reference 00001").any()

@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 import semfacediff
-from semfacediff import cli, config, runs
+from semfacediff import cli, config, tasks
+from semfacediff.commands import export as export_parser
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES, CELEBAMASK, attribute_indices
 from semfacediff.parsing import ModelParser, ParserCard, build_parser, exporting, load_parser, registry, save_parser
 from semfacediff.parsing.any_photo import parse_any
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.parsing.onnx_model import load_onnx
-from semfacediff.runs import evaluate_parsing, export_parser
+from semfacediff.tasks.parsing import evaluate as evaluate_parsing
 
 CPU = torch.device("cpu")
 
@@ -208,7 +209,7 @@ class TestBackend:
         words += ["attributes=[hair]", "metrics=no_weights", "runtime.device=cpu", "runtime.workers=0"]
         words += ["parser.backend=onnx", f"parser.checkpoint={tiny_onnx}"]
         settings = config.typed(compose("evaluate", *words), config.EditingEvaluation, config.ParsingEvaluation)
-        assert runs.start(settings, tmp_path / "run") == 0
+        assert tasks.start(settings, tmp_path / "run") == 0
         record = json.loads((tmp_path / "run" / "run.json").read_text())
         assert record["parser"]["backend"] == "onnx"
         assert record["identity"]["inputs"]["parser"] == checkpoint_digest(tiny_onnx, "model.onnx")

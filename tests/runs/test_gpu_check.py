@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from semfacediff.cli import main
+from semfacediff.commands import gpu_check as package
+from semfacediff.commands.gpu_check import CHECKS, gpu_check, several
+from semfacediff.commands.gpu_check.rows import FAIL, PASS, SKIPPED, TOY, Row, Taken, judged, timed
 from semfacediff.errors import UserError
-from semfacediff.runs import gpu_check as package
-from semfacediff.runs.gpu_check import CHECKS, gpu_check, several
-from semfacediff.runs.gpu_check.rows import FAIL, PASS, SKIPPED, TOY, Row, Taken, judged, timed
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_a_row_fails_by_a_fault_or_a_low_ratio():
 
 def test_the_clock_leaves_out_the_first_call(monkeypatch):
     now, calls = iter([10.0, 16.0]), []
-    monkeypatch.setattr("semfacediff.runs.gpu_check.rows.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("semfacediff.commands.gpu_check.rows.time.perf_counter", lambda: next(now))
     taken = timed(lambda: calls.append(1), CPU, repeats=3)
     assert (len(calls), taken.seconds) == (4, 2.0)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.hydra_app import composed
 
@@ -87,7 +87,7 @@ def received(files, tiny_sdxl, tmp_path, monkeypatch):
         monkeypatch.setattr(build, "SharedPipeline", lambda *_: SpyShared(spy))
         words = [*WORDS, f"data.root={files}", f"weights.root={tiny_sdxl}", *overrides]
         settings = config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation)
-        assert runs.start(settings, tmp_path / "run") == 0
+        assert tasks.start(settings, tmp_path / "run") == 0
         return spy
 
     return run

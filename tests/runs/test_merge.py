@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.cli import main
+from semfacediff.commands import merge as merging
+from semfacediff.commands.merge import merge
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.metrics import set_scores
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.records.samples import SampleLog
-from semfacediff.runs import evaluate_parsing, synthesis_showcase
-from semfacediff.runs import merge as merging
-from semfacediff.runs.merge import merge
+from semfacediff.tasks.parsing import evaluate as evaluate_parsing
+from semfacediff.tasks.synthesis import showcase as synthesis_showcase
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -92,7 +93,7 @@ def synthesis(networks: tuple[Path, Path], *overrides: str) -> config.Closed:
 def in_parts(made, root, out: Path, count: int, *overrides: str) -> list[Path]:
     folders = [out / f"part{k}" for k in range(count)]
     for k, folder in enumerate(folders):
-        assert runs.start(made(root, *overrides, f"shard.index={k}", f"shard.count={count}"), folder) == 0
+        assert tasks.start(made(root, *overrides, f"shard.index={k}", f"shard.count={count}"), folder) == 0
     return folders
 
 
@@ -120,7 +121,7 @@ def whole_editing(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("editing") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         with_sets(patch)
-        assert runs.start(editing(files, "metrics.columns=[ssim,psnr,iou,leakage,fid]"), folder) == 0
+        assert tasks.start(editing(files, "metrics.columns=[ssim,psnr,iou,leakage,fid]"), folder) == 0
     return folder
 
 
@@ -146,7 +147,7 @@ def test_an_editing_run_merged_has_the_numbers_of_one_in_one_piece(files, whole_
 def test_a_parsing_run_merged_has_the_numbers_of_one_in_one_piece(files, tmp_path, monkeypatch):
     for drawing in ("draw_scores", "_draw_strips"):  # seconds a run; merge() draws its own
         monkeypatch.setattr(evaluate_parsing, drawing, lambda *_: None)
-    assert runs.start(parsing(files), tmp_path / "whole") == 0
+    assert tasks.start(parsing(files), tmp_path / "whole") == 0
     parts = in_parts(parsing, files, tmp_path, 2)
     drawn = []
     monkeypatch.setattr(merging, "draw_scores", lambda *told: drawn.append(told))
@@ -167,7 +168,7 @@ def test_a_cascade_merged_has_the_numbers_of_one_in_one_piece(files, tmp_path):
         kept = [word for word in SMALL if not word.startswith(("editor=", "parser="))]
         return _typed((*kept, "editor=recolor", "parser=ground_truth", f"data.root={root}", stages, *overrides))
 
-    assert runs.start(cascade(files), tmp_path / "whole") == 0
+    assert tasks.start(cascade(files), tmp_path / "whole") == 0
     assert merge(in_parts(cascade, files, tmp_path, 2), tmp_path / "merged") == 0
     assert numbers(tmp_path / "merged") == numbers(tmp_path / "whole")
 
@@ -190,7 +191,7 @@ def generated(networks, tmp_path_factory) -> tuple[Path, list[Path]]:
     with pytest.MonkeyPatch.context() as patch:
         with_sets(patch)
         patch.setattr(synthesis_showcase, "panel_figure", drawn_cheaply)
-        assert runs.start(synthesis(networks), out / "whole") == 0
+        assert tasks.start(synthesis(networks), out / "whole") == 0
         return out / "whole", in_parts(synthesis, networks, out, 3)
 
 
@@ -240,7 +241,7 @@ def test_parts_that_do_not_make_a_synthesis_run_are_refused(generated, networks,
     )
     few = "generation.latency_steps=[] generation.showcase=0 metrics.columns=[ssim] generation.tasks=[noise]".split()
     asked = synthesis(networks, *few, "shard.index=1", "shard.count=3")
-    assert runs.start(asked, tmp_path / "other") == 0
+    assert tasks.start(asked, tmp_path / "other") == 0
     said = refused([parts[0], tmp_path / "other", parts[2]], out)
     assert f"{parts[0]} and {tmp_path / 'other'} are of different configurations: config.generation." in said
     assert "\n" not in said
@@ -275,16 +276,16 @@ def test_parts_that_do_not_make_a_whole_are_refused_by_name(files, three, whole_
     assert f"{twice} are both part 1 of 3" in refused([*three, twice], out)
     assert "is no part of a run" in refused([whole_editing], out)
     other = tmp_path / "other"
-    runs.start(editing(files, "shard.index=1", "shard.count=3", "composite=blend"), other)
+    tasks.start(editing(files, "shard.index=1", "shard.count=3", "composite=blend"), other)
     said = refused([three[0], other, three[2]], out)
     assert f"{three[0]} and {other} are of different configurations: config.composite was 'exact'" in said
-    runs.start(editing(files, "shard.index=1", "shard.count=2"), tmp_path / "half")
+    tasks.start(editing(files, "shard.index=1", "shard.count=2"), tmp_path / "half")
     assert f"is a part of 3, {tmp_path / 'half'} of 2" in refused([three[0], tmp_path / "half"], out)
 
 
 def test_parts_of_other_data_are_refused(files, three, write_files, tmp_path):
     root = write_files(tmp_path / "faces", SIZES[::-1])
-    runs.start(editing(root, "shard.index=1", "shard.count=3"), tmp_path / "other")
+    tasks.start(editing(root, "shard.index=1", "shard.count=3"), tmp_path / "other")
     assert "inputs.data was" in refused([three[0], tmp_path / "other", three[2]], tmp_path / "merged")
 
 
@@ -300,7 +301,7 @@ def test_a_part_that_was_changed_or_is_unfinished_is_refused(three, tmp_path):
 
 def test_more_parts_than_samples_and_a_part_that_is_none_are_refused(files, tmp_path):
     with pytest.raises(UserError, match=r"shard.count=6 is more than the 5 samples"):
-        runs.start(editing(files, "shard.count=6"), tmp_path / "run")
+        tasks.start(editing(files, "shard.count=6"), tmp_path / "run")
     with pytest.raises(UserError, match=r"shard.index: counted from 0, below shard.count=2; got 2"):
         editing(files, "shard.index=2", "shard.count=2")
 
@@ -313,7 +314,7 @@ def tables(files, tmp_path_factory):
     """The tables of a sweep of two cells, made in order, in one piece, without interruption."""
     out = tmp_path_factory.mktemp("sweep")
     for cell in CELLS:
-        assert runs.start(editing(files, cell), out / cell) == 0
+        assert tasks.start(editing(files, cell), out / cell) == 0
     return {cell: numbers(out / cell) for cell in CELLS}
 
 
@@ -334,11 +335,11 @@ def run_with_kills(asked: config.Closed, folder: Path, kills: list[int]) -> None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(SampleLog, "append", append)
             try:
-                runs.start(asked, folder)
+                tasks.start(asked, folder)
             except Killed:
                 continue
             return
-    assert runs.start(asked, folder) == 0
+    assert tasks.start(asked, folder) == 0
 
 
 @settings(max_examples=5)

@@ -17,16 +17,19 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from semfacediff import config, hydra_app, runs
+from semfacediff import config, hydra_app, tasks
 from semfacediff.cli import main
+from semfacediff.commands import thesis
+from semfacediff.commands.report import Wish, report
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.face_facts import ita_deg, pose_proxy
 from semfacediff.metrics.segmentation import confusion_matrix
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.records.showcase import read_showcase
-from semfacediff.runs import evaluate_parsing, synthesis_showcase, thesis, train_parser
-from semfacediff.runs.report import Wish, report
+from semfacediff.tasks.parsing import evaluate as evaluate_parsing
+from semfacediff.tasks.synthesis import showcase as synthesis_showcase
+from semfacediff.tasks.training import parser as train_parser
 
 IDS = ["0", "20", "2001"]
 LAYOUTS = ("official", "folder", "shards")
@@ -45,7 +48,7 @@ def started(compose, primary: str, words: list[str], folder: Path) -> Path:
         "train_parser": (config.ParserTraining,),
         "evaluate": (config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation),
     }
-    assert runs.start(config.typed(compose(primary, *words), *models[primary]), folder) == 0
+    assert tasks.start(config.typed(compose(primary, *words), *models[primary]), folder) == 0
     return folder
 
 
@@ -196,7 +199,7 @@ class TestParsing:
             monkeypatch.delenv(variable)
 
         def task(cfg, folder):
-            return runs.start(config.typed(cfg, config.ParsingEvaluation), folder)
+            return tasks.start(config.typed(cfg, config.ParsingEvaluation), folder)
 
         with pytest.raises(SystemExit) as ended:
             hydra_app.run("evaluate", task, config.repository())
@@ -273,7 +276,7 @@ def in_this_process(command: list[str], check: bool):
     words = [word for word in command[2:] if not word.startswith("hydra.")]
     place = next(word for word in command if word.startswith("hydra.run.dir="))
     settings = config.typed(hydra_app.composed("evaluate", words, config.repository()), config.EditingEvaluation)
-    return SimpleNamespace(returncode=runs.start(settings, Path.cwd() / Path(place).name))
+    return SimpleNamespace(returncode=tasks.start(settings, Path.cwd() / Path(place).name))
 
 
 TINY_THESIS = (

@@ -15,13 +15,13 @@ from semfacediff import config
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.prompts.words import Words
+from semfacediff.engine.prefetch import in_order, one_core_each, torch_threads
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.parsing import GroundTruthParser, ModelParser, load_parser
-from semfacediff.runs.edit_rows import Cell
-from semfacediff.runs.editing_bench import EditingBench
-from semfacediff.runs.prefetch import in_order, one_core_each, torch_threads
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.edit_rows import Cell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ATTRIBUTES = ("hair", "lips", "skin")

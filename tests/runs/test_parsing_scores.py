@@ -13,7 +13,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES, conversion
 from semfacediff.parsing import ParserCard
 from semfacediff.parsing.predict import ModelParser
-from semfacediff.runs.parsing_scores import (
+from semfacediff.tasks.parsing.scores import (
     PhotoScorer,
     parsing_summary,
     pixel_cross_entropy,

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.editing.identity import Identity
-from semfacediff.runs import editing_bench, peak_memory
-from semfacediff.runs.peak_memory import peak_memory_mib, reset_peak_memory
+from semfacediff.engine import peak_memory
+from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
+from semfacediff.tasks.editing import bench as editing_bench
 
 
 class FakeMemory:
@@ -49,7 +50,7 @@ def test_every_sample_and_every_cell_of_a_sweep_has_a_peak_of_its_own(compose, m
 
     def peaks(name: str, *more: str) -> dict:
         settings = config.typed(compose("evaluate", *words.split(), *more), config.EditingEvaluation)
-        assert runs.start(settings, tmp_path / name) == 0
+        assert tasks.start(settings, tmp_path / name) == 0
         table = pd.read_parquet(tmp_path / name / "samples.parquet")
         return table.groupby("attribute")["peak_memory_mib"].apply(list).to_dict()
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from semfacediff import build, cli, config
+from semfacediff.commands import prepare as prepare_runs
+from semfacediff.commands import prepare_files
+from semfacediff.commands.prepare import prepare
+from semfacediff.commands.prepare_files import Settings
 from semfacediff.data.toy_official import GROUPS, write_official, write_part
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
-from semfacediff.runs import prepare as prepare_runs
-from semfacediff.runs import prepare_files
-from semfacediff.runs.prepare import prepare
-from semfacediff.runs.prepare_files import Settings
 
 NUMBERS = [*range(20), 1999, 2000]
 

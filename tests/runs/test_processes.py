@@ -19,11 +19,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
-from semfacediff.runs import train_parser
-from semfacediff.runs.editing_bench import EditingBench
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.training import parser as train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLACE = "runtime.device=cpu runtime.workers=0".split()
@@ -79,7 +79,7 @@ def main() -> None:
         if rank == 1 and "dies" in job:
             EditingBench.rows = dying(EditingBench.rows, job["dies"])
         try:
-            ended = runs.start(settings_of(job, rank), Path(job["folder"]))
+            ended = tasks.start(settings_of(job, rank), Path(job["folder"]))
         except UserError as e:
             ended = str(e)
         except SystemExit as e:
@@ -154,7 +154,7 @@ def jobs(tmp_path_factory, write_files, tiny_checkpoint, tiny_synthesis) -> dict
 def one(jobs) -> dict[str, Path]:
     """Folders of the runs that one process made."""
     for asked in jobs.values():
-        assert runs.start(settings_of(asked, 0), Path(asked["folder"])) == 0
+        assert tasks.start(settings_of(asked, 0), Path(asked["folder"])) == 0
     return {name: Path(asked["folder"]) for name, asked in jobs.items()}
 
 
@@ -256,7 +256,7 @@ def test_nothing_is_lost_with_a_process_that_dies(one, two, jobs):
     assert sentence.startswith("process 0 of this launch lost another one, which ended before it; see what that one")
     assert (first.returncode, second.returncode) == (0, 9)
     assert len((folders["a process dies"] / "samples.jsonl").read_text().splitlines()) >= 2
-    assert runs.start(settings_of(jobs["editing"], 0), folders["a process dies"]) == 0
+    assert tasks.start(settings_of(jobs["editing"], 0), folders["a process dies"]) == 0
     pd.testing.assert_frame_equal(samples(one["editing"]), samples(folders["a process dies"]), check_exact=True)
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 import yaml
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
+from semfacediff.editing.prompts.resolved import PromptRules, prompt_source, read_lexicon, show, told
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
-from semfacediff.runs.prompting import PromptRules, prompt_source, read_lexicon, show, told
 
 GENERIC = "distorted, blurry"
 SMALL = (
@@ -127,7 +127,7 @@ def negatives(folder):
 
 def test_a_run_records_what_its_editor_was_told(files, tiny_sdxl, tmp_path, capsys):
     tiny = [*TINY, f"weights.root={tiny_sdxl}", "negative_prompts={lips: chapped}"]
-    assert runs.start(settings(files, *tiny), tmp_path) == 0
+    assert tasks.start(settings(files, *tiny), tmp_path) == 0
     said = negatives(tmp_path)
     assert said["lips"] == "chapped"
     assert said["hair"].startswith("distorted, artefact, unnatural, blurry, low quality, disfigured, malformed, ")
@@ -137,12 +137,12 @@ def test_a_run_records_what_its_editor_was_told(files, tiny_sdxl, tmp_path, caps
     assert [(p["attribute"], p["prompt_source"]) for p in run["prompts"]] == [("hair", "thesis"), ("lips", "thesis")]
     assert run["identity"]["inputs"]["words"]["lips"] == [None, "chapped"]
     with pytest.raises(UserError, match=r"belongs to another configuration: config\.negatives was 'attribute_aware'"):
-        runs.start(settings(files, *tiny, "negatives=generic"), tmp_path)
+        tasks.start(settings(files, *tiny, "negatives=generic"), tmp_path)
 
 
 @pytest.mark.parametrize("overrides", [["editor=recolor"], ["editor=recolor", "protocol=thesis", "working_size=64"]])
 def test_recolor_is_told_none(files, tmp_path, overrides):
-    assert runs.start(settings(files, *overrides), tmp_path) == 0
+    assert tasks.start(settings(files, *overrides), tmp_path) == 0
     assert set(negatives(tmp_path).values()) == {None}
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["identity"]["inputs"]["words"] is None
@@ -155,12 +155,12 @@ def test_a_long_prompt_ends_the_run_before_it_begins(files, tiny_sdxl, tmp_path)
     with pytest.raises(
         UserError, match=r"the prompt for 'hair': 'red .* has 502 tokens, tokenizer 1 of 2 .* shorten it"
     ):
-        runs.start(settings(files, *words), tmp_path / "run")
+        tasks.start(settings(files, *words), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_recolor_reads_500_words(files, tmp_path):
-    assert runs.start(settings(files, "editor=recolor", f"prompts.hair='{'red ' * 500}'"), tmp_path) == 0
+    assert tasks.start(settings(files, "editor=recolor", f"prompts.hair='{'red ' * 500}'"), tmp_path) == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from semfacediff.runs import provenance
+from semfacediff.engine import provenance
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
+from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report_pictures import pictures
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.report.reading import read_records
 from semfacediff.report.sample_rows import ranking
-from semfacediff.runs.report import Wish, report
-from semfacediff.runs.report_pictures import pictures
 
 PANELS = {"photo", "parse", "semantic", "generation", "blend", "edit", "difference"}
 
@@ -32,7 +32,7 @@ def made(folder, count, *more):
     words = f"data=toy data.split=all data.count={count} data.size=48 editor=recolor metrics=no_weights"
     words += " weights.download=false strips=0 runtime.device=cpu runtime.workers=0"
     settings = composed("evaluate", [*words.split(), *more], config.repository())
-    assert runs.start(config.typed(settings, config.EditingEvaluation), folder) == 0
+    assert tasks.start(config.typed(settings, config.EditingEvaluation), folder) == 0
     return folder
 
 

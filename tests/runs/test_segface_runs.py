@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.cli import main
 from semfacediff.config import ParserTraining, ParsingEvaluation
 from semfacediff.data.toy import ToyFaces
@@ -21,8 +21,9 @@ from semfacediff.hydra_app import composed
 from semfacediff.labels import SPACES
 from semfacediff.parsing import ParserCard, build_parser, load_parser, save_parser
 from semfacediff.parsing.checkpoint import resolve
-from semfacediff.runs import evaluate_parsing, train_parser
-from semfacediff.runs.cells import folder_digest
+from semfacediff.tasks.folder_digest import folder_digest
+from semfacediff.tasks.parsing import evaluate as evaluate_parsing
+from semfacediff.tasks.training import parser as train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS = REPOSITORY / "experiments" / "experiment"
@@ -138,7 +139,7 @@ class TestLapa:
         words += ["train.epochs=1", "train.size=32", "train.batch_size=2", "train.test=false"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train_parser, "training_curves", lambda *_: None)
-            assert runs.start(config.typed(composed("train_parser", words, REPOSITORY), ParserTraining), folder) == 0
+            assert tasks.start(config.typed(composed("train_parser", words, REPOSITORY), ParserTraining), folder) == 0
         return folder
 
     def test_the_network_was_given_landmarks(self, trained):
@@ -159,7 +160,7 @@ class TestLapa:
             monkeypatch.setattr(evaluate_parsing, drawing, lambda *_: None)
         words = ["protocol=segface", "data=lapa", f"data.root={lapa_root}", "data.split=test", *QUICK]
         words += [f"parser.checkpoint={released}"]
-        assert runs.start(typed(*words, kind=ParsingEvaluation), tmp_path / "run") == 0
+        assert tasks.start(typed(*words, kind=ParsingEvaluation), tmp_path / "run") == 0
         run = json.loads((tmp_path / "run" / "run.json").read_text())
         assert (run["n"], run["without_landmarks"]) == (3, 1)
         assert (run["parser"]["label_space"], run["parser"]["input_size"]) == ("lapa", 32)
@@ -177,7 +178,7 @@ class TestLapa:
     def test_an_augmentation_that_loses_landmarks_is_refused(self, lapa_root, typed, tmp_path):
         words = ["experiment=segface/lapa_mobilenet_512", f"data.root={lapa_root}", "parser.pretrained=null", *QUICK]
         with pytest.raises(UserError, match=r"train.augment=flip does not move the landmarks"):
-            runs.start(typed(*words, "train.augment=flip", "train.size=32"), tmp_path / "run")
+            tasks.start(typed(*words, "train.augment=flip", "train.size=32"), tmp_path / "run")
 
     def test_a_graph_without_landmarks_is_not_exported(self, trained, tmp_path, capsys):
         assert main(["export", str(trained), "--to", "torch", "--out", str(tmp_path / "out")]) == 2
@@ -187,7 +188,7 @@ class TestLapa:
     def test_a_parser_of_more_classes_is_refused_by_name(self, lapa_root, typed, tmp_path, tiny_checkpoint):
         words = ["protocol=segface", "data=lapa", f"data.root={lapa_root}", *QUICK]
         with pytest.raises(UserError, match=r"'celebamask' cannot be converted to 'lapa', which lacks .*neck"):
-            runs.start(typed(*words, f"parser.checkpoint={tiny_checkpoint}", kind=ParsingEvaluation), tmp_path / "run")
+            tasks.start(typed(*words, f"parser.checkpoint={tiny_checkpoint}", kind=ParsingEvaluation), tmp_path / "run")
 
 
 def test_augmentation_at_own_size_excludes_what_works_on_small_photos(typed):
@@ -201,7 +202,7 @@ class TestLabelSpace:
 
     def test_a_training_in_another_order_of_the_classes(self, typed, tmp_path):
         words = [*self.TOY, "train.epochs=1", "train.label_space=segface", "parser=fastscnn_lite", *QUICK]
-        assert runs.start(typed(*words), tmp_path / "run") == 0
+        assert tasks.start(typed(*words), tmp_path / "run") == 0
         _, card = load_parser(tmp_path / "run" / "checkpoints" / "best")
         assert card.label_space == "segface"
         table = pd.read_csv(tmp_path / "run" / "summary.csv")
@@ -215,7 +216,7 @@ class TestLabelSpace:
 
     def test_a_space_that_lacks_classes_is_refused(self, typed, tmp_path):
         with pytest.raises(UserError, match=r"'celebamask' cannot be converted to 'lapa', which lacks"):
-            runs.start(typed(*self.TOY, "train.label_space=lapa", *QUICK), tmp_path)
+            tasks.start(typed(*self.TOY, "train.label_space=lapa", *QUICK), tmp_path)
 
 
 class TestTokenFigure:

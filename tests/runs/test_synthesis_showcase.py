@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import config, runs
+from semfacediff import config, tasks
+from semfacediff.commands.report import Wish, report
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.records.showcase import INTERPOLATION, LIST, Item, read_showcase
-from semfacediff.runs import synthesis_showcase
-from semfacediff.runs.report import Wish, report
-from semfacediff.runs.synthesis_showcase import common_parts, edited_layout, planned
 from semfacediff.synthesis import load_synthesis
 from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.synthesis.tasks import Synthesizer
+from semfacediff.tasks.synthesis import showcase as synthesis_showcase
+from semfacediff.tasks.synthesis.showcase import common_parts, edited_layout, planned
 from semfacediff.types import FaceSample, to_uint8
 
 SMALL = (
@@ -47,7 +47,7 @@ def made(tiny_synthesis, tiny_checkpoint):
         with pytest.MonkeyPatch.context() as m:
             if not figures:
                 m.setattr(synthesis_showcase, "_draw", lambda *_: None)
-            return runs.start(config.typed(cfg, config.SynthesisEvaluation), folder)
+            return tasks.start(config.typed(cfg, config.SynthesisEvaluation), folder)
 
     return start
 

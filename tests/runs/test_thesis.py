@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from semfacediff.cli import main
-from semfacediff.runs import thesis as module
+from semfacediff.commands import thesis as module
 
 
 @pytest.fixture

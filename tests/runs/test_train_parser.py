@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
-from semfacediff.runs import train_parser
-from semfacediff.runs.training_loop import ParserTrainer
+from semfacediff.tasks.training import parser as train_parser
+from semfacediff.tasks.training.parser_trainer import ParserTrainer
 from semfacediff.training.step import OptimisationStep
 from semfacediff.weight_files import read_pickle_safely
 
@@ -57,7 +57,7 @@ def uninterrupted(undrawn, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     with undrawn.context() as patch:
         patch.setattr(train_parser, "training_curves", CURVES)
-        assert runs.start(settings(), folder) == 0
+        assert tasks.start(settings(), folder) == 0
     return folder
 
 
@@ -84,9 +84,9 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
 def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrupted, tmp_path, monkeypatch, stop_at):
     stop_after(stop_at, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.undo()
-    assert runs.start(settings(), tmp_path) == 0
+    assert tasks.start(settings(), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
     assert weights(tmp_path, "best") == weights(uninterrupted, "best")
     for name in ("history.csv", "summary.csv"):
@@ -96,11 +96,11 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrup
 def test_going_on_in_another_number_of_processes_is_said(uninterrupted, tmp_path, monkeypatch, capsys):
     stop_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.undo()
     file = tmp_path / "run.json"
     file.write_text(file.read_text().replace('"processes": 1', '"processes": 2'))
-    assert runs.start(settings(), tmp_path) == 0
+    assert tasks.start(settings(), tmp_path) == 0
     assert "processes: this training began in 2 and goes on in 1" in capsys.readouterr().err
     facts = json.loads(file.read_text())
     assert (facts["processes"], facts["earlier_processes"]) == (1, [2])
@@ -117,9 +117,9 @@ def test_stopped_between_the_last_checkpoint_and_its_record(uninterrupted, tmp_p
 
     monkeypatch.setattr(train_parser, "_keep", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.setattr(train_parser, "_keep", original)
-    assert runs.start(settings(), tmp_path) == 0
+    assert tasks.start(settings(), tmp_path) == 0
     assert (tmp_path / "history.csv").read_bytes() == (uninterrupted / "history.csv").read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["epochs_done"] == 2
 
@@ -135,7 +135,7 @@ def test_checkpoint_that_cannot_be_written_is_one_sentence_and_loses_nothing(uni
     assert done.returncode == 2
     assert "cannot write a checkpoint in" in done.stderr
     assert "Traceback" not in done.stderr
-    assert runs.start(settings(), folder) == 0
+    assert tasks.start(settings(), folder) == 0
     assert weights(folder) == weights(uninterrupted)
 
 
@@ -149,51 +149,51 @@ def test_killed_process_continues(uninterrupted, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
-    assert runs.start(settings(), folder) == 0
+    assert tasks.start(settings(), folder) == 0
     assert weights(folder) == weights(uninterrupted)
 
 
 def test_workers_change_nothing(uninterrupted, tmp_path):
-    assert runs.start(settings("runtime.workers=1"), tmp_path) == 0
+    assert tasks.start(settings("runtime.workers=1"), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
 
 
 def test_keeping_photos_in_memory_changes_nothing(uninterrupted, tmp_path):
-    assert runs.start(settings("train.keep_in_memory=true"), tmp_path) == 0
+    assert tasks.start(settings("train.keep_in_memory=true"), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
 
 
 def test_finished_run_is_left_alone(uninterrupted, capsys):
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in uninterrupted.rglob("*") if p.is_file()}
-    assert runs.start(settings(), uninterrupted) == 0
+    assert tasks.start(settings(), uninterrupted) == 0
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in uninterrupted.rglob("*") if p.is_file()}
     assert "best checkpoint" in capsys.readouterr().out
 
 
 def test_another_configuration_is_refused_with_the_difference(uninterrupted):
     with pytest.raises(UserError, match=r"another configuration: config\.optim\.decoder_lr was 0\.001, now 0\.5"):
-        runs.start(settings("optim.decoder_lr=0.5"), uninterrupted)
+        tasks.start(settings("optim.decoder_lr=0.5"), uninterrupted)
 
 
 def test_another_configuration_is_refused_in_the_middle_too_and_harms_nothing(uninterrupted, tmp_path, monkeypatch):
     stop_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"another configuration: config\.train\.augment was 'standard', now 'flip'"):
-        runs.start(settings("train.augment=flip"), tmp_path)
+        tasks.start(settings("train.augment=flip"), tmp_path)
     with pytest.raises(UserError, match=r"config\.data\.seed was 0, now 1.*inputs\.train was"):
-        runs.start(settings("data.seed=1"), tmp_path)
-    assert runs.start(settings(), tmp_path) == 0
+        tasks.start(settings("data.seed=1"), tmp_path)
+    assert tasks.start(settings(), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
 
 
 def test_what_only_changes_speed_may_change_between_sittings(uninterrupted):
-    assert runs.start(settings("train.keep_in_memory=true", "train.checkpoint_every_steps=0"), uninterrupted) == 0
+    assert tasks.start(settings("train.keep_in_memory=true", "train.checkpoint_every_steps=0"), uninterrupted) == 0
 
 
 def test_starts_from_a_trained_parser(uninterrupted, tmp_path):
-    assert runs.start(settings(f"parser.checkpoint={uninterrupted}", "train.epochs=1"), tmp_path) == 0
+    assert tasks.start(settings(f"parser.checkpoint={uninterrupted}", "train.epochs=1"), tmp_path) == 0
     assert json.loads((tmp_path / "run.json").read_text())["identity"]["inputs"]["start_weights"]
 
 
@@ -202,7 +202,7 @@ def test_one_photo_is_too_few_for_batch_norm(tmp_path):
     with pytest.raises(
         UserError, match=rf"'fastscnn_lite' has batch norms over 1x1 maps \({branch}.*batch of one photo"
     ):
-        runs.start(settings("limit=1"), tmp_path)
+        tasks.start(settings("limit=1"), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -216,7 +216,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, m
     seen = []
     monkeypatch.setattr(OptimisationStep, "backward", broken)
     with pytest.raises(UserError, match=r"became nan in epoch 1, step 4, on samples (\d+(, )?){4} \(checkpoints of"):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
     load_parser(tmp_path / "checkpoints" / "last")
 
@@ -233,11 +233,11 @@ def test_gradient_that_is_not_finite_stops_the_run_before_it_moves_the_weights(u
 
     monkeypatch.setattr(OptimisationStep, "update", broken)
     with pytest.raises(UserError, match=r"gradient became infinite in epoch 1, step 3, on samples (\d+(, )?){4} \("):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
     monkeypatch.undo()
     model, _ = load_parser(tmp_path / "checkpoints" / "last")
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert runs.start(settings(), tmp_path) == 0  # the cause has gone
+    assert tasks.start(settings(), tmp_path) == 0  # the cause has gone
     assert weights(tmp_path) == weights(uninterrupted)
 
 
@@ -257,13 +257,13 @@ def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     with pytest.raises(
         UserError, match=r"out of memory on cpu in epoch 1 with train.batch_size=4 train.size=64; lower"
     ):
-        runs.start(settings(), tmp_path)
+        tasks.start(settings(), tmp_path)
 
 
 @pytest.fixture(scope="module")
 def one_epoch(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("one_epoch")
-    assert runs.start(settings("train.epochs=1", "optim.warmup_steps=1"), folder) == 0
+    assert tasks.start(settings("train.epochs=1", "optim.warmup_steps=1"), folder) == 0
     return folder
 
 
@@ -281,7 +281,7 @@ def one_epoch(tmp_path_factory) -> Path:
     ],
 )
 def test_switch_changes_the_outcome(one_epoch, tmp_path, switch):
-    assert runs.start(settings("train.epochs=1", "optim.warmup_steps=1", switch), tmp_path) == 0
+    assert tasks.start(settings("train.epochs=1", "optim.warmup_steps=1", switch), tmp_path) == 0
     assert weights(tmp_path) != weights(one_epoch)
 
 
@@ -295,13 +295,13 @@ def test_switch_changes_the_outcome(one_epoch, tmp_path, switch):
 )
 def test_switch_with_a_state_survives_an_interruption(one_epoch, tmp_path, monkeypatch, switch, changed):
     chosen = ("train.epochs=1", "optim.warmup_steps=1", *switch.split())
-    assert runs.start(settings(*chosen), tmp_path / "whole") == 0
+    assert tasks.start(settings(*chosen), tmp_path / "whole") == 0
     assert weights(tmp_path / "whole", changed) != weights(one_epoch, changed)
     stop_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(*chosen), tmp_path / "stopped")
+        tasks.start(settings(*chosen), tmp_path / "stopped")
     monkeypatch.undo()
-    assert runs.start(settings(*chosen), tmp_path / "stopped") == 0
+    assert tasks.start(settings(*chosen), tmp_path / "stopped") == 0
     for which in ("last", "best"):
         assert weights(tmp_path / "stopped", which) == weights(tmp_path / "whole", which)
 
@@ -346,7 +346,7 @@ def test_deterministic_mode_lasts_as_long_as_the_training(tmp_path, monkeypatch)
         original(self)
 
     monkeypatch.setattr(ParserTrainer, "_epoch", watching)
-    assert runs.start(settings("train.deterministic=true", "train.epochs=1"), tmp_path) == 0
+    assert tasks.start(settings("train.deterministic=true", "train.epochs=1"), tmp_path) == 0
     assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -376,7 +376,7 @@ def test_activations_computed_again_give_the_same_gradient_for_less_memory(tmp_p
 
 def test_batch_norms_must_not_count_a_batch_twice(tmp_path):
     with pytest.raises(UserError, match=r"train.gradient_checkpointing: 'fastscnn_lite' cannot do it"):
-        runs.start(settings("train.gradient_checkpointing=true"), tmp_path)
+        tasks.start(settings("train.gradient_checkpointing=true"), tmp_path)
 
 
 def test_half_precision_scales_the_loss(tmp_path):
@@ -387,7 +387,7 @@ def test_half_precision_scales_the_loss(tmp_path):
 
 def test_earlier_epochs_are_kept_and_the_best_is_chosen_as_asked(tmp_path):
     chosen = ("train.keep_last=2", "train.epochs=3", "train.best_by=loss", "train.validate_every=2")
-    assert runs.start(settings(*chosen), tmp_path) == 0
+    assert tasks.start(settings(*chosen), tmp_path) == 0
     assert {f.name for f in (tmp_path / "checkpoints").iterdir()} == {"last", "best", "epoch_0002", "epoch_0003"}
     assert weights(tmp_path, "epoch_0003") == weights(tmp_path, "last")
     history = pd.read_csv(tmp_path / "history.csv").set_index("epoch")
@@ -399,7 +399,7 @@ def test_earlier_epochs_are_kept_and_the_best_is_chosen_as_asked(tmp_path):
 
 def test_no_best_by_what_the_validation_part_cannot_show(tmp_path):
     with pytest.raises(UserError, match=r"train\.best_by=long_tail: no validation photo has one of eye_g, hat, "):
-        runs.start(settings("train.best_by=long_tail", *TINY, "train.epochs=1"), tmp_path)
+        tasks.start(settings("train.best_by=long_tail", *TINY, "train.epochs=1"), tmp_path)
 
 
 def test_class_that_no_training_photo_shows(tmp_path):
@@ -410,7 +410,7 @@ def test_class_that_no_training_photo_shows(tmp_path):
     absent = ~made.view.presence.any(0)
     assert absent.any()
     assert torch.isfinite(made._class_weights("digest")).all()
-    assert runs.start(settings(*words), tmp_path / "run") == 0
+    assert tasks.start(settings(*words), tmp_path / "run") == 0
     state = read_pickle_safely(tmp_path / "run/checkpoints/last/state.pt")
     confusion = np.array(state["progress"]["best_confusion"])
     nowhere = confusion.sum(0) + confusion.sum(1) == 0
@@ -424,7 +424,7 @@ def test_class_that_no_training_photo_shows(tmp_path):
 def test_stops_early_when_nothing_gets_better(tmp_path):
     frozen = ("optim.encoder_lr=1e-30", "optim.decoder_lr=1e-30", "parser=unet_lite")
     stopping = ("train.early_stopping=2", "train.epochs=9", "optim.weight_decay=0.0", "data.size=32", "train.size=32")
-    assert runs.start(settings(*frozen, *stopping), tmp_path) == 0
+    assert tasks.start(settings(*frozen, *stopping), tmp_path) == 0
     assert len(pd.read_csv(tmp_path / "history.csv")) == 3
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "done"
 
@@ -439,7 +439,7 @@ def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
 
     monkeypatch.setattr(build, "data", watching)
     part = ("data.split_rule.val=[0]", "data.split_rule.test=[1]", "train.test=true")
-    assert runs.start(settings(*part), tmp_path) == 0
+    assert tasks.start(settings(*part), tmp_path) == 0
     assert opened == [("train", False), ("val", False), ("test", True)]
     assert drawn == [tmp_path / "test"]
     tested = pd.read_csv(tmp_path / "test" / "summary.csv").set_index("class")
@@ -455,7 +455,7 @@ REPORT = ("optim=adam_then_sgd", "train.best_by=loss", "optim.patience=1", "pars
 def test_adam_gives_way_to_sgd_and_starts_from_the_best(tmp_path, monkeypatch):
     """With rates that ruin the weights nothing gets better, so every phase lasts one epoch and ends where it began."""
     ruinous = ("optim.adam_lr=1e-30", "optim.adam_eta_min=1e-30", "optim.sgd_lr=0.4", "optim.min_sgd_lr=0.1")
-    assert runs.start(settings(*REPORT, *ruinous), tmp_path / "whole") == 0
+    assert tasks.start(settings(*REPORT, *ruinous), tmp_path / "whole") == 0
     history = pd.read_csv(tmp_path / "whole" / "history.csv")
     phases = list(dict.fromkeys(history["phase"]))
     assert phases[:2] == ["adam", "sgd 0.4"]
@@ -466,9 +466,9 @@ def test_adam_gives_way_to_sgd_and_starts_from_the_best(tmp_path, monkeypatch):
     assert weights(tmp_path / "whole", "last") == weights(tmp_path / "whole", "best")
     stop_after(10, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(settings(*REPORT, *ruinous), tmp_path / "stopped")
+        tasks.start(settings(*REPORT, *ruinous), tmp_path / "stopped")
     monkeypatch.undo()
-    assert runs.start(settings(*REPORT, *ruinous), tmp_path / "stopped") == 0
+    assert tasks.start(settings(*REPORT, *ruinous), tmp_path / "stopped") == 0
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert (tmp_path / "stopped/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
 

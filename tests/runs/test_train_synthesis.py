@@ -17,13 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semfacediff import build, config, runs
+from semfacediff import build, config, tasks
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
-from semfacediff.runs import step_training, synthesis_objectives, train_synthesis
-from semfacediff.runs.cells import folder_digest
-from semfacediff.runs.synthesis_objectives import DiffusionObjective
 from semfacediff.synthesis import load_synthesis
 from semfacediff.synthesis.codebook import nearest, revive, standardise
 from semfacediff.synthesis.first_stage import FirstStage
@@ -34,6 +31,11 @@ from semfacediff.synthesis.model import PRESETS, SCADM, SCADMOptions
 from semfacediff.synthesis.published import published_names
 from semfacediff.synthesis.sampling import SamplingOptions, training_schedule
 from semfacediff.synthesis.tasks import Synthesizer
+from semfacediff.tasks.folder_digest import folder_digest
+from semfacediff.tasks.training import step_trainer as step_training
+from semfacediff.tasks.training import synthesis as train_synthesis
+from semfacediff.tasks.training import synthesis_objectives
+from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
 from semfacediff.types import to_uint8
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +63,7 @@ def weights(folder: Path, which: str = "average") -> bytes:
 def first(tmp_path_factory) -> Path:
     """A run of ``stage=first``."""
     folder = tmp_path_factory.mktemp("first")
-    assert runs.start(settings("stage=first"), folder) == 0
+    assert tasks.start(settings("stage=first"), folder) == 0
     return folder
 
 
@@ -69,7 +71,7 @@ def first(tmp_path_factory) -> Path:
 def trained(first, tmp_path_factory) -> Path:
     """A run of ``stage=diffusion`` in it."""
     folder = tmp_path_factory.mktemp("trained")
-    assert runs.start(settings(f"first_stage.checkpoint={first}"), folder) == 0
+    assert tasks.start(settings(f"first_stage.checkpoint={first}"), folder) == 0
     return folder
 
 
@@ -111,9 +113,9 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
     asked = settings(f"stage={stage}", f"first_stage.checkpoint={first if stage == 'diffusion' else 'null'}")
     monkeypatch.setattr(step_training.StepTraining, "_one_step", stopping)
     with pytest.raises(KeyboardInterrupt):
-        runs.start(asked, tmp_path)
+        tasks.start(asked, tmp_path)
     monkeypatch.undo()
-    assert runs.start(asked, tmp_path) == 0
+    assert tasks.start(asked, tmp_path) == 0
     whole = trained if stage == "diffusion" else first
     assert weights(tmp_path) == weights(whole)
     assert weights(tmp_path, "last") == weights(whole, "last")
@@ -123,7 +125,7 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
 def test_a_killed_process_continues(trained, first, tmp_path):
     asked = settings(f"first_stage.checkpoint={first}")
     # Not a fork: autograd refuses to run in one once it has threads of its own in this process.
-    process = multiprocessing.get_context("spawn").Process(target=runs.start, args=(asked, tmp_path))
+    process = multiprocessing.get_context("spawn").Process(target=tasks.start, args=(asked, tmp_path))
     process.start()
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "last").is_dir() and process.is_alive() and time.monotonic() < deadline:
@@ -131,7 +133,7 @@ def test_a_killed_process_continues(trained, first, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
-    assert runs.start(asked, tmp_path) == 0
+    assert tasks.start(asked, tmp_path) == 0
     assert weights(tmp_path) == weights(trained)
 
 
@@ -139,13 +141,13 @@ def test_another_configuration_is_refused_by_name(trained, first):
     with pytest.raises(
         UserError, match=r"belongs to another configuration: config.diffusion.lr was 0.001, now 0.002;"
     ) as e:
-        runs.start(settings(f"first_stage.checkpoint={first}", "diffusion.lr=2e-3"), trained)
+        tasks.start(settings(f"first_stage.checkpoint={first}", "diffusion.lr=2e-3"), trained)
     assert "\n" not in str(e.value)
 
 
 def test_what_a_stage_does_not_read_may_change(trained, first, capsys):
     words = ("vq.lr=1", "diffusion.sample_every_steps=0", "runtime.batch_size=7")
-    assert runs.start(settings(f"first_stage.checkpoint={first}", *words), trained) == 0
+    assert tasks.start(settings(f"first_stage.checkpoint={first}", *words), trained) == 0
     assert "checkpoint:" in capsys.readouterr().out
     one, other = (settings("stage=first", *w) for w in ((), ("diffusion.steps=9", "synthesis.unet_channels=64")))
     assert folder_digest(one) == folder_digest(other)
@@ -173,7 +175,7 @@ def test_what_a_stage_does_not_read_may_change(trained, first, capsys):
 def test_what_does_not_fit_is_one_sentence_before_photos_are_read(words, said, first, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "data", lambda *_, **__: pytest.fail("photos were read"))
     with pytest.raises(UserError, match=said) as e:
-        runs.start(settings(*(w.format(first=first, here=tmp_path) for w in words)), tmp_path / "run")
+        tasks.start(settings(*(w.format(first=first, here=tmp_path) for w in words)), tmp_path / "run")
     assert "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
 
@@ -270,9 +272,9 @@ def test_a_damaged_state_says_how_to_start_over(trained, first, tmp_path):
     asked = settings(f"first_stage.checkpoint={first}")
     said = r"state\.pt: not a readable weights file \(.*\); remove the folder (\S+/last) and repeat: the training"
     with pytest.raises(UserError, match=said) as e:
-        runs.start(asked, folder)
+        tasks.start(asked, folder)
     shutil.rmtree(re.search(said, str(e.value))[1])
-    assert runs.start(asked, folder) == 0
+    assert tasks.start(asked, folder) == 0
     assert weights(folder) == weights(trained)
     assert (folder / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
 
@@ -283,11 +285,11 @@ def test_a_loss_that_is_not_finite_names_its_samples(first, tmp_path, monkeypatc
 
     monkeypatch.setattr(synthesis_objectives, "squared_errors", broken)
     with pytest.raises(UserError, match=r"the loss became nan in step 1, on samples \d+, \d+ \(no checkpoint yet\)"):
-        runs.start(settings(f"first_stage.checkpoint={first}"), tmp_path)
+        tasks.start(settings(f"first_stage.checkpoint={first}"), tmp_path)
 
 
 def test_the_average_covers_the_denoiser_alone_if_asked(first, tmp_path):
-    runs.start(settings(f"first_stage.checkpoint={first}", "diffusion.ema_of=unet", "diffusion.steps=2"), tmp_path)
+    tasks.start(settings(f"first_stage.checkpoint={first}", "diffusion.ema_of=unet", "diffusion.steps=2"), tmp_path)
     last, average = (load_file(tmp_path / "checkpoints" / w / "model.safetensors") for w in ("last", "average"))
     same = {k.split(".")[0]: set() for k in last}
     for k in last:
@@ -494,8 +496,8 @@ class TestPresets:
 
     def test_tiny_trains_both_stages(self, tmp_path):
         few = ("runtime.device=cpu", "limit=3", "vq.steps=1", "diffusion.steps=1", "diffusion.sample_steps=1")
-        assert runs.start(preset("tiny", *few, "stage=first"), tmp_path / "first") == 0
-        assert runs.start(preset("tiny", *few, f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
+        assert tasks.start(preset("tiny", *few, "stage=first"), tmp_path / "first") == 0
+        assert tasks.start(preset("tiny", *few, f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
         model, card = load_synthesis(tmp_path / "run" / "checkpoints" / "average")
         assert (model.options.image_size, model.options.prediction, card.training["steps"]) == (64, "v", 1)
         assert (tmp_path / "run" / "figures" / "samples_0000001.png").is_file()
@@ -508,8 +510,8 @@ def test_tiny_learns_drawn_faces(tmp_path):
     def tiny(*words):
         return preset("tiny", "runtime.device=cpu", *words)
 
-    assert runs.start(tiny("stage=first"), tmp_path / "first") == 0
-    assert runs.start(tiny(f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
+    assert tasks.start(tiny("stage=first"), tmp_path / "first") == 0
+    assert tasks.start(tiny(f"first_stage.checkpoint={tmp_path / 'first'}"), tmp_path / "run") == 0
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["val_loss"].iloc[-1] < 0.9 * history["val_loss"].iloc[0]
     model, _ = load_synthesis(tmp_path / "run" / "checkpoints" / "average")

@@ -11,13 +11,13 @@ import torch
 import yaml
 from torch import nn
 
-from semfacediff import build, config, hydra_app, runs
+from semfacediff import build, config, hydra_app, tasks
 from semfacediff.config import ParserTraining
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.parsing.segformer_folder import STARTS
-from semfacediff.runs import train_parser
+from semfacediff.tasks.training import parser as train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -139,7 +139,7 @@ def script(tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards what a run sets
 
     def train(cfg, folder):
-        return runs.start(config.typed(cfg, ParserTraining), folder)
+        return tasks.start(config.typed(cfg, ParserTraining), folder)
 
     def start(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["train_parser.py", *words])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from semfacediff.data.toy import ToyFaces
 from semfacediff.parsing import ModelParser, ParserCard
-from semfacediff.runs.validation import validate
+from semfacediff.tasks.parsing.validation import validate
 
 CPU = torch.device("cpu")
 

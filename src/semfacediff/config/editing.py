@@ -54,7 +54,7 @@ class InpaintEditor(Closed):
 
 
 class SCADMEditor(Closed):
-    """See :mod:`semfacediff.runs.reference_editor`."""
+    """See :mod:`semfacediff.editing.reference`."""
 
     name: Literal["sca_dm"]
     checkpoint: str

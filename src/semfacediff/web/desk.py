@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semfacediff import config
-from semfacediff.editing.base import Editor
-from semfacediff.errors import UserError
-from semfacediff.runs.photo_editing import (
+from semfacediff.commands.photo_editing import (
     WITHOUT_WEIGHTS,
     Tools,
     Wish,
@@ -17,6 +15,8 @@ from semfacediff.runs.photo_editing import (
     open_parser,
     settings_of,
 )
+from semfacediff.editing.base import Editor
+from semfacediff.errors import UserError
 
 _OF_A_REFERENCE = ("sca_dm",)
 """Editors that take their style from a second photo; the page has a tab of its own for that."""

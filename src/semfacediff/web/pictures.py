@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from semfacediff.labels import LabelSpace
-from semfacediff.runs.synthesis_grids import tiled
 from semfacediff.tables.figures import overlay
+from semfacediff.tasks.synthesis.grids import tiled
 from semfacediff.types import RegionMasks
 
 SHOWN_PX = 1024

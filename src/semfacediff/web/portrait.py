@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
+from semfacediff.commands.photo_editing import Tools, edited, masks_of
 from semfacediff.data.reading import decode_photo
 from semfacediff.editing.prompts.audit import Reading, readings
+from semfacediff.editing.prompts.resolved import PromptRules
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
 from semfacediff.metrics.base import EditPair
@@ -25,9 +27,7 @@ from semfacediff.records.samples import EMPTY_REGION
 from semfacediff.regions.faces import Faces, find_faces
 from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.regions.portraits import parse_faces
-from semfacediff.runs.cascade import staged
-from semfacediff.runs.photo_editing import Tools, edited, masks_of
-from semfacediff.runs.prompting import PromptRules
+from semfacediff.tasks.editing.cascade import staged
 from semfacediff.types import RegionMasks
 from semfacediff.web.desk import Ask, Desk
 from semfacediff.web.jobs import Stop

@@ -5,8 +5,8 @@ from pathlib import Path
 import gradio as gr
 
 from semfacediff.errors import UserError
-from semfacediff.runs.edit_rows import encoded_png
 from semfacediff.synthesis.sampling import SamplingOptions
+from semfacediff.tasks.editing.edit_rows import encoded_png
 from semfacediff.web import styling, wording
 from semfacediff.web.desk import Desk
 from semfacediff.web.files import Files

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
+from semfacediff.commands.photo_editing import of_face
 from semfacediff.data.square import labels_to_square, to_square
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES, LabelSpace, conversion, space
 from semfacediff.records.environment import code_version, package_versions
-from semfacediff.runs.photo_editing import of_face
 from semfacediff.synthesis.latents import at_size
 from semfacediff.synthesis.model_files import resolve_synthesis, trained_synthesis
 from semfacediff.synthesis.sampling import SamplingOptions

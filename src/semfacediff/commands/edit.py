@@ -1,0 +1,257 @@
+"""``semfacediff edit``: one region of a photo, or several one after another, from words."""
+
+import hashlib
+import json
+import re
+import shlex
+import struct
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from semfacediff import config
+from semfacediff.commands.photo_editing import (
+    Stage,
+    Tools,
+    Wish,
+    edited,
+    masks_of,
+    of_face,
+    open_editor,
+    open_parser,
+    settings_of,
+)
+from semfacediff.commands.photo_folder import each_photo, photos_of, report
+from semfacediff.data.reading import Blob, colour_profile, decode_photo
+from semfacediff.data.square import to_square
+from semfacediff.editing.prompts.resolved import PromptRules, Told, show
+from semfacediff.errors import UserError, printable
+from semfacediff.records.environment import code_version, hardware, package_versions
+from semfacediff.records.folder import held
+from semfacediff.records.samples import EMPTY_REGION, OK
+from semfacediff.records.writing import failing_loudly, write_bytes, write_text
+from semfacediff.regions.faces import Faces, find_faces
+from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.regions.portraits import parse_faces
+from semfacediff.tables.figures import overlay, panel_figure
+from semfacediff.tasks.editing.cascade import staged
+from semfacediff.tasks.editing.edit_rows import MASKS, Cell, encoded_png
+from semfacediff.threads import use_threads
+
+SCHEMA_VERSION = 1
+REPORT = "edit_report.json"
+_OURS = re.compile(r"(?:\d+_[a-z]+(?:_semantic|_generation|_blend)?|strip)\.png")
+_PANEL_PX = 256
+_TITLE_LETTERS = 50
+"""That fit over two panels of a strip."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is done with every photo."""
+
+    wish: Wish
+    tools: Tools
+    cells: list[Cell]
+    told: list[Told]
+    out: Path
+
+
+def edit_photos(source: Path, out: Path, wish: Wish) -> int:
+    """Edit a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be edited.
+
+    Writes ``<out>/<stem>.png`` (the photo's own size), and into ``<out>/<stem>/`` the three masks of every edit, the
+    photo after each of several edits, ``strip.png`` and ``edit.json``. A photo that was edited so before is left alone.
+
+    Raises:
+        UserError: no photo there, no parser or editor, a prompt that cannot be used, or the one photo cannot be edited.
+    """
+    photos = photos_of(source)
+    if out.resolve() == photos[0].parent.resolve():
+        raise UserError(f"--out: {out} is where the photos lie, edits could overwrite them; give another folder")
+    task = _task(out, wish)
+    show(task.told)
+    kept = []
+    with held(out, "give another --out"):
+        failed = each_photo(source, photos, "edit", lambda file: _edit_file(file, task) or kept.append(file))
+        if source.is_dir():
+            report(out / REPORT, failed, len(photos), "edited")
+    before = f", {len(kept)} of them by an earlier run" if kept else ""
+    print(f"edited {len(photos) - len(failed)} of {len(photos)} photos into {out}{before}")
+    return 1 if failed else 0
+
+
+def _task(out: Path, wish: Wish) -> _Task:
+    settings = settings_of(wish)
+    use_threads(settings.runtime.threads)
+    editor, editor_facts = open_editor(settings)
+    negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
+    cells, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
+    parser, digest = open_parser(settings)
+    return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), cells, words, out)
+
+
+def _edit_file(file: Path, task: _Task) -> bool:
+    """Edit one photo; ``False`` if it was edited like this before."""
+    data = Blob(file, file.name).read()
+    photo = decode_photo(data, file.name)
+    identity = _identity(file, data, task)
+    folder, result = task.out / file.stem, task.out / f"{file.stem}.png"
+    if result.exists() and _recorded(folder / "edit.json") == identity:
+        return False
+    start = time.perf_counter()
+    labels = parse_faces(task.tools.parser, photo, file.name).labels
+    faces = _faces(labels, file.name, task)
+    stages = _made(file, photo, labels, faces, task)
+    _clear(folder)
+    for stage in stages:
+        _write_stage(stage, folder, several=len(stages) > 1)
+    _strip(photo, of_face(labels, faces), stages, folder / "strip.png", task)
+    final = stages[-1].photo
+    write_bytes(result, _with_profile(encoded_png(final), data, file.name))
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "command": shlex.join(["semfacediff", *sys.argv[1:]]),
+        "photo": file.name,
+        "height": photo.shape[0],
+        "width": photo.shape[1],
+        "identity": identity,
+        "faces": {"choice": task.wish.face, "shares": list(faces.shares) if faces else None},
+        "stages": [stage.facts for stage in stages],
+        "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest(),
+        "seconds": round(time.perf_counter() - start, 3),
+        "editor": task.tools.editor_facts,
+        "runtime": task.tools.settings.runtime.model_dump(),
+        "code": code_version(config.repository()),
+        "packages": package_versions(),
+        "hardware": hardware(),
+    }
+    # Last, so that a photo counts as edited only when everything of it is there.
+    write_text(folder / "edit.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return True
+
+
+def _with_profile(png: bytes, photo: bytes, name: str) -> bytes:
+    """``png`` with the colour profile of the photo's file; without it, other colours would be shown."""
+    profile = colour_profile(photo, name)
+    if profile[16:20] != b"RGB ":  # none, or one of a colour space that the photo was converted from
+        return png
+    chunk = b"iCCPicc\0\0" + zlib.compress(profile)
+    header = 33  # signature and IHDR, behind which the profile has its place
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:header] + framed + png[header:]
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier edit's record, first of all, and its pictures: they would pass for this one's."""
+    with failing_loudly(folder):
+        (folder / "edit.json").unlink(missing_ok=True)
+        for file in folder.iterdir() if folder.is_dir() else []:
+            if _OURS.fullmatch(file.name):
+                file.unlink()
+
+
+def _identity(file: Path, data: bytes, task: _Task) -> dict:
+    """Everything that determines the edit, as JSON gives it back."""
+    words = [one.facts() for one in task.told]
+    facts = {
+        "photo_sha256": hashlib.sha256(data).hexdigest(),
+        "sample_id": file.stem,
+        "edits": [one | {"strength": cell.strength} for one, cell in zip(words, task.cells, strict=True)],
+        "reparse": task.tools.settings.cascade.reparse,
+        "face": task.wish.face,
+        **task.tools.identity(),
+    }
+    return json.loads(json.dumps(facts))
+
+
+def _recorded(file: Path) -> dict | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _faces(labels: np.ndarray, name: str, task: _Task) -> Faces | None:
+    """The faces that the parse shows; ``None`` if everything that was parsed is to be edited.
+
+    Raises:
+        UserError: no face, or several and nothing says which.
+    """
+    if task.wish.face == "all":
+        return None
+    faces = find_faces(labels, task.tools.parser.label_space)
+    if not faces.shares:
+        raise UserError(
+            f"{name}: the parse shows no face (an area of skin with two of eyes, brows, nose and mouth); crop the "
+            f"photo to a face, or edit whatever is parsed with --face all"
+        )
+    if task.wish.face == "one" and faces.competing > 1:
+        shares = ", ".join(f"{100 * share:.1f} %" for share in faces.shares[: faces.competing])
+        raise UserError(
+            f"{name}: the parse shows {faces.competing} faces ({shares} of the photo); edit the largest with --face "
+            f"largest or all of them with --face all"
+        )
+    return faces
+
+
+def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None, task: _Task) -> list[Stage]:
+    """Every edit in order, each of what the one before it made.
+
+    Raises:
+        UserError: no edit found its region, or the editor failed.
+    """
+    space, region = task.tools.parser.label_space, task.tools.settings.region
+    now, stages, touched = photo, [], np.zeros(photo.shape[:2], bool)
+    for cell in task.cells:
+        if stages and task.tools.settings.cascade.reparse and stages[-1].facts["status"] == OK:
+            labels = parse_faces(task.tools.parser, now).labels
+        masks = masks_of(labels, faces, cell.attribute, space, region)
+        stages.append(edited(file.stem, now, labels, masks, cell, task.tools))
+        if note := stages[-1].facts["note"]:
+            print(printable(f"{file.name}: {cell.attribute}: {note}"), file=sys.stderr)
+        now = stages[-1].photo
+        touched |= masks.blend[0].numpy() > 0
+    empty = [s.cell.attribute for s in stages if s.facts["status"] == EMPTY_REGION]
+    if len(empty) == len(stages):
+        found = max(100 * s.masks.coverage for s in stages)
+        raise UserError(
+            f"{file.name}: the parse shows no {' or '.join(dict.fromkeys(empty))} ({found:.2f} % of the photo, at "
+            f"least {100 * MIN_COVERAGE:g} % are needed); name another region or photo"
+        )
+    for attribute in empty:
+        print(printable(f"{file.name}: the parse shows no {attribute}, that edit was left out"), file=sys.stderr)
+    if task.tools.settings.composite == "exact" and not np.array_equal(now[~touched], photo[~touched]):
+        raise RuntimeError(f"{file.name}: a pixel outside every region has changed")
+    return stages
+
+
+def _write_stage(stage: Stage, folder: Path, several: bool) -> None:
+    """The three masks, and the photo after this edit where it is one of several."""
+    for kind in MASKS:
+        mask = getattr(stage.masks, kind)[0].mul(255).round().to(torch.uint8).numpy()
+        write_bytes(folder / f"{stage.cell.name}_{kind}.png", encoded_png(mask))
+    if several:
+        write_bytes(folder / f"{stage.cell.name}.png", encoded_png(stage.photo))
+
+
+def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[Stage], file: Path, task: _Task) -> None:
+    """Photo, parse, and the mask and result of every edit in one row, each with its aspect kept."""
+    panels = [("photo", photo), ("parse", overlay(photo, labels, task.tools.parser.label_space))]
+    for stage in stages:
+        mask = np.rint(stage.masks.blend[0].numpy() * 255).astype(np.uint8)
+        panels += [("mask", mask[..., None].repeat(3, 2)), (stage.cell.attribute, stage.photo)]
+    row = [(caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels]
+    panel_figure([row], _title(stages), file)
+
+
+def _title(stages: list[Stage]) -> str:
+    """The prompts on one line, cut where the strip ends."""
+    words = " ".join(", then ".join(stage.cell.words.prompt for stage in stages).split())
+    room = _TITLE_LETTERS * (1 + len(stages))
+    return words if len(words) <= room else f"{words[: room - 3]}..."

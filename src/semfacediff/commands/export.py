@@ -1,0 +1,243 @@
+"""``semfacediff export``: a trained parser for other machinery, compared with the original before it is handed out."""
+
+import functools
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from semfacediff import __version__, build, config
+from semfacediff.commands.photo_folder import photos_of
+from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.data.square import to_square
+from semfacediff.data.toy import ToyFaces
+from semfacediff.errors import UserError, printable
+from semfacediff.folders import replacing
+from semfacediff.parsing import ModelParser, load_parser
+from semfacediff.parsing.any_photo import parse_any
+from semfacediff.parsing.checkpoint import (
+    ONNX,
+    PROGRAM,
+    WEIGHTS,
+    ParserCard,
+    resolve,
+    write_card,
+    write_weights,
+)
+from semfacediff.parsing.exporting import Program, exported, half_precision, quantise, write_onnx
+from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.records.writing import failing_loudly
+from semfacediff.types import to_tensor
+
+KINDS = ("half", "onnx", "torch")
+TOLERANCE = 1e-4
+"""Largest difference of a logit that the ONNX file and the program may have from the network in torch."""
+INT8 = "int8"
+_COMPANIONS = ("MODEL_CARD.md", "LICENSE-WEIGHTS")
+_DRAWN = 8
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for.
+
+    Attributes:
+        checkpoint: run, checkpoint folder or weights file; ``None``: the parser that ships with the package.
+        to: one of :data:`KINDS`. out: folder to be made.
+        architecture: of a bare weights file.
+        int8: also a quantised ONNX file. opset: of ONNX.
+        photos: photo or folder of photos to compare label maps on; ``None``: drawn faces.
+    """
+
+    checkpoint: str | None
+    to: str
+    out: Path
+    architecture: str | None = None
+    int8: bool = False
+    opset: int | None = None
+    photos: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    model: nn.Module
+    card: ParserCard
+    digest: str
+    folder: Path | None
+
+    @property
+    def parser(self) -> ModelParser:
+        return ModelParser(self.model, self.card, torch.device("cpu"))
+
+
+def export_parser(order: Order) -> int:
+    """Write ``out`` and say what it costs; 0.
+
+    Raises:
+        UserError: no such parser, ``out`` is taken, packages are missing, or the export computes something else.
+    """
+    _check(order)
+    source = _source(order)
+    if order.to != "half" and source.card.uses_landmarks:
+        raise UserError(
+            f"--to {order.to}: a {source.card.name} for {source.card.label_space} is given landmarks beside the photo, "
+            f"which an exported graph does not take; use --to half"
+        )
+    photos = _photos(order.photos, source.card.input_size)
+    with failing_loudly(order.out), replacing(order.out) as new:
+        lines = {"half": _half, "onnx": _onnx, "torch": _torch}[order.to](source, photos, new, order)
+        for name in _COMPANIONS:
+            if source.folder and (source.folder / name).is_file():
+                shutil.copyfile(source.folder / name, new / name)
+    print(f"{source.card.name} ({source.digest[:8]}...) -> {order.out}", *lines, sep="\n")
+    return 0
+
+
+def _check(order: Order) -> None:
+    if order.to != "onnx" and (order.int8 or order.opset is not None):
+        raise UserError(f"--to {order.to}: --int8 and --opset are for --to onnx; drop them")
+    if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
+        raise UserError(f"--out: {order.out} is there and not empty; give a new folder")
+
+
+def _source(order: Order) -> _Source:
+    settings = build.or_shipped(config.ParserConfig.trained(order.checkpoint, order.architecture))
+    if settings.checkpoint is None:
+        raise UserError("no parser ships with this version; name RUN (a run of train_parser.py or a checkpoint folder)")
+    path = Path(settings.checkpoint).expanduser()
+    model, card, digest = build.trained_parser(settings)
+    return _Source(model, card, digest, None if path.is_file() else resolve(path))
+
+
+def _photos(where: Path | None, side: int) -> dict[str, Callable[[], np.ndarray]]:
+    """Name -> what reads or draws a photo uint8 ``[H, W, 3]``."""
+    if where is None:
+        drawn = ToyFaces(_DRAWN, side)
+        return {f"drawn face {i}": functools.partial(lambda i: drawn[i].photo, i) for i in range(_DRAWN)}
+    readable, found = {}, photos_of(where.expanduser())
+    for file in found:
+        try:
+            _read(file)
+        except UserError as e:
+            if len(found) == 1:
+                raise
+            print(f"left out: {e}", file=sys.stderr)
+        else:
+            readable[printable(file.name)] = functools.partial(_read, file)
+    if not readable:
+        raise UserError(f"--photos: none of the {len(found)} photos in {where} can be read; give others")
+    return readable
+
+
+def _read(file: Path) -> np.ndarray:
+    return decode_photo(Blob(file, file.name).read(), file.name)
+
+
+def _written(new: Path, source: _Source, order: Order, **facts: object) -> None:
+    """The card as it is, with where the export comes from beside the parser's own story."""
+    origin = {"to": order.to, "from_digest": source.digest, "semfacediff": __version__, **facts}
+    write_card(new, replace(source.card, training={**source.card.training, "exported": origin}))
+
+
+def _half(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+    write_weights(new, half_precision(source.model.state_dict()))
+    _written(new, source, order)
+    changed = _changed(source, ModelParser(*load_parser(new), torch.device("cpu")), photos)
+    return [f"{WEIGHTS}: {_megabytes(new / WEIGHTS)}, float16 (computes in float32)", changed]
+
+
+def _onnx(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+    program, any_size = exported(source.model, source.card.input_size)
+    facts = {"parser": source.card.name, "label_space": source.card.label_space, "digest": source.digest}
+    facts |= {k: json.dumps(getattr(source.card, k)) for k in ("mean", "std", "input_size")}
+    opset = write_onnx(program, new / ONNX, order.opset, facts)
+    _written(new, source, order, opset=opset)
+    model, _ = load_onnx(new)
+    lines = [
+        f"{ONNX}: {_megabytes(new / ONNX)}, operator set {opset}, {_sizes(any_size, source)}",
+        _parity(source, model, photos, any_size),
+        _changed(source, ModelParser(model, source.card, torch.device("cpu")), photos),
+    ]
+    if order.int8:
+        (new / INT8).mkdir()
+        quantise(new / ONNX, new / INT8 / ONNX)
+        _written(new / INT8, source, order, opset=opset, quantised="dynamic, 8 bits")
+        small = ModelParser(*load_onnx(new / INT8), torch.device("cpu"))
+        lines += [f"{INT8}/{ONNX}: {_megabytes(new / INT8 / ONNX)}, 8-bit weights", _changed(source, small, photos)]
+    folders = [order.out, *([order.out / INT8] if order.int8 else [])]
+    score = "score it: python evaluate.py task=parsing parser.backend=onnx parser.checkpoint="
+    return lines + [f"{score}{folder}" for folder in folders]
+
+
+def _torch(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+    program, any_size = exported(source.model, source.card.input_size)
+    torch.export.save(program, new / PROGRAM)
+    _written(new, source, order)
+    return [
+        f"{PROGRAM}: {_megabytes(new / PROGRAM)}, for torch.export.load, {_sizes(any_size, source)}",
+        _parity(source, Program(new / PROGRAM), photos, any_size),
+    ]
+
+
+def _sizes(any_size: bool, source: _Source) -> str:
+    side = source.card.input_size
+    return f"batches of any size, {'any height and width' if any_size else f'photos of {side} x {side} px'}"
+
+
+def _parity(source: _Source, model: nn.Module, photos: dict, any_size: bool) -> str:
+    """How far the logits of ``model`` are from torch's, for one photo and three, and at another size if it takes one.
+
+    Raises:
+        UserError: further than :data:`TOLERANCE`.
+    """
+    side = source.card.input_size
+    some = [photo() for photo in list(photos.values())[:3]]
+    some += some[:1] * (3 - len(some))
+    batch = torch.stack([to_tensor(to_square(photo, side)[0]) for photo in some])
+    batches = [batch[:1], batch]
+    if any_size:
+        batches.append(torch.nn.functional.interpolate(batch[:1], (side + 32, side + side // 4)))
+    worst = max(_difference(source, model, x) for x in batches)
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"export: logits differ from torch's by {worst:.1e}, at most {TOLERANCE:.0e} is allowed; nothing was "
+            "written, try another --opset or another --to"
+        )
+    shapes = ", ".join(" x ".join(map(str, (len(x), *x.shape[-2:]))) for x in batches)
+    return f"logits as torch's: the largest difference is {worst:.1e} (photos: {shapes} px)"
+
+
+@torch.inference_mode()
+def _difference(source: _Source, model: nn.Module, photos: Tensor) -> float:
+    """Largest absolute difference of a logit; ``photos`` float32 ``[N,3,H,W]`` in [0,1]."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (source.card.mean, source.card.std))
+    x = (photos - mean) / std
+    return float((model(x) - source.model(x)).abs().max())
+
+
+def _changed(source: _Source, made: ModelParser, photos: dict) -> str:
+    """How many pixels get another label than by the parser as it was."""
+    parser, shares = source.parser, {}
+    for name, photo in tqdm(photos.items(), "compare", unit="photo", leave=False, mininterval=0.5):
+        array = photo()
+        shares[name] = float(np.mean(parse_any(parser, array).labels != parse_any(made, array).labels))
+    worst = max(shares, key=shares.get)
+    mean = float(np.mean(list(shares.values())))
+    return (
+        f"labels: {_percent(mean)} of pixels change ({len(shares)} photos; most in {worst}: {_percent(shares[worst])})"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4f} %"
+
+
+def _megabytes(file: Path) -> str:
+    return f"{file.stat().st_size / 1e6:.2f} MB"

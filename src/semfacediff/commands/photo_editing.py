@@ -1,0 +1,271 @@
+"""One photo and one edit: mask, edit, composite. What ``semfacediff edit`` and ``semfacediff web`` have in common."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from semfacediff import build, config
+from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.composite import composite
+from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS as NEEDS_NO_WEIGHTS
+from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
+from semfacediff.errors import FatalError, UserError
+from semfacediff.hydra_app import composed_or_refused
+from semfacediff.labels import LabelSpace
+from semfacediff.parsing import ModelParser
+from semfacediff.parsing.default import default_parser
+from semfacediff.records.samples import EMPTY_REGION, OK
+from semfacediff.regions import RegionRule, region_masks
+from semfacediff.regions.faces import Faces
+from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.seeding import derive_seed
+from semfacediff.tasks.editing.edit_rows import MASKS, Cell, checked_edit, digest_of_mask
+from semfacediff.types import RegionMasks, to_tensor, to_uint8
+
+SETTABLE = (
+    *("editor.*", "region.*", "inpaint_mask", "composite", "seam", "seeds", "negatives", "negative_words"),
+    *("prompt_expansion", "parser.backend", "weights.*", "runtime", "runtime.*"),
+)
+"""Keys of ``evaluate.py`` that say how a photo is edited; others belong to a benchmark, or have a flag of their own."""
+WITHOUT_WEIGHTS = ("recolor", "identity")
+_OTHERWISE = "or take --editor recolor, which needs no weights"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for.
+
+    Attributes:
+        edits: (attribute, prompt) pairs, applied in this order, or from the ground up with ``order="anatomical"``.
+        strengths: one for all edits, one an edit, or none: the editor's own.
+        negative: negative prompt for every edit; ``None`` = made as ``negatives`` says.
+        parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
+        face: ``one`` refuses photos with no face or several, ``largest`` edits the largest, ``all`` whatever is parsed.
+        weights: folder of weights. device: as ``runtime.device``.
+        overrides: further settings in the words of ``evaluate.py``, e.g. ``editor.steps=30``.
+    """
+
+    edits: list[tuple[str, str]]
+    editor: str
+    seed: int
+    strengths: list[float]
+    negative: str | None
+    parser: str | None
+    face: str
+    reparse: bool
+    order: str
+    weights: str | None
+    device: str
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What photos are edited with; opened once, good for any number of them."""
+
+    settings: config.EditingEvaluation
+    parser: ModelParser
+    parser_digest: str
+    editor: Editor
+    editor_facts: dict[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything but photo and words that determines an edit."""
+        s = self.settings
+        return {
+            "seed": s.seed,
+            "seeds": s.seeds,
+            "editor": s.editor.model_dump(),
+            "editor_digest": self.editor_facts.get("digest"),
+            "editor_numerics": self.editor_facts.get("numerics"),
+            "parser_digest": self.parser_digest,
+            "region": s.region.model_dump(),
+            "composite": s.composite,
+            "seam": s.seam,
+            "inpaint_mask": s.inpaint_mask,
+        }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One edit as it was made; ``photo`` uint8 ``[H, W, 3]`` after it, ``facts`` for the record."""
+
+    cell: Cell
+    masks: RegionMasks
+    photo: np.ndarray
+    facts: dict[str, Any]
+
+
+class NoEditorError(FatalError):
+    """The editor cannot be opened: no photo can be edited."""
+
+
+def editors() -> list[str]:
+    """Names that ``--editor`` takes: those of ``conf/editor`` that edit any photo."""
+    folder = config.repository() / "conf" / "editor"
+    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "precomputed")
+
+
+def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
+    """The plain configuration of an evaluation with this editor.
+
+    Raises:
+        UserError: no such editor, an override that is none or not one of :data:`SETTABLE`, or no model to edit with.
+    """
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if key not in SETTABLE and not any(key.startswith(known[:-1]) for known in SETTABLE if known.endswith("*")):
+            raise UserError(
+                f"--set {key}=...: expected one of {', '.join(SETTABLE)}, such as editor.steps=30; the rest has flags "
+                f"of its own (semfacediff edit --help) or belongs to evaluate.py"
+            )
+    if editor not in editors():
+        raise UserError(f"--editor: expected one of {', '.join(editors())}, got '{editor}'")
+    if editor == "sca_dm" and not any(word.startswith("editor.checkpoint=") for word in overrides):
+        raise UserError(
+            f"--editor sca_dm needs a trained model: --set editor.checkpoint=RUN (a run of train_synthesis.py), "
+            f"{_OTHERWISE}"
+        )
+    words = [f"editor={editor}", "tracking=none", *overrides]
+    cfg = composed_or_refused("evaluate", words, config.repository())
+    return config.typed(cfg, config.EditingEvaluation).model_dump()
+
+
+def settings_of(wish: Wish, base: dict[str, Any] | None = None) -> config.EditingEvaluation:
+    """Those of an evaluation with this editor and these edits as its cascade: the same rules and the same checks.
+
+    Args:
+        base: what :func:`base_settings` gave for the same editor and overrides.
+
+    Raises:
+        UserError: no parser, another number of strengths than of edits, or what the configuration refuses.
+    """
+    checkpoint = wish.parser or default_parser()
+    if checkpoint is None:
+        raise UserError("no parser ships with this version; give --parser FOLDER (a run of train_parser.py)")
+    if why := config.too_long(wish.negative or ""):
+        raise UserError(f"--negative: the negative prompt {why}; shorten it")
+    plain = base or base_settings(wish.editor, wish.overrides)
+    n = len(wish.edits)
+    strengths = wish.strengths * n if len(wish.strengths) == 1 else wish.strengths or [None] * n
+    if len(strengths) != n:
+        raise UserError(f"--strength: expected 1 or {n} numbers, one an edit, got {len(strengths)}")
+    stages = [
+        {"attribute": attribute, "prompt": prompt, "strength": strength}
+        for (attribute, prompt), strength in zip(wish.edits, strengths, strict=True)
+    ]
+    plain = plain | {
+        "seed": wish.seed,
+        "cascade": {"stages": stages, "reparse": wish.reparse, "order": wish.order},
+        "parser": {**plain["parser"], "name": None, "checkpoint": str(checkpoint)},
+        "weights": plain["weights"] | ({"root": wish.weights} if wish.weights else {}),
+        "runtime": plain["runtime"] | ({"device": wish.device} if wish.device != "auto" else {}),
+    }
+    return config.checked(config.EditingEvaluation, plain)
+
+
+def open_editor(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
+    """The editor and its facts; a :class:`UserError` names the one that needs no weights if there are none."""
+    on = build.device(settings.runtime)
+    try:
+        return build.editor(settings.editor, on, settings.weights, settings.runtime)
+    except UserError as e:
+        why = str(e).removesuffix(f"; {NEEDS_NO_WEIGHTS}")
+        if why == str(e):  # weights are not what is missing
+            raise
+        raise UserError(f"{why}; {_OTHERWISE}") from e
+
+
+def open_parser(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
+    """(parser, digest of its weights)."""
+    model, card, digest = build.trained_parser(settings.parser)
+    return ModelParser(model, card, build.device(settings.runtime), build.precision(settings.parser)), digest
+
+
+def masks_of(
+    labels: np.ndarray, faces: Faces | None, attribute: str, space: LabelSpace, region: config.RegionConfig
+) -> RegionMasks:
+    """The masks of ``attribute``: of the largest of ``faces``, or of all that was parsed.
+
+    Args:
+        labels: integers ``[H, W]`` in ``space``.
+    """
+    mine = torch.from_numpy(of_face(labels, faces).astype(np.int64))
+    return region_masks(mine, attribute, space, RegionRule(**region.model_dump()))
+
+
+def of_face(labels: np.ndarray, faces: Faces | None) -> np.ndarray:
+    """``labels`` of the face that is edited."""
+    return labels if faces is None else faces.only(labels)
+
+
+def edited(
+    sample_id: str,
+    photo: np.ndarray,
+    labels: np.ndarray,
+    masks: RegionMasks,
+    cell: Cell,
+    tools: Tools,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Stage:
+    """One edit of a photo (uint8 ``[H, W, 3]``), composited; a region that is empty leaves the photo as it is.
+
+    Args:
+        labels: integers ``[H, W]``: the photo's whole parse, in the parser's space.
+        sample_id: of the photo; seeds of the same photo, attribute and ``cell.nth`` are the same.
+        on_step: see :class:`semfacediff.editing.base.EditRequest`.
+
+    Raises:
+        NoEditorError: the editor's weights cannot be loaded.
+    """
+    settings, repeat = tools.settings, [cell.nth] if cell.nth else []
+    seed = settings.seed
+    if settings.seeds == "sample":
+        seed = derive_seed(seed, sample_id, cell.attribute, *repeat)
+    words = {"prompt": cell.words.read, "negative_prompt": cell.words.negative_prompt}
+    request = EditRequest(
+        sample_id,
+        cell.attribute,
+        to_tensor(photo),
+        masks,
+        **words,
+        seed=seed,
+        strength=cell.strength,
+        inpaint_mask=settings.inpaint_mask,
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        label_space=tools.parser.label_space,
+        on_step=on_step,
+    )
+    blend, start, made, note = masks.blend[0].numpy(), time.perf_counter(), photo, None
+    empty, device = masks.coverage < MIN_COVERAGE, build.device(settings.runtime)
+    if not empty:
+        _open(tools.editor)
+        reset_peak_memory(device)
+        raw = to_uint8(checked_edit(tools.editor.edit([request])[0], request.photo))
+        made, note = composite(photo, raw, blend, settings.composite, settings.seam), tools.editor.note(request)
+    outside = np.abs(made.astype(np.int16) - photo)[blend == 0]
+    facts = {
+        "stage": cell.stage,
+        "attribute": cell.attribute,
+        "status": EMPTY_REGION if empty else OK,
+        "seed": seed,
+        "strength": cell.strength,
+        "coverage": masks.coverage,
+        **{f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS},
+        "max_abs_outside": int(outside.max(initial=0)),
+        "note": note,
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mib": None if empty else round(peak_memory_mib(device), 1),
+    }
+    return Stage(cell, masks, made, facts)
+
+
+def _open(editor: Editor) -> None:
+    try:
+        editor.prepare()
+    except UserError as e:
+        raise NoEditorError(str(e)) from e

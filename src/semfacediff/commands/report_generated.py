@@ -1,0 +1,62 @@
+"""Thumbnails of faces made from label maps: a run's samples beside their photos, and its showcase."""
+
+from pathlib import Path
+
+import numpy as np
+
+from semfacediff.commands.report_data import Shown, recorded_data, saved_picture, thumbnail
+from semfacediff.errors import UserError
+from semfacediff.labels import palette
+from semfacediff.report.reading import Record
+
+_PX = 192
+"""Long side of a thumbnail of the showcase."""
+
+
+def showcase_thumbnails(record: Record) -> dict[str, str]:
+    """File in the run's folder -> data URI, of those pictures of its showcase that can be read."""
+    if record.showcase is None:
+        return {}
+    home, found = (record.folder / "showcase").resolve(), {}
+    for name in record.showcase.files.values():
+        file = record.folder / name
+        picture = saved_picture(file) if file.resolve().is_relative_to(home) else None
+        if picture is not None:
+            found[name] = thumbnail(picture, _PX)
+    return found
+
+
+class GeneratedSource:
+    """Generated photos of one run as they lie in its folder; photo and label map made again where the data are there.
+
+    Attributes:
+        doubts: why photos and label maps are not shown.
+    """
+
+    def __init__(self, record: Record, root: Path | None):
+        self.folder, self.doubts = record.folder, []
+        try:
+            self.faces = recorded_data(record, root, labels_needed=True).faces
+            self.place = {id_: i for i, id_ in enumerate(self.faces.ids)}
+        except UserError as e:
+            self.place, self.doubts = {}, [f"no photos and no label maps: {e}"]
+
+    def shown(self, sample_id: str, tasks: list[str]) -> dict[str, Shown]:
+        """Panels of what was made of one label map."""
+        made = {task: saved_picture(self.folder / "samples" / task / f"{sample_id}.png") for task in tasks}
+        sizes = [picture.shape[0] for picture in made.values() if picture is not None]
+        given = self._given(sample_id, sizes[0]) if sizes else {}
+        return {task: self._of(f"samples/{task}/{sample_id}.png", p, given) for task, p in made.items()}
+
+    def _of(self, file: str, made: np.ndarray | None, given: dict[str, np.ndarray]) -> Shown:
+        if made is None:
+            return Shown({}, [f"{file} is not there"])
+        return Shown(given | {"edit": made}, [])
+
+    def _given(self, sample_id: str, size: int) -> dict[str, np.ndarray]:
+        if sample_id not in self.place:
+            return {}
+        from semfacediff.synthesis.latents import at_size  # with it comes diffusers, which takes seconds
+
+        photo, labels = at_size(self.faces[self.place[sample_id]], size)
+        return {"photo": photo, "labels": palette(self.faces.label_space)[labels]}

@@ -1,0 +1,194 @@
+"""Parse, mask, edit, score: the editing benchmark, photo by photo; scoring goes on beside the next edits."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from semfacediff import config
+from semfacediff.data.sizes import at_working_size
+from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
+from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
+from semfacediff.engine.processes import agreed, in_turn, processes
+from semfacediff.metrics.base import Metric
+from semfacediff.metrics.face_facts import face_facts
+from semfacediff.parsing import Parser
+from semfacediff.records.samples import SampleLog
+from semfacediff.regions import RegionRule, region_masks
+from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.seeding import derive_seed
+from semfacediff.tasks.editing.edit_rows import (
+    COLUMNS,
+    KEY,
+    Cell,
+    failure,
+    inputs_fingerprint,
+    mask_facts,
+    still_valid,
+)
+from semfacediff.tasks.editing.sample_row import EditScorer, Made, Parsed, Task
+from semfacediff.types import FaceSample, RegionMasks, to_tensor
+
+
+class EditingBench:
+    """The editing benchmark of one run; reads like the method section.
+
+    Its stages are generators, each drawing from the one before: what is in memory at a time does not grow with the
+    number of photos. In flight are ``runtime.batch_size`` edits with the editor, twice as many as there are workers
+    with the scorer, two parsed photos, and the few that are read ahead.
+
+    Args:
+        faces: map-style data set. folder: where ``samples.jsonl`` and ``edits/`` go.
+        cells: what every photo is edited to.
+        state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
+    """
+
+    key, columns = KEY, COLUMNS
+
+    def __init__(
+        self,
+        settings: config.EditingEvaluation,
+        faces,
+        parser: Parser,
+        editor: Editor,
+        metrics: list[Metric],
+        folder: Path,
+        cells: Sequence[Cell],
+        state: PartialState | None = None,
+    ):
+        self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
+        self.folder, self.cells, self.state = folder, cells, state or processes(torch.device("cpu"))
+        self.rule, self._editor_threads = RegionRule(**settings.region.model_dump()), torch.get_num_threads()
+        self.scorer = EditScorer(settings, parser, metrics, folder)
+        file, first = folder / "samples.jsonl", self.state.is_main_process
+        self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
+        edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
+        self.earlier: dict[tuple, bool] = agreed(self.state, edited)
+        """Key of a row of an earlier sitting -> whether there was anything to edit."""
+
+    def run(self) -> None:
+        """Everything that is not in the log yet, made by all processes."""
+        todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
+        if todo:
+            self.editor.prepare()
+        total = len(self.faces) * len(self.cells)
+        quiet = {} if self.log else {"disable": True}
+        with tqdm(total=total, initial=len(self.earlier), desc="edit", unit="edit", **quiet) as bar:
+            for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
+                if self.log:
+                    self.log.append({c: row.get(c) for c in self.columns})
+                    bar.update()
+
+    def rows(self, indices: Sequence[int]) -> Iterator[dict]:
+        """The rows of some photos, less those of an earlier sitting: a row a cell, whatever fails."""
+        samples = read_ahead(self.faces, indices, self.settings.runtime.decoders)
+        with one_core_each(self.settings.runtime.overlap) as (pool, ahead):
+            photos = in_order(pool, self._parsed_or_error, samples, min(ahead, 1))
+            yield from self._rows(photos, pool, ahead)
+
+    def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
+        tasks = (self._task(sample, parsed, cell) for sample, parsed in photos for cell in self.open(sample.id))
+        for row, _ in self._finished(tasks, pool, ahead):
+            yield row
+
+    def _finished(self, tasks: Iterable[Task], pool: Executor, ahead: int) -> Iterator[tuple[dict, Made | None]]:
+        """What the scorer makes of the tasks, in their order."""
+        n = self.scorer.at_once
+        for group in in_order(pool, self.scorer.finished, grouped(self._edited(tasks), n), -(-ahead // n)):
+            yield from group
+
+    def key_of(self, sample_id: str, cell: Cell) -> tuple:
+        """What names a cell's row."""
+        return sample_id, cell.attribute
+
+    def open(self, sample_id: str) -> list[Cell]:
+        """Cells of a sample that no earlier sitting has made."""
+        return [cell for cell in self.cells if self.key_of(sample_id, cell) not in self.earlier]
+
+    def parsed(self, sample: FaceSample) -> Parsed:
+        """The photo at the working size, and its parse."""
+        photo = at_working_size(sample.photo, self.settings.working_size)
+        image = to_tensor(photo)
+        start = time.perf_counter()
+        labels = self.parser.before(sample, image)
+        seconds = time.perf_counter() - start
+        facts = face_facts(sample, photo, labels.numpy(), self.parser.label_space)
+        return Parsed(sample, photo, labels, seconds, facts)
+
+    def _parsed_or_error(self, sample: FaceSample) -> tuple[FaceSample, Parsed | Exception]:
+        try:
+            return sample, self.parsed(sample)
+        except Exception as e:  # one bad sample must not cost the others
+            return sample, e
+
+    def failed(self, sample_id: str, cell: Cell, error: Exception) -> Task:
+        """A task that ends here: its row says why."""
+        return Task(self._facts(sample_id, cell) | failure(error), cell)
+
+    def _facts(self, sample_id: str, cell: Cell) -> dict:
+        s, repeat = self.settings, [cell.nth] if cell.nth else []
+        seed = s.seed if s.seeds == "run" else derive_seed(s.seed, sample_id, cell.attribute, *repeat)
+        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, cell.attribute)}
+        place = {"sample_id": sample_id, "stage": cell.stage, "attribute": cell.attribute, "strength": cell.strength}
+        return {**place, **dataclasses.asdict(cell.words), "seed": seed, **read}
+
+    def _task(self, sample: FaceSample, parsed: Parsed | Exception, cell: Cell) -> Task:
+        if isinstance(parsed, Exception):
+            return self.failed(sample.id, cell, parsed)
+        start = time.perf_counter()
+        masks = region_masks(parsed.labels, cell.attribute, self.parser.label_space, self.rule)
+        seconds = parsed.parse_s + time.perf_counter() - start
+        empty = masks.coverage < MIN_COVERAGE
+        row = self._facts(sample.id, cell) | parsed.facts | mask_facts(masks, parsed.photo, empty)
+        if empty and self.settings.protocol == "strict":
+            return Task(row, cell)
+        return Task(row, cell, parsed, self._request(parsed, masks, row), seconds)
+
+    def _request(self, p: Parsed, masks: RegionMasks, row: dict) -> EditRequest:
+        told = {k: row[k] for k in ("sample_id", "attribute", "negative_prompt", "seed", "strength")}
+        told["prompt"] = row["expanded_prompt"] or row["prompt"]
+        told["inpaint_mask"] = self.settings.inpaint_mask
+        parse = {"labels": p.labels, "label_space": self.parser.label_space}
+        return EditRequest(photo=p.image, masks=masks, **parse, **told)
+
+    def _edited(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """The tasks with their edits; the editor gets as many at once as it can and may, of whatever attributes."""
+        at_once, batch = self.settings.runtime.batch_size if self.editor.batchable else 1, []
+        for task in tasks:
+            if task.request is None:
+                yield task
+                continue
+            batch.append(task)
+            if len(batch) == at_once:
+                yield from self._batch(batch)
+                batch = []
+        yield from self._batch(batch)
+
+    def _batch(self, tasks: list[Task]) -> list[Task]:
+        """With their edits; if the editor fails, each is tried alone."""
+        if not tasks:
+            return []
+        device = self.state.device
+        reset_peak_memory(device)
+        start = time.perf_counter()
+        try:
+            with torch_threads(self._editor_threads):
+                edits = self.editor.edit([task.request for task in tasks])
+        except Exception as e:  # recorded with the sample
+            if len(tasks) > 1:
+                return [made for task in tasks for made in self._batch([task])]
+            return [replace(tasks[0], edit=e, peak_mib=peak_memory_mib(device))]
+        seconds = (time.perf_counter() - start) / len(tasks)
+        peak = {"peak_mib": peak_memory_mib(device)}
+        # What the editor has to say of a batch is forgotten with the next one.
+        return [
+            replace(task, edit=edit, note=self.editor.note(task.request), before_s=task.before_s + seconds, **peak)
+            for task, edit in zip(tasks, edits, strict=True)
+        ]

@@ -1,0 +1,117 @@
+"""``evaluate.py task=editing``: what is to be done, the bench that does it, and the record of it."""
+
+from pathlib import Path
+
+from semfacediff import build, config
+from semfacediff.editing.base import Editor
+from semfacediff.editing.prompts.resolved import PromptRules, Told, show, told
+from semfacediff.engine.processes import agreed, processes, shared_record
+from semfacediff.engine.provenance import config_text, header, identity, protocol_deviations
+from semfacediff.engine.shards import taken
+from semfacediff.metrics.set_scores import SetScores
+from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
+from semfacediff.records.samples import refuse_changed_inputs
+from semfacediff.records.tracking import tracked
+from semfacediff.tables.text import editing_report
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.cascade import CascadeBench, staged
+from semfacediff.tasks.editing.edit_rows import Cell, still_valid
+from semfacediff.tasks.editing.panel_figures import draw_strips
+from semfacediff.tasks.editing.set_metrics import measure_sets
+from semfacediff.tasks.editing.tables import write_editing_tables
+from semfacediff.tasks.strata_report import check_strata, of_run
+
+
+def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
+    """Edit every sample's attributes and score the edits; returns 1 if one failed.
+
+    Under ``torchrun`` every process edits and scores its share; the first keeps the record.
+    """
+    device = build.device(settings.runtime)
+    state = processes(device)
+    editor, editor_facts = build.editor(settings.editor, device, settings.weights, settings.runtime)
+    cells, words = planned(settings, editor)
+    # Everything that can be refused cheaply comes before the photos are read.
+    parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
+    parser.check(settings.attributes)
+    metrics = build.metrics(settings, device)
+    labels_needed = settings.parser.name == "ground_truth"
+    data, part = taken(build.data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
+    check_strata(settings.stratify, data.faces[0].attributes)
+    facts = {
+        "parser": parser_facts,
+        "editor": editor_facts,
+        "prompts": [one.facts() for one in words],
+        "data": {"skipped": data.skipped},
+        "metrics": metrics.identities(),
+        "protocol_deviations": protocol_deviations(settings),
+        "empty_columns": metrics.absent,
+        "n_expected": data.n_expected * len(cells),
+        "overlap": settings.runtime.overlap,
+        **part,
+    }
+    head = header(settings, facts)
+    head["not_comparable"] += metrics.doubts + editor_facts.get("doubts", [])
+    inputs = {
+        "data": data.digest,
+        "parser": parser_facts.get("digest"),
+        "metrics": {m["metric"]: m for m in facts["metrics"]},
+        "words": _made_words(cells),
+    }
+    of_kind = EditingBench if settings.cascade is None else CascadeBench
+    if "digest" in editor_facts:
+        inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
+    folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
+
+    def opened() -> RunFolder:
+        return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
+
+    def bench() -> EditingBench:
+        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells, state)
+
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
+        if record is None:
+            if not finished:
+                bench().run()
+            return 0
+        with tracked(record, settings.tracking.model_dump(), settings.name):
+            if finished:
+                refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
+            else:
+                show(words)
+                whole = bench()
+                whole.run()
+                _finish(record, whole, data, metrics.sets)
+            by_group = [of_run(folder, by) for by in settings.stratify]
+            print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
+    return 0 if record.finished else 1
+
+
+def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[Cell], list[Told]]:
+    """What every photo is edited to, and what the editor is told of it.
+
+    Raises:
+        UserError: a prompt that the editor cannot follow or read whole.
+    """
+    rules, negatives = PromptRules.of(settings), settings.negative_prompts or {}
+    if settings.cascade is not None:
+        return staged(settings.cascade.ordered(), negatives, rules, editor)
+    words = [told(a, settings.prompts[a], negatives.get(a), rules, editor, f"for '{a}'") for a in settings.attributes]
+    editor.check({one.attribute: one.words.read for one in words})
+    return [Cell(one.attribute, one.words) for one in words], words
+
+
+def _made_words(cells: list[Cell]) -> dict | None:
+    """Cell's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
+    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in cells}
+    return made if any(text for texts in made.values() for text in texts) else None
+
+
+def _finish(record: RunFolder, bench: EditingBench, data: build.Data, sets: SetScores | None) -> None:
+    """Tables of the whole run, strips of its first samples, and its status."""
+    samples = bench.log.finish([bench.key_of(id_, cell) for cell in bench.cells for id_ in data.faces.ids])
+    of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
+    space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
+    facts = write_editing_tables(record.path, samples, bench.cells, data.n_expected, of_sets, space)
+    draw_strips(bench)
+    record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

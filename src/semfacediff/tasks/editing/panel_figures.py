@@ -1,0 +1,53 @@
+"""Figures of a run's first samples: photo, parse, mask and edit, and all edits side by side."""
+
+import cv2
+import numpy as np
+
+from semfacediff.records.samples import ERROR
+from semfacediff.regions import region_masks
+from semfacediff.tables.figures import overlay, panel_figure
+from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.edit_rows import edit_file
+from semfacediff.tasks.editing.sample_row import Parsed
+
+
+def draw_strips(bench: EditingBench) -> None:
+    """Write ``figures/<attribute>.png`` and ``figures/overview.png`` from the edits on disk, less failed samples.
+
+    The photos are parsed once more, so that the figures of a run that was interrupted are those of one that was not.
+    """
+    settings, space, figures = bench.settings, bench.parser.label_space, bench.folder / "figures"
+    failed = {row["sample_id"] for row in bench.log if row["status"] == ERROR}
+    first = [i for i, id_ in enumerate(bench.faces.ids[: settings.strips]) if id_ not in failed]
+    parsed = [bench.parsed(bench.faces[i]) for i in first]
+    if not parsed:
+        return
+    if settings.cascade is not None:
+        _draw_cascade(bench, parsed)
+        return
+    rows = [[("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed]
+    for attribute in settings.attributes:
+        strips = []
+        for p, row in zip(parsed, rows, strict=True):
+            mask = region_masks(p.labels, attribute, space, bench.rule).blend[0].numpy()
+            edit = _saved(bench, attribute, p.sample.id)
+            strips.append([*row[:2], ("mask", mask), ("edit", edit)])
+            row.append((attribute, edit))
+        panel_figure(strips, f"{attribute}: {settings.prompts[attribute]}", figures / f"{attribute}.png")
+    panel_figure(rows, "", figures / "overview.png")
+
+
+def _draw_cascade(bench: EditingBench, parsed: list[Parsed]) -> None:
+    """``figures/cascade.png``: the photo and what every stage made of it."""
+    rows = [
+        [("photo", p.photo), *((f"{c.stage} {c.attribute}", _saved(bench, c.name, p.sample.id)) for c in bench.cells)]
+        for p in parsed
+    ]
+    title = ", then ".join(cell.words.prompt for cell in bench.cells)
+    panel_figure(rows, title, bench.folder / "figures" / "cascade.png")
+
+
+def _saved(bench: EditingBench, cell: str, sample_id: str) -> np.ndarray | None:
+    """The edit as written, uint8 ``[H, W, 3]``; ``None`` where the region was empty."""
+    file = edit_file(bench.folder, cell, sample_id)
+    return cv2.imread(str(file))[..., ::-1] if file.exists() else None

@@ -1,0 +1,210 @@
+"""What is done with one edit once it is made: composite, parse again, measure, save."""
+
+import functools
+import hashlib
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from semfacediff import config
+from semfacediff.editing.base import EditRequest
+from semfacediff.editing.composite import check_outside, composite
+from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.parsing import Parser
+from semfacediff.records.writing import write_bytes
+from semfacediff.regions import attribute_region
+from semfacediff.tasks.editing.edit_rows import Cell, checked_edit, edit_file, encoded_png, failure
+from semfacediff.types import FaceSample, to_tensor, to_uint8
+
+AT_ONCE = 8
+"""Edits that are scored together where a network's batches are quicker; at 1024 px LPIPS holds some 0.2 GB of each."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A photo at the working size with its parse; made once, used for every attribute.
+
+    ``photo`` is uint8 ``[H, W, 3]``, ``labels`` int64 ``[H, W]``; ``facts`` are columns that say whose face it is.
+    """
+
+    sample: FaceSample
+    photo: np.ndarray
+    labels: torch.Tensor
+    parse_s: float
+    facts: dict[str, float | str | None]
+
+    @functools.cached_property
+    def image(self) -> torch.Tensor:
+        """The photo as float32 ``[3, H, W]`` in [0, 1]."""
+        return to_tensor(self.photo)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell of one photo, on its way from the mask to the row.
+
+    Attributes:
+        row: what is known of it so far; all of it, where there is no ``request``.
+        before_s: seconds of parse, mask and edit.
+        edit: what the editor returned or raised. note: what it says of it.
+        peak_mib: most memory that was in use while it worked.
+    """
+
+    row: dict
+    cell: Cell
+    parsed: Parsed | None = None
+    request: EditRequest | None = None
+    before_s: float = 0.0
+    edit: torch.Tensor | Exception | None = None
+    note: str | None = None
+    peak_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit that was scored.
+
+    ``photo`` is uint8 ``[H, W, 3]`` after the composite, ``blend`` uint8 ``[H, W]``, ``labels`` the edit's parse
+    (int64 ``[H, W]``; ``None`` if the parser has no opinion), which took ``parse_s`` seconds.
+    """
+
+    photo: np.ndarray
+    blend: np.ndarray
+    labels: torch.Tensor | None
+    parse_s: float
+
+
+@dataclass(frozen=True)
+class _Composited:
+    """What an edit became, and what is to be measured: the final photo, and the one before the composite if that is
+    another. ``error``: what went wrong instead."""
+
+    made: Made | None = None
+    pairs: Sequence[EditPair] = ()
+    error: Exception | None = None
+
+
+class EditScorer:
+    """Scores edits; any number of threads may do so at once.
+
+    Args:
+        folder: where ``edits/`` goes.
+
+    Attributes:
+        at_once: how many edits to hand over at a time: one, unless a metric takes several together.
+    """
+
+    def __init__(
+        self,
+        settings: config.EditingEvaluation,
+        parser: Parser,
+        metrics: list[Metric],
+        folder: Path,
+    ):
+        self.settings, self.parser, self.metrics, self.folder = settings, parser, metrics, folder
+        self.at_once = AT_ONCE if any(getattr(metric, "together", False) for metric in metrics) else 1
+
+    def finished(self, tasks: Sequence[Task]) -> list[tuple[dict, Made | None]]:
+        """Each task's whole row, and the edit unless there is none or something failed, which the row then says.
+
+        Raises:
+            UserError: an edit cannot be written.
+        """
+        composited = [self._composited(task) for task in tasks]
+        scores = iter(self._scores([pair for one in composited for pair in one.pairs]))
+        return [
+            self._row(task, one, list(itertools.islice(scores, len(one.pairs))))
+            for task, one in zip(tasks, composited, strict=True)
+        ]
+
+    def _row(self, task: Task, one: _Composited, scores: list[dict | Exception]) -> tuple[dict, Made | None]:
+        if task.request is None:
+            return task.row, None
+        row = task.row | {"latency_s": task.before_s, "peak_memory_mib": task.peak_mib}
+        for error in (one.error, *scores):
+            if isinstance(error, Exception):
+                return row | failure(error), None
+        made = one.made
+        write_bytes(edit_file(self.folder, task.cell.name, task.request.sample_id), encoded_png(made.photo))
+        digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
+        final, raw = scores[0], {f"{name}_raw": value for name, value in scores[-1].items()}
+        return row | final | raw | {"note": self._note(task), "edit_sha256": digest}, made
+
+    def _composited(self, task: Task) -> _Composited:
+        if task.request is None:
+            return _Composited()
+        try:
+            if isinstance(task.edit, Exception):
+                raise task.edit
+            photo, masks = task.parsed.photo, task.request.masks
+            raw = to_uint8(checked_edit(task.edit, task.request.photo))
+            blend = np.rint(masks.blend[0].numpy() * 255).astype(np.uint8)
+            final = composite(photo, raw, blend, self.settings.composite, self.settings.seam)
+            if self.settings.composite == "exact":
+                check_outside(photo, final, blend)
+            made, pair = self._parsed_again(task, final, blend)
+            pairs = [pair] if np.array_equal(raw, final) else [pair, self._parsed_again(task, raw, blend)[1]]
+            return _Composited(made, pairs)
+        except Exception as e:  # one bad sample must not cost the others
+            return _Composited(error=e)
+
+    def _parsed_again(self, task: Task, edit: np.ndarray, blend: np.ndarray) -> tuple[Made, EditPair]:
+        p, cell = task.parsed, task.cell
+        start = time.perf_counter()
+        after = self.parser.after(p.sample, cell.attribute, to_tensor(edit))
+        seconds = time.perf_counter() - start
+        made = Made(edit, blend, after, seconds)
+        return made, self._pair(p, cell.attribute, cell.words.prompt, edit, blend, after)
+
+    def _scores(self, pairs: Sequence[EditPair]) -> list[dict | Exception]:
+        """Every metric of each pair, or what went wrong with that pair."""
+        try:
+            columns = [metric.scores(pairs) for metric in self.metrics] if pairs else []
+            return [{k: v for of_metric in columns for k, v in of_metric[i].items()} for i in range(len(pairs))]
+        except Exception as e:  # one bad sample must not cost the others
+            return [e] if len(pairs) == 1 else [one for pair in pairs for one in self._scores([pair])]
+
+    def measured(
+        self,
+        p: Parsed,
+        attribute: str,
+        prompt: str,
+        edit: np.ndarray,
+        blend: np.ndarray,
+        after: torch.Tensor | None,
+    ) -> dict[str, float | None]:
+        """Every metric of ``edit`` (uint8 ``[H, W, 3]``, with the parse ``after``) against the photo ``p``."""
+        pair = self._pair(p, attribute, prompt, edit, blend, after)
+        return {k: v for metric in self.metrics for k, v in metric.score(pair).items()}
+
+    def _pair(
+        self,
+        p: Parsed,
+        attribute: str,
+        prompt: str,
+        edit: np.ndarray,
+        blend: np.ndarray,
+        after: torch.Tensor | None,
+    ) -> EditPair:
+        space = self.parser.label_space
+        return EditPair(
+            photo=p.photo,
+            edit=edit,
+            blend=blend,
+            before=attribute_region(p.labels, attribute, space),
+            after=None if after is None else attribute_region(after, attribute, space),
+            prompt=prompt,
+            attribute=attribute,
+            labels_before=p.labels.numpy(),
+            labels_after=None if after is None else after.numpy(),
+            space=space,
+        )
+
+    def _note(self, task: Task) -> str | None:
+        said = [task.note, *(metric.note(task.cell.words.prompt) for metric in self.metrics)]
+        return "; ".join(filter(None, said)) or None

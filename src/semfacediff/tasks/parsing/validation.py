@@ -1,0 +1,79 @@
+"""Scores of a parser between epochs: pooled counts and the training loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from semfacediff.data.sizes import resized_labels
+from semfacediff.engine.prefetch import grouped, read_ahead
+from semfacediff.engine.processes import joined
+from semfacediff.labels import LONG_TAIL, LabelSpace
+from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
+from semfacediff.parsing.predict import ModelParser
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one pass over the validation part found.
+
+    Attributes:
+        confusion: int64 ``[C, C]`` at the labels' own size, rows = truth. images: int64 ``[C]``: photos with the class.
+        loss: the training loss at the parser's input size, mean over photos.
+        miou: see :func:`semfacediff.metrics.segmentation.mean_iou`. long_tail: mean IoU of the rare accessories that
+            occur; NaN if none does.
+    """
+
+    confusion: np.ndarray
+    images: np.ndarray
+    loss: float
+    miou: float
+    long_tail: float
+
+
+def long_tail_iou(confusion: np.ndarray, space: LabelSpace) -> float:
+    """Mean IoU of glasses, hat, earring and necklace, of those that truth or prediction has; NaN without any."""
+    rows = [space.index(c) for c in LONG_TAIL if c in space.classes]
+    tp = np.diag(confusion)[rows].astype(np.float64)
+    union = confusion.sum(1)[rows] + confusion.sum(0)[rows] - tp
+    return float((tp[union > 0] / union[union > 0]).mean()) if (union > 0).any() else float("nan")
+
+
+@torch.inference_mode()
+def validate(parser: ModelParser, faces, criterion, accelerator, workers: int = 0, at_once: int = 1) -> Validation:
+    """One pass over ``faces``, shared between the processes; every process gets the whole outcome.
+
+    Args:
+        criterion: ``criterion(logits, labels)`` -> scalar.
+        workers: threads that decode.
+        at_once: photos that go through the network together. One by one, no photo's numbers depend on its neighbours.
+    """
+    a, n = accelerator, parser.label_space.n
+    counts = np.zeros((n + 1, n), np.int64)
+    mine = range(a.process_index, len(faces), a.num_processes)
+    samples = tqdm(
+        read_ahead(faces, mine, workers, ahead=2 * at_once),
+        *("validate", len(mine)),
+        unit="photo",
+        leave=False,
+        disable=not a.is_main_process,
+    )
+    losses = []
+    for group in grouped(samples, at_once):
+        for sample, logits in zip(group, parser.logits_of(group).split(1), strict=True):
+            losses.append(criterion(logits, _labels_like(sample.labels, logits)))
+            predicted = parser.label_map(logits, sample.labels.shape)[0].numpy()
+            counts[:n] += confusion_matrix(sample.labels, predicted, n)
+            counts[n] += np.bincount(np.unique(sample.labels), minlength=n)
+    summed = a.reduce(torch.from_numpy(counts).to(a.device), "sum").cpu().numpy()
+    # One number a photo, in float64 on the host: the same sum however the photos were shared.
+    loss = float(joined(len(faces), mine, torch.tensor(losses).tolist()).mean())
+    confusion = summed[:n]
+    return Validation(confusion, summed[n], loss, mean_iou(confusion), long_tail_iou(confusion, parser.label_space))
+
+
+def _labels_like(labels: np.ndarray, logits: torch.Tensor) -> torch.Tensor:
+    """int64 ``[1, h, w]`` at the logits' size, nearest pixel."""
+    there = resized_labels(labels, tuple(logits.shape[-2:])).astype(np.int64)
+    return torch.from_numpy(there)[None].to(logits.device)

@@ -1,0 +1,152 @@
+"""``train_parser.py``: read the data, train, keep the record."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import PartialState
+
+from semfacediff import build, config
+from semfacediff.engine.memory import keep_freed_memory
+from semfacediff.engine.prefetch import read_ahead
+from semfacediff.engine.processes import in_turn, processes, shared_record
+from semfacediff.engine.provenance import config_text, header, identity
+from semfacediff.labels import LabelSpace
+from semfacediff.metrics.photo_counts import confusion_table
+from semfacediff.metrics.segmentation import class_scores
+from semfacediff.parsing.checkpoint import load_parser
+from semfacediff.parsing.predict import ModelParser
+from semfacediff.records.folder import DONE, RunFolder
+from semfacediff.records.samples import write_csv
+from semfacediff.records.tracking import tracked
+from semfacediff.seeding import derive_seed
+from semfacediff.tables.figures import training_curves
+from semfacediff.tables.parsing_figures import draw_scores
+from semfacediff.tables.text import training_report
+from semfacediff.tasks.parsing.scores import PhotoScorer, scores_identity, write_scores
+from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.parser_trainer import ParserTrainer, Progress
+
+
+def train_parser(settings: config.ParserTraining, folder: Path) -> int:
+    """Train a parser and leave its best and last checkpoints in ``folder/checkpoints``.
+
+    Under ``torchrun`` every process trains and validates its share; the first one
+    keeps the record.
+    """
+    device = build.device(settings.runtime)
+    state = processes(device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    train, val = (
+        build.in_space(build.data(settings.data, part, limit=settings.limit), settings.train.label_space)
+        for part in ("train", "val")
+    )
+    torch.manual_seed(derive_seed(settings.seed, "init"))
+    model, card = build.new_parser(settings.parser, train.label_space, settings.train.size)
+    start = build.start_weights(settings.parser)
+    inputs = {"train": train.digest, "val": val.digest, "start_weights": start}
+
+    def opened() -> RunFolder:
+        return _record(settings, inputs, train, val, folder)
+
+    with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
+        if not finished:
+            with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
+                trainer = ParserTrainer(
+                    model, card, settings, train.faces, train.digest, val.faces, folder, device, keep
+                )
+                if record:
+                    _note_processes(record, state.num_processes)
+                    record.update(batch_norm=trainer.batch_norm)
+                progress = trainer.run()
+                tested = _tested(trainer, settings, state) if settings.train.test else {}
+                if record:
+                    _close(record, progress, tested, val.label_space)
+        if record:
+            if best := record.facts.get("best_epoch"):
+                TrainingFiles(folder, settings.train.keep_last, state).refuse_foreign("best", "epochs", best)
+            print(training_report(folder))
+    return 0
+
+
+def _note_processes(record: RunFolder, n: int) -> None:
+    """Keep their number. A training may go on in another one, but then it repeats neither to the bit."""
+    before = record.facts.get("processes", n)
+    if before != n:
+        record.update(earlier_processes=[*record.facts.get("earlier_processes", []), before])
+        print(
+            f"processes: this training began in {before} and goes on in {n}; dropout and rounding differ from a run in "
+            f"either alone",
+            file=sys.stderr,
+        )
+    record.update(processes=n)
+
+
+def _nothing(_progress: Progress) -> None:
+    """What the other processes keep of an epoch."""
+
+
+def _record(
+    settings: config.ParserTraining, inputs: dict, train: build.Data, val: build.Data, folder: Path
+) -> RunFolder:
+    parts = {"train": train, "val": val}
+    facts = {
+        "data": {part: {"n": len(data.faces), "skipped": data.skipped} for part, data in parts.items()},
+        "n": len(train.faces),
+        "n_expected": train.n_expected,
+    }
+    return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
+
+
+@contextlib.contextmanager
+def _keeping(record: RunFolder, settings: config.ParserTraining) -> Iterator[Callable[[Progress], None]]:
+    """Writes what an epoch added, the history, its curves, the best score, and mirrors it."""
+    with tracked(record, settings.tracking.model_dump(), settings.name) as grown:
+
+        def keep(progress: Progress) -> None:
+            _keep(progress, record)
+            grown()
+
+        yield keep
+
+
+def _keep(progress: Progress, record: RunFolder) -> None:
+    history = record.path / "history.csv"
+    write_csv(pd.DataFrame(progress.history), history)
+    training_curves(history, record.path / "figures" / "curves.png")
+    best = progress.history[progress.best_epoch - 1]["val_miou"] if progress.best_epoch else None
+    record.update(epochs_done=progress.epoch, best_epoch=progress.best_epoch, best_val_miou=best)
+    print(f"epoch {progress.epoch}: {progress.history[-1]}", file=sys.stderr)
+
+
+def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: PartialState) -> dict:
+    """Score the best checkpoint on the test part, which is read now for the first time; returns what the record says.
+
+    ``test/`` in the run's folder gets what an evaluation of that part would.
+    """
+    test, seed = build.data(settings.data, "test", limit=settings.limit), settings.seed
+    parser = ModelParser(*load_parser(trainer.files.path("best")), trainer.accelerator.device)
+    scorer = PhotoScorer(parser, test.label_space)
+
+    def rows(indices: Sequence[int]) -> Iterator[dict]:
+        return (scorer.row(sample) for sample in read_ahead(test.faces, indices, settings.runtime.decoders))
+
+    made = list(in_turn(state, range(len(test.faces)), rows))
+    if state.is_main_process:
+        folder, ours = trainer.files.folder / "test", f"{parser.card.name}, {len(made)} test photos"
+        write_scores(made, test.label_space, "strict", seed, folder)
+        draw_scores(folder, folder / "figures", config.repository(), ours, "strict")
+    data = {"n": len(made), "digest": test.digest, "skipped": test.skipped}
+    return {"test": {"opened": "once, after training", **data, "scores": scores_identity(scorer, seed, len(made))}}
+
+
+def _close(record: RunFolder, progress: Progress, tested: dict, space: LabelSpace) -> None:
+    confusion, images = np.array(progress.best_confusion), np.array(progress.best_images)
+    write_csv(class_scores(confusion, space.classes, images), record.path / "summary.csv")
+    write_csv(confusion_table(confusion, space.classes), record.path / "confusion.csv")
+    record.close(DONE, **tested)
