@@ -18,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import open_data
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ModelParser
+from semfacediff.parsing.opening import open_parser
 from semfacediff.regions import attribute_region
 from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.types import to_tensor
@@ -45,8 +47,8 @@ def label_maps(photos: int) -> None:
     """Prints how many labels differ, and how the five regions of both label maps overlap."""
     words = ["data=shards", "data.split_rule.modulo=20", "data.split=val", "editor=identity", "runtime.device=cpu"]
     settings = config.typed(composed("evaluate", words, config.repository()), config.EditingEvaluation)
-    faces = build.data(settings.data, labels_needed=False, limit=photos).faces
-    parser, _ = build.parser(settings.parser, CELEBAMASK, torch.device("cpu"))
+    faces = open_data(settings.data, labels_needed=False, limit=photos).faces
+    parser, _ = open_parser(settings.parser, CELEBAMASK, torch.device("cpu"))
     other, resized, overlap = [], [], defaultdict(list)
     for i in range(len(faces)):
         photo = np.asarray(Image.fromarray(faces[i].photo).resize((SIDE, SIDE), Image.Resampling.LANCZOS))

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.opening import open_editor
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
+from semfacediff.metrics.opening import open_metrics
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.edit_rows import Cell
@@ -62,8 +64,8 @@ def edit_rate(size: int, n: int) -> float:
     faces = [ToyFaces(n, size)[i] for i in range(n)]
     card = ParserCard.of_kind("fastscnn_lite", "celebamask", 512)
     parser = LabelledParser(build_parser("fastscnn_lite"), card, torch.device("cpu"))
-    editor, _ = build.editor(settings.editor, torch.device("cpu"))
-    metrics = build.metrics(settings, torch.device("cpu")).each
+    editor, _ = open_editor(settings.editor, torch.device("cpu"))
+    metrics = open_metrics(settings, torch.device("cpu")).each
     with tempfile.TemporaryDirectory() as folder:
         cells = [Cell(attribute, Words(settings.prompts[attribute])) for attribute in ATTRIBUTES]
         bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder), cells)

@@ -23,8 +23,9 @@ import torch
 import yaml
 from comparing import Comparison, shown
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.commands.report import Wish, report
+from semfacediff.data.opening import open_data
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
@@ -102,7 +103,7 @@ def write_record(folder: Path, photos: int = 1000, size: int = 512, pictured: in
         "metrics": [{"metric": m, "higher_is_better": up, **ours} for m, up in HIGHER_IS_BETTER.items()],
         "n_expected": len(rows),
     }
-    identity = {"config": plain, "inputs": {"data": build.data(settings.data).digest, "parser": None}}
+    identity = {"config": plain, "inputs": {"data": open_data(settings.data).digest, "parser": None}}
     with RunFolder(folder, identity, head, yaml.safe_dump(plain, sort_keys=False)) as record:
         write_parquet(rows, folder / "samples.parquet")
         write_csv(summarise_edits(rows, list(ATTRIBUTES), photos), folder / "summary.csv")

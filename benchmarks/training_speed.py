@@ -29,12 +29,13 @@ import torch
 import torch.nn.functional as F
 from training_input import PLAIN, with_pillow, write_faces
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.batches import loader
 from semfacediff.data.files import FileFaces, index_folder, index_shards
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
+from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
 
 PARSERS = ("fastscnn_lite", "unet_lite", "deeplabv3plus_lite", "segformer_lite", "face_lite", "segformer_b0")
@@ -53,7 +54,7 @@ def plain_epoch(faces: FileFaces, settings: config.ParserTraining) -> Callable[[
     """``epoch(n)`` trains on the first n photos."""
     torch.manual_seed(0)
     size, recipe = settings.train.size, settings.train.augment
-    model, _ = build.new_parser(settings.parser, CELEBAMASK, size)
+    model, _ = new_parser(settings.parser, CELEBAMASK, size)
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
 
@@ -78,7 +79,7 @@ def _forget_freed_memory() -> None:
 def our_epoch(faces: FileFaces, settings: config.ParserTraining, folder: Path) -> Callable[[int], None]:
     """The same with the training's own steps; no validation, no checkpoints."""
     torch.manual_seed(0)
-    model, card = build.new_parser(settings.parser, CELEBAMASK, settings.train.size)
+    model, card = new_parser(settings.parser, CELEBAMASK, settings.train.size)
     device = torch.device("cpu")
     trainer = ParserTrainer(model, card, settings, faces, "", faces, folder, device, lambda _: None)
     trainer.net.train()

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from semfacediff import build, config, hydra_app
+from semfacediff import config, hydra_app
+from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing import GroundTruthParser, ModelParser, PrecomputedParser
+from semfacediff.parsing.checkpoint import load_parser
+from semfacediff.parsing.opening import new_parser, open_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -36,11 +39,11 @@ def damage(root, encode, sample):
 class TestData:
     def test_fewer_samples_than_asked_for(self):
         with pytest.raises(UserError, match=r"data.n=30, but split 'all' has 20 samples; lower data.n or unset it"):
-            build.data(settings("data.count=20", "data.size=32", "data.n=30").data)
+            open_data(settings("data.count=20", "data.size=32", "data.n=30").data)
 
     def test_toy_faces_by_split(self):
         def toy(*more):
-            return build.data(settings("data.count=20", "data.size=32", "data.split_rule.test=[1]", *more).data)
+            return open_data(settings("data.count=20", "data.size=32", "data.split_rule.test=[1]", *more).data)
 
         parts = {split: toy(f"data.split={split}").faces.ids for split in ("train", "val", "test", "all")}
         assert parts["val"] == ["00000", "00010"]
@@ -51,23 +54,23 @@ class TestData:
 
     def test_the_limit_cuts_what_n_left(self):
         toy = settings("data.count=20", "data.size=32", "data.n=5").data
-        assert build.data(toy, limit=2).faces.ids == ["00000", "00001"]
-        assert len(build.data(toy, limit=9).faces) == 5
+        assert open_data(toy, limit=2).faces.ids == ["00000", "00001"]
+        assert len(open_data(toy, limit=9).faces) == 5
 
     @pytest.mark.parametrize("kind", ["folder", "shards"])
     def test_files(self, kind, toy_folder, toy_shards):
         root = toy_folder(11) if kind == "folder" else toy_shards(11)
         found = settings(f"data={kind}", f"data.root={root}").data
-        assert len(build.data(found).faces) == 11
-        assert build.data(found, split="val").faces.ids == ["00000", "00010"]
-        assert build.data(found).skipped == {}
-        assert build.data(found).label_space is CELEBAMASK
+        assert len(open_data(found).faces) == 11
+        assert open_data(found, split="val").faces.ids == ["00000", "00010"]
+        assert open_data(found).skipped == {}
+        assert open_data(found).label_space is CELEBAMASK
 
     def test_every_bad_file_is_named_in_one_error(self, toy_folder, encode, toy_samples):
         root = toy_folder(6)
         damage(root, encode, toy_samples(1)[0])
         with pytest.raises(UserError) as caught:
-            build.data(folder(root))
+            open_data(folder(root))
         message = str(caught.value)
         assert message.startswith(f"4 of the samples in {root} cannot be used; fix them, or set data.on_error=skip to")
         for reason in (
@@ -81,7 +84,7 @@ class TestData:
     def test_skipping_records_what_was_left_out(self, toy_folder, encode, toy_samples):
         root = toy_folder(6)
         damage(root, encode, toy_samples(1)[0])
-        data = build.data(folder(root, "data.on_error=skip"))
+        data = open_data(folder(root, "data.on_error=skip"))
         assert data.faces.ids == ["00004", "00005"]
         assert sorted(data.skipped) == ["00000", "00001", "00002", "00003"]
         assert data.skipped["00000"] == "images/00000.png: the file is empty"
@@ -92,7 +95,7 @@ class TestData:
         for i in range(60):
             (root / "masks" / f"x{i:03d}.png").write_bytes(b"")
         with pytest.raises(UserError) as caught:
-            build.data(folder(root))
+            open_data(folder(root))
         assert str(caught.value).startswith("60 of the samples")
         assert str(caught.value).endswith("\n  ... and 10 more")
 
@@ -101,8 +104,8 @@ class TestData:
         shard = root / "toy-00000.tar"
         shard.write_bytes(shard.read_bytes()[:900])
         with pytest.raises(UserError, match=r"\n  toy-00000.tar: not a whole tar \(.*\); copy the shard again"):
-            build.data(settings("data=shards", f"data.root={root}").data)
-        data = build.data(settings("data=shards", f"data.root={root}", "data.on_error=skip").data)
+            open_data(settings("data=shards", f"data.root={root}").data)
+        data = open_data(settings("data=shards", f"data.root={root}", "data.on_error=skip").data)
         assert data.faces.ids == ["00004", "00005", "00006", "00007"]
         assert "toy-00000.tar" in data.skipped
 
@@ -112,29 +115,29 @@ class TestData:
             UserError,
             match=r"data: no usable sample in split 'test'; data.split_rule \(by id, modulo 10\) selects none",
         ):
-            build.data(folder(root, "data.split=test"))
+            open_data(folder(root, "data.split=test"))
         with pytest.raises(UserError, match=r"no usable sample in split 'test'"):
-            build.data(settings("data.count=5", "data.split=test").data)
+            open_data(settings("data.count=5", "data.split=test").data)
 
     def test_labels_of_another_space_than_stated(self, toy_folder):
         with pytest.raises(
             UserError, match=r"2 of the samples .*\n  masks/00000.png: label values .* outside space 'lapa'"
         ):
-            build.data(folder(toy_folder(2), "data.label_space=lapa"))
+            open_data(folder(toy_folder(2), "data.label_space=lapa"))
 
     def test_photos_alone(self, toy_folder):
-        data = build.data(folder(toy_folder(2, masks=False)), labels_needed=False)
+        data = open_data(folder(toy_folder(2, masks=False)), labels_needed=False)
         assert data.faces[0].labels is None
 
     def test_a_home_folder_is_expanded(self, toy_folder, monkeypatch):
         root = toy_folder(1)
         monkeypatch.setenv("HOME", str(root.parent))
-        assert len(build.data(folder(f"'~/{root.name}'")).faces) == 1
+        assert len(open_data(folder(f"'~/{root.name}'")).faces) == 1
 
 
 class TestParser:
     def parser(self, *overrides, space=CELEBAMASK):
-        return build.parser(settings(*overrides).parser, space, CPU)
+        return open_parser(settings(*overrides).parser, space, CPU)
 
     def test_a_checkpoint_folder(self, tiny_checkpoint):
         parser, facts = self.parser(f"parser.checkpoint={tiny_checkpoint}")
@@ -198,7 +201,7 @@ class TestParser:
 
 class TestNewParser:
     def new(self, *overrides, space=CELEBAMASK):
-        return build.new_parser(settings(*overrides, primary="train_parser").parser, space, 64)
+        return new_parser(settings(*overrides, primary="train_parser").parser, space, 64)
 
     def test_a_fresh_architecture_for_the_datas_classes(self):
         model, card = self.new(space=SPACES["lapa"])
@@ -208,7 +211,7 @@ class TestNewParser:
     @pytest.mark.parametrize("kind", ["checkpoint", "fastscnn_lite"])
     def test_training_goes_on_from_a_checkpoint(self, tiny_checkpoint, kind):
         model, card = self.new(f"parser={kind}", f"parser.checkpoint={tiny_checkpoint}")
-        saved, _ = build.load_parser(tiny_checkpoint)
+        saved, _ = load_parser(tiny_checkpoint)
         assert all(torch.equal(v, saved.state_dict()[k]) for k, v in model.state_dict().items())
         assert card.training == {}
 
@@ -232,7 +235,7 @@ class TestNewParser:
 @pytest.mark.shared_data
 def test_photos_of_the_real_subset_are_read_and_split(shared_data):
     val = settings("data=shards", f"data.root={shared_data}", "data.split=val", "data.n=20").data
-    data = build.data(val)
+    data = open_data(val)
     assert len(data.faces) == 20
     assert data.skipped == {}
     assert all(id_.endswith("0") for id_ in data.faces.ids)

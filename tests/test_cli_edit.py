@@ -11,8 +11,9 @@ import torch
 from PIL import Image, ImageCms
 from torch import nn
 
-from semfacediff import build, cli
+from semfacediff import cli
 from semfacediff.commands import edit as edit_photos
+from semfacediff.commands import photo_editing
 from semfacediff.editing.recolor import Recolor
 from semfacediff.labels import palette, space
 from semfacediff.parsing.checkpoint import ParserCard
@@ -39,7 +40,7 @@ def parser(monkeypatch):
         options={},
         training={},
     )
-    monkeypatch.setattr(build, "trained_parser", lambda settings: (ByColour(), card, "d" * 64))
+    monkeypatch.setattr(photo_editing, "open_trained", lambda settings: (ByColour(), card, "d" * 64))
 
 
 def face(height, width, *centres, r=0.3):

@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.parsing.any_photo import parse_any
@@ -169,14 +170,14 @@ class TestDevices:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         with pytest.raises(UserError, match=f"^runtime.device={name} .*runtime.device=auto"):
-            build.device(config.DeviceConfig(device=name))
+            choose_device(config.DeviceConfig(device=name))
 
     def test_a_seventh_of_four(self, monkeypatch, compose):
         """Refused by the configuration or by the machine, whichever comes first."""
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         with pytest.raises(UserError, match=r"runtime\.device.*cuda") as caught:
-            build.device(
+            choose_device(
                 config.typed(compose("evaluate", "data=toy", "runtime.device=cuda:7"), config.EditingEvaluation).runtime
             )
         assert "\n" not in str(caught.value)

@@ -15,10 +15,12 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import composite
+from semfacediff.editing.opening import open_editor
 from semfacediff.editing.prompts.resolved import PromptRules, told
+from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.labels import attribute_classes, conversion, space
 from semfacediff.metrics.base import PROTOCOLS, EditPair
@@ -32,6 +34,7 @@ from semfacediff.metrics.weights import CLIP_MODEL, INCEPTION, LPIPS_ALEXNET, fi
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, resolve
 from semfacediff.parsing.default import default_parser
+from semfacediff.parsing.opening import open_trained
 from semfacediff.regions import RegionRule, attribute_region, region_masks
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.seeding import derive_seed
@@ -279,19 +282,19 @@ def _parser(folder: str, _changed: int, device: str, backend: str) -> ModelParse
     plain = config.ParserConfig.trained(folder).model_dump() | {"backend": backend}
     settings = _typed(config.ParserConfig, plain, "parse")
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights before they are loaded
-        model, card, _ = build.trained_parser(settings)
+        model, card, _ = open_trained(settings)
     return ModelParser(model, card, _device(device))
 
 
 def _device(name: str) -> torch.device:
-    return build.device(config.checked(config.DeviceConfig, {"device": name}))
+    return choose_device(config.checked(config.DeviceConfig, {"device": name}))
 
 
 def _named_editor(name: str, options: dict, device: str) -> Editor:
     if name == "precomputed":
         raise UserError("edit: editor 'precomputed' reads files of a data set; use evaluate.py, or score() the arrays")
     settings = _typed(config.AnyEditor, {**_preset("editor", name), **options}, f"editor '{name}'")
-    return build.editor(settings, _device(device))[0]
+    return open_editor(settings, _device(device))[0]
 
 
 def _typed(model, plain: dict, what: str):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semfacediff import build, config, hydra_app
+from semfacediff import config, hydra_app
 from semfacediff.data.celebamask_layout import index_official, paint_order, read_mapping, read_partition
+from semfacediff.data.opening import open_data
 from semfacediff.data.toy_official import GROUPS, write_official, write_part
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
@@ -35,7 +36,7 @@ def data(root, *, split="all", n=None, order="official", on_error="error", resiz
     """Built from the typed settings, as a run builds it."""
     plain = {"root": str(root), "split": split, "n": n, "paint_order": order, "on_error": on_error}
     settings = config.CelebAMaskHQData(name="celebamask_hq", subset=None, allow_mask_resize=resize, **plain)
-    return build.data(settings, **options)
+    return open_data(settings, **options)
 
 
 def square(top, left, side=8, size=32):
@@ -62,7 +63,7 @@ class TestReading:
         assert data(drawn[0], split=split).faces.ids == sorted(wanted)
         cfg = hydra_app.composed("evaluate", ["data=celebamask_hq", f"data.root={drawn[0]}"], config.repository())
         settings = config.typed(cfg, config.EditingEvaluation).data
-        assert build.data(settings, split=split).faces.ids == sorted(wanted)
+        assert open_data(settings, split=split).faces.ids == sorted(wanted)
 
     def test_the_first_n_and_the_limit(self, drawn):
         assert data(drawn[0], n=3).faces.ids == ["0", "1", "1999"]

@@ -5,10 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.helen import crop_box, index_helen
 from semfacediff.data.landmarks import five_points, points_of
 from semfacediff.data.lapa import COUNT, FIVE, index_lapa
+from semfacediff.data.opening import open_data
 from semfacediff.data.relabelled import Relabelled
 from semfacediff.data.toy_landmarked import write_helen, write_lapa
 from semfacediff.errors import UserError
@@ -42,7 +43,7 @@ def settings(name, root, **changes):
 
 
 def read(name, root, **changes):
-    return build.data(settings(name, root, **changes))
+    return open_data(settings(name, root, **changes))
 
 
 class TestLapa:
@@ -145,7 +146,7 @@ class TestLapa:
     def test_photos_alone(self, copied):
         root = copied("lapa")
         shutil.rmtree(root / "test/labels")
-        data = build.data(settings("lapa", root, split="test"), labels_needed=False)
+        data = open_data(settings("lapa", root, split="test"), labels_needed=False)
         assert [s.labels for s in data.faces] == [None, None]
 
 

@@ -6,10 +6,11 @@ import dataclasses
 import pytest
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.cli import main
 from semfacediff.editing.diffusion import InpaintOptions, MemoryProfile, tiny
 from semfacediff.editing.diffusion.pipeline import chosen_dtype
+from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError
 
 
@@ -115,7 +116,7 @@ def test_profiles_and_places_do_not_make_another_run(typed):
 def test_the_editor_that_is_built_is_the_one_described(typed, tiny_sdxl):
     words = (f"weights.root={tiny_sdxl}", "editor.native_size=64", "editor.guidance=3", "runtime=low_memory")
     settings = typed("editor=sd_inpaint", *words)
-    editor, facts = build.editor(settings.editor, torch.device("cpu"), settings.weights, settings.runtime)
+    editor, facts = open_editor(settings.editor, torch.device("cpu"), settings.weights, settings.runtime)
     assert editor.options == InpaintOptions(native_size=64, guidance=3)
     assert editor.memory == MemoryProfile(vae_slicing=True, vae_tiling=True, offload="model")
     assert (editor.name, editor.native_size, editor.batchable, editor.dtype) == ("sd_inpaint", 64, True, torch.float32)
@@ -130,7 +131,7 @@ def test_the_editor_that_is_built_is_the_one_described(typed, tiny_sdxl):
 def test_without_weights_the_sentence_offers_what_needs_none(typed):
     settings = typed("editor=sdxl_inpaint", "weights.download=false")
     with pytest.raises(UserError, match=r"editor=sdxl_inpaint needs the pipeline .*; editor=recolor needs no weights"):
-        build.editor(settings.editor, torch.device("cpu"), settings.weights, settings.runtime)
+        open_editor(settings.editor, torch.device("cpu"), settings.weights, settings.runtime)
 
 
 def test_doctor_makes_the_twins(tmp_path, monkeypatch, capsys):

@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.editing.diffusion import PUBLIC_PIPELINES, InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
+from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError
 
 COMMIT = "115134f363124c53c7d878647567d04daf26e41e"
@@ -259,5 +260,5 @@ def test_a_blanked_photo_is_a_failed_row_that_names_the_switch(sd, compose, tmp_
     assert row["status"] == "error"
     assert "set editor.safety_checker=false" in row["error"]
     off = settings("editor.safety_checker=false")
-    editor, _ = build.editor(off.editor, torch.device("cpu"), off.weights, off.runtime)
+    editor, _ = open_editor(off.editor, torch.device("cpu"), off.weights, off.runtime)
     assert editor.files.left_out == ("safety_checker",)

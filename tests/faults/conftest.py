@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from semfacediff import build
 from semfacediff.commands import edit as edit_photos
+from semfacediff.commands import photo_editing
 from semfacediff.parsing.checkpoint import ParserCard
 
 
@@ -32,7 +32,7 @@ class SkinOnTheLeft(SkinEverywhere):
 def skin(monkeypatch):
     """Whatever checkpoint is named, it is a parser that sees skin on the left; edits draw no strips, to save time."""
     card = ParserCard("skin", "celebamask", 32, [0.0] * 3, [1.0] * 3, {}, {})
-    monkeypatch.setattr(build, "trained_parser", lambda settings: (SkinOnTheLeft(), card, "d" * 64))
+    monkeypatch.setattr(photo_editing, "open_trained", lambda settings: (SkinOnTheLeft(), card, "d" * 64))
     monkeypatch.setattr(edit_photos, "panel_figure", lambda *_: None)
 
 
@@ -58,7 +58,7 @@ def page(tmp_path_factory):
     temporary = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as m, socket.create_server(("127.0.0.1", 0)) as listening:
         m.setattr(tempfile, "tempdir", str(temporary))
-        m.setattr(build, "trained_parser", lambda settings: (SkinEverywhere(), card, "d" * 64))
+        m.setattr(photo_editing, "open_trained", lambda settings: (SkinEverywhere(), card, "d" * 64))
         files, desk = Files(), Desk(parser="ckpt", device="cpu")
         m.setenv("GRADIO_TEMP_DIR", str(files.root))
         port = listening.getsockname()[1]

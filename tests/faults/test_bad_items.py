@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from semfacediff import build, cli, config, tasks
+from semfacediff import cli, config, tasks
 from semfacediff.data import reading
+from semfacediff.data.opening import Data, open_data
 from semfacediff.data.reading import Blob
 from semfacediff.errors import UserError, printable
 from semfacediff.records.folder import held, read_run
@@ -213,9 +214,9 @@ def shards(tmp_path, toy_samples, encode):
 def read(compose):
     """What the data set in a folder of shards holds."""
 
-    def data(root, labels_needed=True, on_error="skip") -> build.Data:
+    def data(root, labels_needed=True, on_error="skip") -> Data:
         words = ["data=shards", f"data.root={root}", "data.split=all", f"data.on_error={on_error}"]
-        return build.data(evaluation(compose, *words).data, labels_needed=labels_needed)
+        return open_data(evaluation(compose, *words).data, labels_needed=labels_needed)
 
     return data
 

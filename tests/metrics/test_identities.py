@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.metrics.clip import CLIP
+from semfacediff.metrics.opening import open_metrics
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
 
@@ -25,7 +26,7 @@ def measured(request):
     compose = request.getfixturevalue("compose")
     every = sorted({*config.typed(compose("evaluate"), config.EditingEvaluation).metrics.columns, "iou"} - WITH_WEIGHTS)
     cfg = compose("evaluate", f"metrics.columns=[{','.join(every)}]")
-    light = build.metrics(config.typed(cfg, config.EditingEvaluation), CPU).each
+    light = open_metrics(config.typed(cfg, config.EditingEvaluation), CPU).each
     heavy = [LPIPS("strict", None, "sha256:abc", CPU), CLIP("ViT-S-32-alt", None, "sha256:abc", CPU)]
     found = [(m.columns, m.identity(), m.higher_is_better) for m in (*light, *heavy)]
     sets = SetScores(("fid", "kid"), Network())

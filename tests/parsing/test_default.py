@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import semfacediff
-from semfacediff import build, cli, config
+from semfacediff import cli, config
 from semfacediff.commands.photo_editing import Wish, settings_of
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ParserCard, build_parser, default, save_parser
-from semfacediff.parsing.checkpoint import checkpoint_digest
+from semfacediff.parsing.checkpoint import checkpoint_digest, load_parser
 from semfacediff.parsing.default import default_parser
+from semfacediff.parsing.opening import new_parser, open_parser, start_weights
 
 CPU = torch.device("cpu")
 
@@ -51,7 +52,7 @@ def test_it_is_there_when_its_weights_are(shipped, nothing_ships):
 def test_what_ships_with_this_version_is_whole():
     if (place := default_parser()) is None:
         pytest.skip("no weights in this checkout")
-    model, card = build.load_parser(place)
+    model, card = load_parser(place)
     assert card.name == default.SHIPPED
     assert sum(p.numel() for p in model.parameters()) <= 2_000_000
     assert (place / "model.safetensors").stat().st_size <= 4_000_000
@@ -62,7 +63,7 @@ def test_what_ships_with_this_version_is_whole():
 class TestEvaluation:
     def test_it_needs_no_checkpoint(self, shipped, settings):
         for words in ((), ("parser=face_lite",)):
-            parser, facts = build.parser(settings(*words).parser, CELEBAMASK, CPU)
+            parser, facts = open_parser(settings(*words).parser, CELEBAMASK, CPU)
             assert facts == {
                 "name": "face_lite",
                 "digest": checkpoint_digest(shipped),
@@ -80,28 +81,28 @@ class TestEvaluation:
 
     def test_others_need_theirs(self, shipped, settings):
         with pytest.raises(UserError, match=r"no trained parser: set parser.checkpoint=FOLDER"):
-            build.parser(settings("parser=unet_lite").parser, CELEBAMASK, CPU)
+            open_parser(settings("parser=unet_lite").parser, CELEBAMASK, CPU)
 
     def test_other_options_are_refused(self, shipped, settings):
         chosen = settings("parser=face_lite").parser.model_copy(update={"options": {"decoder_width": 32}})
         with pytest.raises(
             UserError, match=r"parser.options={'decoder_width': 32} contradicts .*face_lite, which has {}"
         ):
-            build.parser(chosen, CELEBAMASK, CPU)
+            open_parser(chosen, CELEBAMASK, CPU)
 
     def test_onnx_has_to_be_made_first(self, shipped, settings):
         with pytest.raises(UserError, match=r"face_lite holds no model.onnx; make one with: semfacediff export "):
-            build.parser(settings("parser.backend=onnx").parser, CELEBAMASK, CPU)
+            open_parser(settings("parser.backend=onnx").parser, CELEBAMASK, CPU)
 
 
 def test_training_starts_fresh(shipped, settings):
     torch.manual_seed(5)
-    model, card = build.new_parser(settings("parser=face_lite", primary="train_parser").parser, CELEBAMASK, 64)
+    model, card = new_parser(settings("parser=face_lite", primary="train_parser").parser, CELEBAMASK, 64)
     torch.manual_seed(5)
     fresh = build_parser("face_lite", classes=19).state_dict()
     assert all(torch.equal(v, fresh[k]) for k, v in model.state_dict().items())
     assert card.training == {}
-    assert build.start_weights(settings("parser=face_lite", primary="train_parser").parser) is None
+    assert start_weights(settings("parser=face_lite", primary="train_parser").parser) is None
 
 
 class TestPhotos:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.opening import new_parser, open_parser
 from semfacediff.types import to_tensor
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def copy(tiny_onnx, tmp_path):
 
 
 def parser(folder, backend="onnx", name=None):
-    return build.parser(config.ParserConfig.trained(str(folder), name, backend), CELEBAMASK, CPU)
+    return open_parser(config.ParserConfig.trained(str(folder), name, backend), CELEBAMASK, CPU)
 
 
 class TestLogits:
@@ -96,7 +97,7 @@ class TestMistakes:
 
     def test_it_cannot_be_trained(self, tiny_onnx):
         with pytest.raises(UserError, match=r"parser.backend=onnx computes and cannot be trained; drop it"):
-            build.new_parser(config.ParserConfig.trained(str(tiny_onnx), None, "onnx"), CELEBAMASK, 64)
+            new_parser(config.ParserConfig.trained(str(tiny_onnx), None, "onnx"), CELEBAMASK, 64)
 
 
 def test_both_files_in_one_folder_are_told_apart(tiny_onnx, tiny_checkpoint, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing import (
@@ -18,6 +18,7 @@ from semfacediff.parsing import (
     build_parser,
     load_parser,
 )
+from semfacediff.parsing.opening import new_parser, open_parser
 from semfacediff.types import FaceSample, to_tensor
 
 CPU = torch.device("cpu")
@@ -127,9 +128,9 @@ class TestPrecision:
             return config.scientific(settings(*words))["parser"].get("precision")
 
         assert [identity(), identity("parser.precision=bfloat16")] == [None, "bfloat16"]
-        parser, _ = build.parser(settings("parser.precision=bfloat16").parser, CELEBAMASK, CPU)
+        parser, _ = open_parser(settings("parser.precision=bfloat16").parser, CELEBAMASK, CPU)
         assert {p.dtype for p in parser.model.parameters() if p.ndim == 4} == {torch.bfloat16}
-        assert build.parser(settings().parser, CELEBAMASK, CPU)[0] is not parser
+        assert open_parser(settings().parser, CELEBAMASK, CPU)[0] is not parser
 
     @pytest.mark.parametrize("words", [["parser.backend=onnx"], ["parser=ground_truth"]])
     def test_where_torch_computes_nothing_it_is_refused(self, compose, words):
@@ -142,7 +143,7 @@ class TestPrecision:
     def test_training_has_its_own(self, tiny_checkpoint):
         plain = config.ParserConfig.trained(str(tiny_checkpoint)).model_copy(update={"precision": "bfloat16"})
         with pytest.raises(UserError, match=r"is that of a trained parser; set train.precision instead"):
-            build.new_parser(plain, CELEBAMASK, 64)
+            new_parser(plain, CELEBAMASK, 64)
 
 
 class TestGroundTruth:

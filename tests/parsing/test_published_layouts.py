@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing import build_parser, load_parser
 from semfacediff.parsing.checkpoint import load_published, read_card, resolve
 from semfacediff.parsing.named_file import read_name
+from semfacediff.parsing.opening import open_parser, open_trained
 from semfacediff.parsing.public import PUBLIC_PARSERS
 from semfacediff.parsing.registry import IMAGENET_MEAN, IMAGENET_STD
 from semfacediff.parsing.segformer_folder import SIZES, Size, start_digest, start_from
@@ -130,7 +131,7 @@ def layout(library, tmp_path):
 def opened(checkpoint, **keys):
     """(model, card, digest) as every command opens it."""
     settings = config.ParserConfig.trained(str(checkpoint)).model_copy(update=keys)
-    return build.trained_parser(settings)
+    return open_trained(settings)
 
 
 X = torch.linspace(-1, 1, 3 * 32 * 64).view(1, 3, 32, 64)
@@ -179,7 +180,7 @@ class TestSegFormer:
     def test_a_run_records_what_told_the_space_and_the_size(self, layout, hub_cache):
         hub_cache(FACE_PARSING, layout())
         settings = config.ParserConfig.trained(FACE_PARSING).model_copy(update={"input_size": 64})
-        parser, facts = build.parser(settings, CELEBAMASK, torch.device("cpu"))
+        parser, facts = open_parser(settings, CELEBAMASK, torch.device("cpu"))
         assert facts["read_from"] == {"label_space": "id2label", "input_size": "parser.input_size"}
         assert (facts["input_size"], parser.card.input_size, facts["name"]) == (64, 64, "segformer_b0")
         assert opened(FACE_PARSING)[2] != facts["digest"], "another input size is another parser"

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
+from semfacediff.parsing.opening import new_parser, start_weights
 from semfacediff.parsing.segface.backbones import BACKBONES
 from semfacediff.parsing.segface.pretrained import ImageNetFile, found, start_digest, start_from
 from semfacediff.weight_files import file_digest
@@ -65,11 +66,11 @@ def test_the_files_are_torchvisions_first_ones(backbone):
 
 
 def test_a_training_starts_from_a_file(file, trained):
-    model, card = build.new_parser(settings(pretrained=str(file)), CELEBAMASK, 64)
+    model, card = new_parser(settings(pretrained=str(file)), CELEBAMASK, 64)
     assert card.label_space == "celebamask"
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, trained[f"features.{key}"]), key
-    assert build.start_weights(settings(pretrained=str(file))) == file_digest(file)
+    assert start_weights(settings(pretrained=str(file))) == file_digest(file)
 
 
 def test_it_starts_from_the_cache(file, monkeypatch):

@@ -10,11 +10,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
 from semfacediff.parsing import ParserCard, build_parser, from_published, load_parser, save_parser
 from semfacediff.parsing.checkpoint import checkpoint_digest, load_published, read_card, resolve
+from semfacediff.parsing.opening import new_parser, start_weights
 from semfacediff.parsing.registry import IMAGENET_MEAN, IMAGENET_STD
 from semfacediff.parsing.segformer_folder import SIZES, start_digest, start_from
 
@@ -245,13 +246,13 @@ class TestStart:
 
     def test_everything_but_the_head_is_taken(self, ade, published):
         torch.manual_seed(0)
-        net, card = build.new_parser(self.settings(pretrained=str(ade)), SPACES["lapa"], 96)
+        net, card = new_parser(self.settings(pretrained=str(ade)), SPACES["lapa"], 96)
         state = net.state_dict()
         assert all(torch.equal(state[k], v) for k, v in published.items() if not k.startswith(HEAD))
         assert state[HEAD + "weight"].shape == (11, 256, 1, 1)
         assert 0.01 < state[HEAD + "weight"].std() < 0.03, "drawn anew, as the library draws it"
         assert (card.name, card.label_space, card.input_size) == ("segformer_b0", "lapa", 96)
-        assert build.start_weights(self.settings(pretrained=str(ade))) == start_digest("segformer_b0", str(ade))
+        assert start_weights(self.settings(pretrained=str(ade))) == start_digest("segformer_b0", str(ade))
         assert len(start_digest("segformer_b0", str(ade))) == 64
 
     def test_the_head_is_new_where_the_class_count_agrees_by_chance(self, layout, published):
@@ -445,7 +446,7 @@ class TestReleasedParser:
     def test_it_can_be_trained_further_and_kept_as_ours(self, released, tmp_path):
         folder = released(id2label=named(CELEBAMASK.classes))
         settings = config.ParserConfig.trained(str(folder))
-        net, card = build.new_parser(settings, CELEBAMASK, 64)
+        net, card = new_parser(settings, CELEBAMASK, 64)
         save_parser(net, card, tmp_path / "ours")
         again, kept = load_parser(tmp_path / "ours")
         assert (kept.name, kept.input_size) == ("segformer_b0", 64)

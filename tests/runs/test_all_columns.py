@@ -16,11 +16,12 @@ from PIL import Image
 from pytorch_fid import fid_score, inception
 from skimage.metrics import structural_similarity
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.kid import polynomial_mmd
+from semfacediff.metrics.weights import MissingWeightsError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLIP = "ViT-S-32-alt"
@@ -289,5 +290,5 @@ def test_missing_weights_leave_their_columns_empty_and_say_so(files, weights, tm
     assert tasks.start(settings(files, some, *skip), tmp_path / "run") == 0
     assert set(record(tmp_path / "run")["empty_columns"]) == {"fid", "kid"}
     assert "6726825d" in record(tmp_path / "run")["empty_columns"]["kid"]
-    with pytest.raises(build.MissingWeightsError, match=r"weights\.inception: pt_inception-2015-12-05-6726825d\.pth"):
+    with pytest.raises(MissingWeightsError, match=r"weights\.inception: pt_inception-2015-12-05-6726825d\.pth"):
         tasks.start(settings(files, some, "metrics.columns=[kid]"), tmp_path / "other")

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.editing.identity import Identity
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.seeding import derive_seed
 from semfacediff.tasks.editing import bench as editing_bench
+from semfacediff.tasks.editing import evaluate
 
 SMALL = (
     "data=folder editor=recolor metrics=no_weights weights.download=false strips=0 runtime.device=cpu "
@@ -196,7 +197,7 @@ def test_an_empty_stage_is_passed_over_after_a_kill_too(files, tmp_path):
 
 
 def test_a_failed_stage_ends_its_photo_alone_and_is_tried_again(finished, files, net, tmp_path, monkeypatch):
-    made = build.editor
+    made = evaluate.open_editor
 
     def failing(*arguments):
         editor, facts = made(*arguments)
@@ -210,7 +211,7 @@ def test_a_failed_stage_ends_its_photo_alone_and_is_tried_again(finished, files,
         editor.edit = edit
         return editor, facts
 
-    monkeypatch.setattr(build, "editor", failing)
+    monkeypatch.setattr(evaluate, "open_editor", failing)
     assert tasks.start(settings(files, net), tmp_path) == 1
     errors = rows(tmp_path)["error"].dropna().to_dict()
     assert errors == {("b", 2): "RuntimeError: out of paint", ("b", 3): "RuntimeError: stage 2 (skin) failed"}
@@ -289,7 +290,7 @@ def test_a_stage_without_a_prompt_takes_the_attributes(files, net):
 
 def test_the_editor_is_told_the_stages_strength(files, net, tmp_path, monkeypatch):
     seen, editor = [], Identity()
-    monkeypatch.setattr(build, "editor", lambda *_: (editor, {"name": "identity"}))
+    monkeypatch.setattr(evaluate, "open_editor", lambda *_: (editor, {"name": "identity"}))
 
     def edit(requests):
         seen.extend((r.attribute, r.strength) for r in requests)

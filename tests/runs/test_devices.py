@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from semfacediff import config
 from semfacediff.data.augment.on_device import ce7454_batch
-from semfacediff.engine.devices import check_launch, device, exact_float32
+from semfacediff.engine.devices import check_launch, choose_device, exact_float32
 from semfacediff.engine.processes import processes, shared_record
 from semfacediff.errors import UserError
 from semfacediff.metrics.perceptual import LPIPS
@@ -57,31 +57,31 @@ def machine(monkeypatch):
 class TestDevice:
     def test_each_has_its_index(self, machine):
         machine(cuda=4)
-        found = [str(device(asked(name))) for name in ("auto", "cuda", "cuda:3", "cpu")]
+        found = [str(choose_device(asked(name))) for name in ("auto", "cuda", "cuda:3", "cpu")]
         assert found == ["cuda:0", "cuda:0", "cuda:3", "cpu"]
         machine(mps=True)
-        assert [str(device(asked(name))) for name in ("auto", "mps")] == ["mps:0"] * 2
+        assert [str(choose_device(asked(name))) for name in ("auto", "mps")] == ["mps:0"] * 2
         machine()
-        assert str(device(asked("auto"))) == "cpu"
+        assert str(choose_device(asked("auto"))) == "cpu"
 
     def test_a_rank_takes_its_own(self, machine, launched):
         machine(cuda=4)
         launched(RANK="7", LOCAL_RANK="3", WORLD_SIZE="8")
-        assert [str(device(asked(name))) for name in ("auto", "cuda", "cpu")] == ["cuda:3", "cuda:3", "cpu"]
+        assert [str(choose_device(asked(name))) for name in ("auto", "cuda", "cpu")] == ["cuda:3", "cuda:3", "cpu"]
 
     def test_accelerates_cpu_is_followed(self, machine, monkeypatch):
         machine(cuda=4)
         monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-        assert str(device(asked("auto"))) == "cpu"
+        assert str(choose_device(asked("auto"))) == "cpu"
         with pytest.raises(UserError, match=r"accelerate asks for the CPU \(--cpu\), runtime.device=cuda for another"):
-            device(asked("cuda"))
+            choose_device(asked("cuda"))
 
     def test_several_processes_on_a_mac_share_its_cpu(self, machine, launched):
         machine(mps=True)
         launched()
-        assert str(device(asked("auto"))) == "cpu"
+        assert str(choose_device(asked("auto"))) == "cpu"
         with pytest.raises(UserError, match=r"runtime.device=mps works in one process, not in 2"):
-            device(asked("mps"))
+            choose_device(asked("mps"))
 
     @pytest.mark.parametrize(
         ("name", "there", "environment", "message"),
@@ -107,7 +107,7 @@ class TestDevice:
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         with pytest.raises(UserError, match=message):
-            device(asked(name))
+            choose_device(asked(name))
 
     @pytest.mark.parametrize("tf32", [False, True])
     def test_tf32_is_set_for_convolutions_and_products_alike(self, tf32):
@@ -117,9 +117,9 @@ class TestDevice:
 
     def test_a_run_is_exact_unless_it_asks(self):
         exact_float32(True)
-        device(asked("cpu"))
+        choose_device(asked("cpu"))
         assert torch.backends.cuda.matmul.allow_tf32  # nothing of CUDA is touched for the CPU
-        device(asked("auto"))
+        choose_device(asked("auto"))
         assert not torch.backends.cudnn.allow_tf32
 
 

@@ -12,11 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
+from semfacediff.editing import opening
 from semfacediff.editing.diffusion import pipeline
 from semfacediff.editing.diffusion.editor import InpaintEditor
+from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.sweep_cache import SweepCache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = (
@@ -122,7 +125,7 @@ def test_a_finished_run_opens_no_pipeline(finished, places, monkeypatch, capsys)
 def opened(monkeypatch) -> list[str]:
     """Precisions of the pipelines that a sweep opened; this process goes through its cells."""
     monkeypatch.setenv("SEMFACEDIFF_SWEEP", "sweep")
-    monkeypatch.setattr(build, "_pipeline", build._Kept())
+    monkeypatch.setattr(opening, "_pipeline", SweepCache())
     inner, seen = pipeline.open_pipeline, []
     monkeypatch.setattr(pipeline, "open_pipeline", lambda files, dtype: seen.append(str(dtype)) or inner(files, dtype))
     return seen
@@ -148,7 +151,7 @@ def test_cells_of_a_sweep_share_a_pipeline_and_get_what_they_get_alone(places, t
 def test_what_a_pipeline_is_opened_as_decides_whether_it_is_opened_again(places, opened, tiny_sdxl, tmp_path):
     def shared(*words):
         asked = settings(*places, *words)
-        return build.editor(asked.editor, torch.device("cpu"), asked.weights, asked.runtime)[0].shared
+        return open_editor(asked.editor, torch.device("cpu"), asked.weights, asked.runtime)[0].shared
 
     twin = tmp_path / "twin"
     shutil.copytree(tiny_sdxl / "sdxl_inpaint", twin, copy_function=os.symlink)

@@ -21,11 +21,13 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.editing.identity import Identity
+from semfacediff.editing.precomputed import Precomputed
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.seeding import derive_seed
+from semfacediff.tasks.editing import evaluate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -85,7 +87,7 @@ def use_editor(monkeypatch, edit):
     """Let ``edit(requests)`` make the edits of ``editor=identity``."""
     editor = Identity()
     editor.edit = edit
-    monkeypatch.setattr(build, "editor", lambda *_: (editor, {"name": "identity"}))
+    monkeypatch.setattr(evaluate, "open_editor", lambda *_: (editor, {"name": "identity"}))
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +361,7 @@ def unfinish(folder: Path) -> None:
 
 @pytest.mark.parametrize("stop_at", [0, 1, 3, 7])
 def test_interrupted_at_any_edit_it_ends_with_the_same_numbers(finished, files, tmp_path, monkeypatch, stop_at):
-    made, original = [], build.Precomputed.edit
+    made, original = [], Precomputed.edit
 
     def stopping(self, requests):
         if len(made) == stop_at:
@@ -367,7 +369,7 @@ def test_interrupted_at_any_edit_it_ends_with_the_same_numbers(finished, files, 
         made.append(None)
         return original(self, requests)
 
-    monkeypatch.setattr(build.Precomputed, "edit", stopping)
+    monkeypatch.setattr(Precomputed, "edit", stopping)
     one_by_one = from_files(files, *SOFT, "runtime.batch_size=1")
     with pytest.raises(KeyboardInterrupt):
         tasks.start(one_by_one, tmp_path)

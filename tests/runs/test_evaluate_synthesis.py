@@ -14,9 +14,10 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from semfacediff import api as arrays
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
@@ -344,7 +345,7 @@ class TestEditor:
         assert (made != face.photo).any()
         words = ["editor=sca_dm", f"editor.checkpoint={model}", "editor.precision=bfloat16"]
         settings = config.typed(composed("evaluate", words, repository()), config.EditingEvaluation)
-        half, _ = build.editor(settings.editor, torch.device("cpu"))
+        half, _ = open_editor(settings.editor, torch.device("cpu"))
         assert {p.dtype for p in half.synthesizer.model.unet.parameters()} == {torch.bfloat16}
         assert config.scientific(settings)["editor"]["precision"] == "bfloat16"
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
+from semfacediff.editing import opening
 from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.hydra_app import composed
 
@@ -84,7 +85,7 @@ def received(files, tiny_sdxl, tmp_path, monkeypatch):
 
     def run(*overrides: str) -> SpyPipeline:
         spy = SpyPipeline()
-        monkeypatch.setattr(build, "SharedPipeline", lambda *_: SpyShared(spy))
+        monkeypatch.setattr(opening, "SharedPipeline", lambda *_: SpyShared(spy))
         words = [*WORDS, f"data.root={files}", f"weights.root={tiny_sdxl}", *overrides]
         settings = config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation)
         assert tasks.start(settings, tmp_path / "run") == 0

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semfacediff import build, cli, config
+from semfacediff import cli, config
 from semfacediff.commands import prepare as prepare_runs
 from semfacediff.commands import prepare_files
 from semfacediff.commands.prepare import prepare
 from semfacediff.commands.prepare_files import Settings
+from semfacediff.data.opening import open_data
 from semfacediff.data.toy_official import GROUPS, write_official, write_part
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
@@ -54,7 +55,7 @@ def plain(root, *, order="official"):
         on_error="error",
         allow_mask_resize=False,
     )
-    return build.data(settings).faces
+    return open_data(settings).faces
 
 
 def prepared(out, layout, split="all"):
@@ -67,7 +68,7 @@ def prepared(out, layout, split="all"):
         )
     else:
         settings = config.ShardsData(name="shards", shards="*.tar", split_rule=rule, allow_mask_resize=True, **common)
-    return build.data(settings).faces
+    return open_data(settings).faces
 
 
 @pytest.mark.parametrize("layout", ["folder", "shards"])

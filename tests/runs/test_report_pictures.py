@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.commands.report import Wish, report
 from semfacediff.commands.report_pictures import pictures
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.parsing import opening
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.report.reading import read_records
 from semfacediff.report.sample_rows import ranking
@@ -55,7 +56,7 @@ def cascade(request, tmp_path_factory, tiny_checkpoint):
     card = ParserCard("by_brightness", "celebamask", 48, [0.0] * 3, [1.0] * 3, {}, {})
     stages = f"cascade={{stages: [{STAGES}], reparse: {request.param}}}"
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(build, "trained_parser", lambda settings: (ByBrightness(), card, "d" * 64))
+        m.setattr(opening, "open_trained", lambda settings: (ByBrightness(), card, "d" * 64))
         folder = tmp_path_factory.mktemp("runs") / "cascade"
         yield made(folder, 2, f"parser.checkpoint={tiny_checkpoint}", "region.feather_sigma_px=32", stages)
 

@@ -11,9 +11,10 @@ import torch
 import yaml
 from PIL import Image
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.cli import main
 from semfacediff.config import ParserTraining, ParsingEvaluation
+from semfacediff.data.opening import open_data
 from semfacediff.data.toy import ToyFaces
 from semfacediff.data.toy_landmarked import write_lapa
 from semfacediff.errors import UserError
@@ -21,9 +22,11 @@ from semfacediff.hydra_app import composed
 from semfacediff.labels import SPACES
 from semfacediff.parsing import ParserCard, build_parser, load_parser, save_parser
 from semfacediff.parsing.checkpoint import resolve
+from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.folder_digest import folder_digest
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing
 from semfacediff.tasks.training import parser as train_parser
+from semfacediff.training.course import new_course
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS = REPOSITORY / "experiments" / "experiment"
@@ -77,7 +80,7 @@ class TestRecipe:
             assert SPACES[space].name == {"c": "segface", "l": "lapa", "h": "helen"}[name[0]]
 
     def test_the_rates_fall_at_80_and_200_of_300(self, typed):
-        course = build.course(typed("experiment=segface/lapa_swin_base_512"), steps_per_epoch=10)
+        course = new_course(typed("experiment=segface/lapa_swin_base_512"), steps_per_epoch=10)
         made = course.optimiser(build_parser("segface_mobilenet", classes=11))
         rates = []
         for epoch in (0, 79, 80, 199, 200, 299):
@@ -116,7 +119,7 @@ class TestAblations:
     def test_the_option_reaches_the_network_and_the_card(self, typed):
         for value, maps in (("true", 4), ("false", 1)):
             s = typed("experiment=ablations/segface_multi_scale", f"+parser.options.multi_scale={value}")
-            model, card = build.new_parser(s.parser, SPACES["segface"], s.train.size)
+            model, card = new_parser(s.parser, SPACES["segface"], s.train.size)
             assert len(model.linear_c) == maps
             assert card.options == {"multi_scale": value == "true"}
 
@@ -208,7 +211,7 @@ class TestLabelSpace:
         table = pd.read_csv(tmp_path / "run" / "summary.csv")
         assert list(table["class"][:19]) == list(SPACES["segface"].classes)
         pixels = dict(zip(table["class"], table["pixels"], strict=True))
-        val = build.data(typed(*words).data, "val").faces
+        val = open_data(typed(*words).data, "val").faces
         counts = np.bincount(np.concatenate([s.labels.ravel() for s in val]), minlength=19)
         assert {c: pixels[c] for c in SPACES["celebamask"].classes} == dict(
             zip(SPACES["celebamask"].classes, counts.tolist(), strict=True)

@@ -14,11 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
+from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
+from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training import parser as train_parser
+from semfacediff.tasks.training import parser as training
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
 from semfacediff.training.step import OptimisationStep
 from semfacediff.weight_files import read_pickle_safely
@@ -320,8 +323,8 @@ def stop_after(steps: int, monkeypatch) -> None:
 
 def trainer(tmp_path, *overrides: str) -> ParserTrainer:
     s = settings(*overrides)
-    train, val = (build.data(s.data, part) for part in ("train", "val"))
-    model, card = build.new_parser(s.parser, train.label_space, s.train.size)
+    train, val = (open_data(s.data, part) for part in ("train", "val"))
+    model, card = new_parser(s.parser, train.label_space, s.train.size)
     return ParserTrainer(
         model, card, s, train.faces, train.digest, val.faces, tmp_path, torch.device("cpu"), lambda _: None
     )
@@ -430,14 +433,14 @@ def test_stops_early_when_nothing_gets_better(tmp_path):
 
 
 def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
-    opened, drawn, original = [], [], build.data
-    monkeypatch.setattr(train_parser, "draw_scores", lambda folder, *_: drawn.append(folder))
+    opened, drawn, original = [], [], training.open_data
+    monkeypatch.setattr(training, "draw_scores", lambda folder, *_: drawn.append(folder))
 
     def watching(data, split=None, **rest):
         opened.append((split, (tmp_path / "checkpoints" / "best").exists()))
         return original(data, split, **rest)
 
-    monkeypatch.setattr(build, "data", watching)
+    monkeypatch.setattr(training, "open_data", watching)
     part = ("data.split_rule.val=[0]", "data.split_rule.test=[1]", "train.test=true")
     assert tasks.start(settings(*part), tmp_path) == 0
     assert opened == [("train", False), ("val", False), ("test", True)]

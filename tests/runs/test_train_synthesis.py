@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semfacediff import build, config, tasks
+from semfacediff import config, tasks
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -34,6 +34,7 @@ from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tasks.folder_digest import folder_digest
 from semfacediff.tasks.training import step_trainer as step_training
 from semfacediff.tasks.training import synthesis as train_synthesis
+from semfacediff.tasks.training import synthesis as training
 from semfacediff.tasks.training import synthesis_objectives
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
 from semfacediff.types import to_uint8
@@ -173,7 +174,7 @@ def test_what_a_stage_does_not_read_may_change(trained, first, capsys):
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_photos_are_read(words, said, first, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "data", lambda *_, **__: pytest.fail("photos were read"))
+    monkeypatch.setattr(training, "open_data", lambda *_, **__: pytest.fail("photos were read"))
     with pytest.raises(UserError, match=said) as e:
         tasks.start(settings(*(w.format(first=first, here=tmp_path) for w in words)), tmp_path / "run")
     assert "\n" not in str(e.value)

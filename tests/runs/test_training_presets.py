@@ -11,13 +11,14 @@ import torch
 import yaml
 from torch import nn
 
-from semfacediff import build, config, hydra_app, tasks
+from semfacediff import config, hydra_app, tasks
 from semfacediff.config import ParserTraining
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.parsing.segformer_folder import STARTS
 from semfacediff.tasks.training import parser as train_parser
+from semfacediff.training.course import new_course
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -62,7 +63,7 @@ class TestThesis:
         s = preset("thesis/parser")
         model = nn.ModuleDict({"body": nn.Linear(3, 2), "head": nn.Linear(2, 2)})
         model.encoder = ("body",)
-        course = build.course(s, steps_per_epoch=300)
+        course = new_course(s, steps_per_epoch=300)
         made = course.optimiser(model)
         assert isinstance(made, torch.optim.AdamW)
         for step in (0, 1, 3000, 5999):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from semfacediff import build
+from semfacediff.commands import photo_editing
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.web.desk import Desk
@@ -59,7 +59,7 @@ def by_colour():
     """Whatever parser is named, it is that one."""
     card = ParserCard("by_colour", "celebamask", 96, [0.0] * 3, [1.0] * 3, {}, {})
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(build, "trained_parser", lambda settings: (ByColour(), card, "d" * 64))
+        m.setattr(photo_editing, "open_trained", lambda settings: (ByColour(), card, "d" * 64))
         yield
 
 

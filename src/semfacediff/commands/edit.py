@@ -20,10 +20,10 @@ from semfacediff.commands.photo_editing import (
     Tools,
     Wish,
     edited,
+    editor_of,
     masks_of,
     of_face,
-    open_editor,
-    open_parser,
+    parser_of,
     settings_of,
 )
 from semfacediff.commands.photo_folder import each_photo, photos_of, report
@@ -89,10 +89,10 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
 def _task(out: Path, wish: Wish) -> _Task:
     settings = settings_of(wish)
     use_threads(settings.runtime.threads)
-    editor, editor_facts = open_editor(settings)
+    editor, editor_facts = editor_of(settings)
     negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
     cells, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
-    parser, digest = open_parser(settings)
+    parser, digest = parser_of(settings)
     return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), cells, words, out)
 
 

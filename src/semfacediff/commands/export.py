@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semfacediff import __version__, build, config
+from semfacediff import __version__, config
 from semfacediff.commands.photo_folder import photos_of
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.square import to_square
@@ -33,6 +33,7 @@ from semfacediff.parsing.checkpoint import (
 )
 from semfacediff.parsing.exporting import Program, exported, half_precision, quantise, write_onnx
 from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.opening import open_trained, or_shipped
 from semfacediff.records.writing import failing_loudly
 from semfacediff.types import to_tensor
 
@@ -108,11 +109,11 @@ def _check(order: Order) -> None:
 
 
 def _source(order: Order) -> _Source:
-    settings = build.or_shipped(config.ParserConfig.trained(order.checkpoint, order.architecture))
+    settings = or_shipped(config.ParserConfig.trained(order.checkpoint, order.architecture))
     if settings.checkpoint is None:
         raise UserError("no parser ships with this version; name RUN (a run of train_parser.py or a checkpoint folder)")
     path = Path(settings.checkpoint).expanduser()
-    model, card, digest = build.trained_parser(settings)
+    model, card, digest = open_trained(settings)
     return _Source(model, card, digest, None if path.is_file() else resolve(path))
 
 

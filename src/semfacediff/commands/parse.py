@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.commands.photo_folder import PARSE_REPORT, each_photo, photos_of, report
 from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, palette, space
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.any_photo import ParsedPhoto
+from semfacediff.parsing.opening import open_trained, or_shipped
 from semfacediff.records.writing import failing_loudly, write_bytes, write_text
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
@@ -57,7 +59,7 @@ def parse_photos(
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
     named = config.ParserConfig.trained(checkpoint, architecture, backend)
-    task = _task(out, build.or_shipped(named), label_space, with_overlay, device)
+    task = _task(out, or_shipped(named), label_space, with_overlay, device)
     failed = each_photo(source, photos, "label map", lambda file: _parse_file(file, task))
     if source.is_dir():
         report(out / PARSE_REPORT, failed, len(photos), "parsed")
@@ -78,8 +80,8 @@ def _task(
             "or a weights file)"
         )
     use_threads()
-    on = build.device(config.checked(config.DeviceConfig, {"device": device}))
-    model, card, digest = build.trained_parser(settings)
+    on = choose_device(config.checked(config.DeviceConfig, {"device": device}))
+    model, card, digest = open_trained(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)
     with failing_loudly(out):

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import composite
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS as NEEDS_NO_WEIGHTS
+from semfacediff.editing.opening import open_editor
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.errors import FatalError, UserError
 from semfacediff.hydra_app import composed_or_refused
 from semfacediff.labels import LabelSpace
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.default import default_parser
+from semfacediff.parsing.opening import open_trained, precision
 from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.regions.faces import Faces
@@ -168,11 +171,11 @@ def settings_of(wish: Wish, base: dict[str, Any] | None = None) -> config.Editin
     return config.checked(config.EditingEvaluation, plain)
 
 
-def open_editor(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
+def editor_of(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
     """The editor and its facts; a :class:`UserError` names the one that needs no weights if there are none."""
-    on = build.device(settings.runtime)
+    on = choose_device(settings.runtime)
     try:
-        return build.editor(settings.editor, on, settings.weights, settings.runtime)
+        return open_editor(settings.editor, on, settings.weights, settings.runtime)
     except UserError as e:
         why = str(e).removesuffix(f"; {NEEDS_NO_WEIGHTS}")
         if why == str(e):  # weights are not what is missing
@@ -180,10 +183,10 @@ def open_editor(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, A
         raise UserError(f"{why}; {_OTHERWISE}") from e
 
 
-def open_parser(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
+def parser_of(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
     """(parser, digest of its weights)."""
-    model, card, digest = build.trained_parser(settings.parser)
-    return ModelParser(model, card, build.device(settings.runtime), build.precision(settings.parser)), digest
+    model, card, digest = open_trained(settings.parser)
+    return ModelParser(model, card, choose_device(settings.runtime), precision(settings.parser)), digest
 
 
 def masks_of(
@@ -241,7 +244,7 @@ def edited(
         on_step=on_step,
     )
     blend, start, made, note = masks.blend[0].numpy(), time.perf_counter(), photo, None
-    empty, device = masks.coverage < MIN_COVERAGE, build.device(settings.runtime)
+    empty, device = masks.coverage < MIN_COVERAGE, choose_device(settings.runtime)
     if not empty:
         _open(tools.editor)
         reset_peak_memory(device)

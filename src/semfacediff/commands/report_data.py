@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import yaml
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data, open_data
 from semfacediff.errors import UserError
 from semfacediff.report.reading import Record
 
@@ -50,7 +51,7 @@ def thumbnail(picture: np.ndarray, px: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
-def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> build.Data:
+def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> Data:
     """The run's photos, read through once.
 
     Raises:
@@ -66,7 +67,7 @@ def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> bui
         plain["root"] = str(root) if root else os.environ.get("SEMFACEDIFF_DATA")
         if plain["root"] is None:
             raise UserError(f"{record.folder}: --with-photos needs the photos; give --data DIR or set SEMFACEDIFF_DATA")
-    data = build.data(config.checked(_DATA[asked["name"]], plain), None, labels_needed, record.config.get("limit"))
+    data = open_data(config.checked(_DATA[asked["name"]], plain), None, labels_needed, record.config.get("limit"))
     known = record.run["identity"].get("inputs", {}).get("data")
     if known != data.digest:
         raise UserError(

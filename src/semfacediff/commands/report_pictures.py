@@ -14,13 +14,15 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.commands.report_data import Shown, recorded_data, saved_picture, thumbnail
 from semfacediff.commands.report_generated import GeneratedSource, showcase_thumbnails
+from semfacediff.data.opening import Data
 from semfacediff.data.sizes import at_working_size
 from semfacediff.engine.prefetch import in_order, one_core_each
 from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
+from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import read_config
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.report.overview import data_rights
@@ -124,7 +126,7 @@ class _Source:
         parser: ``None`` where it is not to be had. doubts: why, and what else is not shown.
     """
 
-    def __init__(self, record: Record, data: build.Data, parser: Parser | None, doubts: list[str]):
+    def __init__(self, record: Record, data: Data, parser: Parser | None, doubts: list[str]):
         self.record, self.faces, self.parser, self.doubts = record, data.faces, parser, doubts
         self.place = {id_: i for i, id_ in enumerate(data.faces.ids)}
         self.rule = RegionRule(**record.config["region"])
@@ -222,9 +224,9 @@ def _parser_settings(record: Record, place: Path | None) -> config.ParserConfig:
     return config.checked(config.ParserConfig, plain)
 
 
-def _parser(record: Record, wanted: config.ParserConfig, data: build.Data) -> Parser:
+def _parser(record: Record, wanted: config.ParserConfig, data: Data) -> Parser:
     known = record.run.get("parser") or {}
-    parser, facts = build.parser(wanted, data.label_space, torch.device("cpu"))
+    parser, facts = open_parser(wanted, data.label_space, torch.device("cpu"))
     if facts.get("digest") != known.get("digest"):
         raise UserError("the parser found is not the one that the run used; give --parser FOLDER")
     return parser

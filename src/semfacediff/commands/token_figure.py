@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.square import to_square
 from semfacediff.parsing import ModelParser
+from semfacediff.parsing.opening import open_trained
 from semfacediff.parsing.segface.attention import watched
 from semfacediff.tables.drawing import save_figure
 from semfacediff.tables.token_figures import token_figure
@@ -27,7 +28,7 @@ def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
     Raises:
         UserError: no SegFace there, no readable photo, or the figure cannot be written.
     """
-    model, card, _ = build.trained_parser(config.ParserConfig.trained(str(checkpoint)))
+    model, card, _ = open_trained(config.ParserConfig.trained(str(checkpoint)))
     parser = ModelParser(model, card, torch.device("cpu"))
     with watched(model) as watch:
         square, _ = to_square(decode_photo(Blob(photo, photo.name).read(), photo.name), card.input_size)

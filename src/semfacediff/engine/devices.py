@@ -40,7 +40,7 @@ _NOT_FOLLOWED = {
 """Variable of accelerate (less ``ACCELERATE_``) -> (values that ask for nothing, what others ask for, what to do)."""
 
 
-def device(settings: config.DeviceConfig) -> torch.device:
+def choose_device(settings: config.DeviceConfig) -> torch.device:
     """The device that ``runtime.device`` means in this process.
 
     Under a launcher ``cuda`` is the device of the process's own rank on its machine, else the first one; ``auto`` takes
@@ -61,7 +61,7 @@ def device(settings: config.DeviceConfig) -> torch.device:
     if asked == "auto":
         mps = torch.backends.mps.is_available() and world == 1
         asked = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-        return device(settings.model_copy(update={"device": asked}))
+        return choose_device(settings.model_copy(update={"device": asked}))
     if reason := _absent(asked.partition(":")[0]):
         raise UserError(f"runtime.device={asked} is not available here; use runtime.device=auto or cpu ({reason})")
     if asked == "mps":

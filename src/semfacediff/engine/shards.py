@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data
 from semfacediff.data.subset import Subset
 from semfacediff.errors import UserError
 
 
-def taken(data: build.Data, shard: config.ShardConfig) -> tuple[build.Data, dict]:
+def taken(data: Data, shard: config.ShardConfig) -> tuple[Data, dict]:
     """(the shard's samples, facts for its record: none where the run takes all).
 
     The digest stays that of the whole data set, which every part has read through: parts of different data must not

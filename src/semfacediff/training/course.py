@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from semfacediff import config
 from semfacediff.training.optimisers import AdamWSettings, adamw
 from semfacediff.training.plateau import AdamThenSGD, PlateauSettings
 from semfacediff.training.schedules import rate_factor
@@ -99,3 +100,11 @@ class Phased(Course):
 
     def restore(self, state: dict) -> None:
         self._pipeline = AdamThenSGD(self._settings, state)
+
+
+def new_course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
+    """The optimiser, its rates and the end of a training, as ``optim=`` and ``train=`` say."""
+    optim, train = settings.optim.model_dump(exclude={"name"}), settings.train
+    if settings.optim.name == "adam_then_sgd":
+        return Phased(PlateauSettings(**optim, max_epochs=train.epochs))
+    return Scheduled(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)

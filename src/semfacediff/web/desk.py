@@ -10,9 +10,9 @@ from semfacediff.commands.photo_editing import (
     Tools,
     Wish,
     base_settings,
+    editor_of,
     editors,
-    open_editor,
-    open_parser,
+    parser_of,
     settings_of,
 )
 from semfacediff.editing.base import Editor
@@ -66,7 +66,7 @@ class Desk:
         self._plain: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
         settings = self.settings(Ask("hair", "brown", _DRAWN, 1.0))
-        self.parser, self.parser_digest = open_parser(settings)
+        self.parser, self.parser_digest = parser_of(settings)
         self.space, self.region = self.parser.label_space, settings.region
 
     def strength(self, editor: str) -> float | None:
@@ -109,6 +109,6 @@ class Desk:
         name = settings.editor.name
         with self._lock:
             if name not in self._opened:
-                found = open_editor(settings)
+                found = editor_of(settings)
                 self._opened = {k: v for k, v in self._opened.items() if k in WITHOUT_WEIGHTS} | {name: found}
             return self._opened[name]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.commands.gpu_check import parsing, scoring, sdxl, several, synthesis
 from semfacediff.commands.gpu_check.rows import FAIL, TOY, Row, Sizes
+from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.records.environment import code_version, hardware, package_versions
 from semfacediff.records.writing import failing_loudly, write_text
@@ -44,7 +45,7 @@ def gpu_check(folder: Path, device: str = "auto", toy: bool = False, only: Seque
     Raises:
         UserError: there is no accelerator, or ``folder`` cannot be written.
     """
-    on = build.device(config.checked(config.DeviceConfig, {"device": "cpu" if toy else device}))
+    on = choose_device(config.checked(config.DeviceConfig, {"device": "cpu" if toy else device}))
     if on.type == "cpu" and not toy:
         raise UserError("gpu-check measures an accelerator, and there is none here; --toy rehearses it on the CPU")
     with failing_loudly(folder):

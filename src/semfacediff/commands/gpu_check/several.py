@@ -16,7 +16,7 @@ from torch import nn
 from semfacediff import config
 from semfacediff.commands.gpu_check.parsing import PRECISION, a_batch
 from semfacediff.commands.gpu_check.rows import SKIPPED, TOY, Row, Sizes, Taken, judged, timed
-from semfacediff.engine.devices import device
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import processes
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
@@ -85,5 +85,5 @@ if __name__ == "__main__":
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--toy", action="store_true")
     given = arguments.parse_args()
-    on = device(config.DeviceConfig(device=given.device))
+    on = choose_device(config.DeviceConfig(device=given.device))
     _one_of_them(on, TOY if given.toy else Sizes(), given.out)

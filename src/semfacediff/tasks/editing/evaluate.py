@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.editing.base import Editor
+from semfacediff.editing.opening import open_editor
 from semfacediff.editing.prompts.resolved import PromptRules, Told, show, told
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity, protocol_deviations
 from semfacediff.engine.shards import taken
+from semfacediff.metrics.opening import open_metrics
 from semfacediff.metrics.set_scores import SetScores
+from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
@@ -27,16 +32,16 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
 
     Under ``torchrun`` every process edits and scores its share; the first keeps the record.
     """
-    device = build.device(settings.runtime)
+    device = choose_device(settings.runtime)
     state = processes(device)
-    editor, editor_facts = build.editor(settings.editor, device, settings.weights, settings.runtime)
+    editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
     cells, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
-    parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
+    parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
     parser.check(settings.attributes)
-    metrics = build.metrics(settings, device)
+    metrics = open_metrics(settings, device)
     labels_needed = settings.parser.name == "ground_truth"
-    data, part = taken(build.data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
+    data, part = taken(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
     facts = {
         "parser": parser_facts,
@@ -107,7 +112,7 @@ def _made_words(cells: list[Cell]) -> dict | None:
     return made if any(text for texts in made.values() for text in texts) else None
 
 
-def _finish(record: RunFolder, bench: EditingBench, data: build.Data, sets: SetScores | None) -> None:
+def _finish(record: RunFolder, bench: EditingBench, data: Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
     samples = bench.log.finish([bench.key_of(id_, cell) for cell in bench.cells for id_ in data.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])

@@ -6,8 +6,10 @@ from pathlib import Path
 from accelerate import PartialState
 from tqdm import tqdm
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.data.sizes import resized_labels
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.prefetch import in_order, one_core_each, read_ahead
 from semfacediff.engine.processes import agreed, in_turn, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity
@@ -15,6 +17,7 @@ from semfacediff.engine.shards import taken
 from semfacediff.errors import UserError
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import GroundTruthParser, Parser
+from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
 from semfacediff.records.strata import OF_FACES
@@ -31,12 +34,12 @@ KEY = ("sample_id",)
 
 def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     """Score a parser as ``protocol`` says; returns 1 if a sample failed."""
-    device = build.device(settings.runtime)
+    device = choose_device(settings.runtime)
     state = processes(device)
-    parser, parser_facts = build.parser(settings.parser, build.label_space(settings.data), device)
+    parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
-    data, part = taken(build.data(settings.data, limit=settings.limit), settings.shard)
+    data, part = taken(open_data(settings.data, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes, OF_FACES)
     scorer = PhotoScorer(parser, data.label_space, settings.protocol)
     facts = {
@@ -76,7 +79,7 @@ def _still_valid(parser: Parser) -> Callable[[dict], bool]:
 
 
 def _score_all(
-    data: build.Data, scorer: PhotoScorer, log: SampleLog | None, runtime: config.RuntimeConfig, state: PartialState
+    data: Data, scorer: PhotoScorer, log: SampleLog | None, runtime: config.RuntimeConfig, state: PartialState
 ) -> None:
     """Rows of all photos that the log lacks; made by all processes, logged by the one that has the log."""
     missing = [i for i, id_ in enumerate(data.faces.ids) if (id_,) not in log.done] if log else None
@@ -102,7 +105,7 @@ def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
     return row | {"inputs_sha256": scorer.parser.fingerprint(sample.id, None)}
 
 
-def _finish(record: RunFolder, log: SampleLog, data: build.Data, scorer: PhotoScorer, seed: int) -> None:
+def _finish(record: RunFolder, log: SampleLog, data: Data, scorer: PhotoScorer, seed: int) -> None:
     log.finish([(id_,) for id_ in data.faces.ids])
     rows = log.rows
     failed = sum(row["status"] == ERROR for row in rows)
@@ -128,7 +131,7 @@ def best_median_worst(rows: list[dict]) -> dict[str, dict]:
     return {title: ranked[place] for place, title in chosen.items()}
 
 
-def _draw_strips(rows: list[dict], data: build.Data, scorer: PhotoScorer, figures: Path) -> None:
+def _draw_strips(rows: list[dict], data: Data, scorer: PhotoScorer, figures: Path) -> None:
     """``figures/strips.png`` and ``.pdf``: they show photos, so they stay out of published records."""
     place = {id_: i for i, id_ in enumerate(data.faces.ids)}
     strips = []

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.engine.prefetch import read_ahead
 from semfacediff.errors import UserError
 from semfacediff.labels import conversion
 from semfacediff.metrics.base import declared
 from semfacediff.metrics.generated import Diversity, FrameSSIM, LayoutFit
+from semfacediff.metrics.opening import Metrics
 from semfacediff.parsing import ModelParser
 from semfacediff.records.samples import ERROR, OK
 from semfacediff.records.showcase import FIRST_STAGE, NOISE, PHOTO, RECONSTRUCTION
@@ -37,7 +38,7 @@ class Measures:
     ssim: FrameSSIM | None
     diversity: Diversity | None
     judged: bool
-    of_sets: build.Metrics
+    of_sets: Metrics
 
     def identities(self, judge: dict, image_size: int) -> list[dict]:
         """What every score depends on.

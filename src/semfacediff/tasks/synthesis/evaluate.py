@@ -7,14 +7,18 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, in_turn, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity
 from semfacediff.engine.shards import taken
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, space
 from semfacediff.metrics.generated import Diversity, FrameSSIM
+from semfacediff.metrics.opening import open_metrics
 from semfacediff.parsing import ModelParser
+from semfacediff.parsing.opening import open_parser, or_shipped
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import ERROR, OK, SampleLog
 from semfacediff.records.showcase import NOISE
@@ -51,29 +55,29 @@ class Judge:
         Raises:
             UserError: it cannot be used, cannot judge, or has classes that ``label_space`` lacks.
         """
-        parser, facts = build.parser(settings.parser, label_space, on)
+        parser, facts = open_parser(settings.parser, label_space, on)
         if not isinstance(parser, ModelParser):
             raise UserError(
                 f"task=synthesis: parser={settings.parser.name} cannot judge generated photos; drop it (the shipped "
                 f"parser judges), or set parser.checkpoint=RUN"
             )
         conversion(parser.label_space, label_space)
-        place = Path(build.or_shipped(settings.parser).checkpoint).expanduser()
+        place = Path(or_shipped(settings.parser).checkpoint).expanduser()
         record = training_record(place, parser.card.training.get("run"))
         return cls(parser, facts | {"trained": parser.card.training}, record)
 
 
 def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> int:
     """Generate from every label map and score; returns 1 if a sample failed."""
-    device = build.device(settings.runtime)
+    device = choose_device(settings.runtime)
     state = processes(device)
     place = resolve_synthesis(settings.generation.checkpoint, "generation.checkpoint")
     model, card, digest = trained_synthesis(place)
     options, known = sampling_options(settings.generation, settings.seed), space(card.label_space)
     # Everything that can be refused cheaply comes before the photos are read.
-    conversion(build.label_space(settings.data), known)
+    conversion(label_space_of(settings.data), known)
     judge, measures = Judge.of(settings, known, device), _measures(settings, device)
-    whole = build.data(settings.data, limit=settings.limit)
+    whole = open_data(settings.data, limit=settings.limit)
     data, part = taken(whole, settings.shard)
     made = {"name": "sca_dm", "digest": digest, "trained": card.training, "guidance": options.scale}
     seen = train_test_overlap(training_record(place, card.training.get("run")), settings.data, whole.faces.ids)
@@ -109,7 +113,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
 
 
 def _facts(
-    settings: config.SynthesisEvaluation, data: build.Data, card: SynthesisCard, judge: Judge, measures: Measures
+    settings: config.SynthesisEvaluation, data: Data, card: SynthesisCard, judge: Judge, measures: Measures
 ) -> dict:
     """What the record says of the judge, the data and how numbers come about: of all data, also in a part's record."""
     size = card.options.image_size
@@ -143,7 +147,7 @@ def _measures(settings: config.SynthesisEvaluation, device: torch.device) -> Mea
     ]
     # "thesis" is LPIPS in its usual form where nothing is masked: the mean over the frame.
     chosen = {"metrics": settings.metrics.model_copy(update={"columns": wanted}), "protocol": "thesis"}
-    made = build.metrics(settings.model_copy(update=chosen), device)
+    made = open_metrics(settings.model_copy(update=chosen), device)
     absent = {"lpips_diversity" if k == "lpips" else k: why for k, why in made.absent.items()}
     lpips = next(iter(made.each), None)
     made = dataclasses.replace(made, absent=absent)

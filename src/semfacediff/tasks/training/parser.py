@@ -10,7 +10,9 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
-from semfacediff import build, config
+from semfacediff import config
+from semfacediff.data.opening import Data, in_space, open_data
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.engine.prefetch import read_ahead
 from semfacediff.engine.processes import in_turn, processes, shared_record
@@ -19,6 +21,7 @@ from semfacediff.labels import LabelSpace
 from semfacediff.metrics.photo_counts import confusion_table
 from semfacediff.metrics.segmentation import class_scores
 from semfacediff.parsing.checkpoint import load_parser
+from semfacediff.parsing.opening import new_parser, start_weights
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
@@ -38,17 +41,17 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     Under ``torchrun`` every process trains and validates its share; the first one
     keeps the record.
     """
-    device = build.device(settings.runtime)
+    device = choose_device(settings.runtime)
     state = processes(device)
     if device.type == "cpu":
         keep_freed_memory()
     train, val = (
-        build.in_space(build.data(settings.data, part, limit=settings.limit), settings.train.label_space)
+        in_space(open_data(settings.data, part, limit=settings.limit), settings.train.label_space)
         for part in ("train", "val")
     )
     torch.manual_seed(derive_seed(settings.seed, "init"))
-    model, card = build.new_parser(settings.parser, train.label_space, settings.train.size)
-    start = build.start_weights(settings.parser)
+    model, card = new_parser(settings.parser, train.label_space, settings.train.size)
+    start = start_weights(settings.parser)
     inputs = {"train": train.digest, "val": val.digest, "start_weights": start}
 
     def opened() -> RunFolder:
@@ -91,9 +94,7 @@ def _nothing(_progress: Progress) -> None:
     """What the other processes keep of an epoch."""
 
 
-def _record(
-    settings: config.ParserTraining, inputs: dict, train: build.Data, val: build.Data, folder: Path
-) -> RunFolder:
+def _record(settings: config.ParserTraining, inputs: dict, train: Data, val: Data, folder: Path) -> RunFolder:
     parts = {"train": train, "val": val}
     facts = {
         "data": {part: {"n": len(data.faces), "skipped": data.skipped} for part, data in parts.items()},
@@ -129,7 +130,7 @@ def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: Part
 
     ``test/`` in the run's folder gets what an evaluation of that part would.
     """
-    test, seed = build.data(settings.data, "test", limit=settings.limit), settings.seed
+    test, seed = open_data(settings.data, "test", limit=settings.limit), settings.seed
     parser = ModelParser(*load_parser(trainer.files.path("best")), trainer.accelerator.device)
     scorer = PhotoScorer(parser, test.label_space)
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
 from semfacediff.data.counts import cache_folder, cached_counts
 from semfacediff.errors import UserError
@@ -30,6 +30,7 @@ from semfacediff.tasks.parsing.validation import Validation, validate
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.training.averaging import MovingAverage
 from semfacediff.training.checks import out_of_memory, single_value_norms
+from semfacediff.training.course import new_course
 from semfacediff.training.step import OptimisationStep, deterministic
 
 
@@ -103,7 +104,7 @@ class ParserTrainer:
         self.net = self._wrapped()
         self.criterion = build_loss(settings.loss, self._class_weights(train_digest).to(self.accelerator.device))
         self.step = OptimisationStep(self.net, self.criterion, t.precision, t.gradient_clip_norm, t.loss_stride)
-        self.course = build.course(settings, self.steps)
+        self.course = new_course(settings, self.steps)
         state = self.files.found()
         if state is None:
             self.optimiser = self.course.optimiser(self.model)

@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 
-from semfacediff import build, config
+from semfacediff import config
 from semfacediff.data.counts import cache_folder
+from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.data.subset import Subset
+from semfacediff.engine.devices import choose_device
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.engine.processes import processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity
@@ -42,14 +44,14 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
 
     Under ``torchrun`` every process takes its share; the first one keeps the record.
     """
-    device = build.device(settings.runtime)
+    device = choose_device(settings.runtime)
     state = processes(device)
     if device.type == "cpu":
         keep_freed_memory()
     # What can be refused cheaply comes before the photos are read.
-    options = synthesis_options(settings, build.label_space(settings.data).n)
+    options = synthesis_options(settings, label_space_of(settings.data).n)
     start = _start(settings, options)
-    parts = {part: build.data(settings.data, part, limit=settings.limit) for part in ("train", "val")}
+    parts = {part: open_data(settings.data, part, limit=settings.limit) for part in ("train", "val")}
     parts["val"] = _first(parts["val"], settings.steps.validate_photos)
     digests = {part: data.digest for part, data in parts.items()}
     inputs = digests | {"first_stage": start.digest if start else None}
@@ -69,7 +71,7 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     return 0
 
 
-def _first(data: build.Data, n: int) -> build.Data:
+def _first(data: Data, n: int) -> Data:
     """The first ``n`` samples, under a digest of their own."""
     if len(data.faces) <= n:
         return data
@@ -105,7 +107,7 @@ def _start(settings: config.SynthesisTraining, options: SCADMOptions) -> Trained
 def _trained(
     settings: config.SynthesisTraining,
     options: SCADMOptions,
-    parts: dict[str, build.Data],
+    parts: dict[str, Data],
     start: TrainedFirstStage | None,
     folder: Path,
     device: torch.device,
@@ -174,7 +176,7 @@ def _nothing(_progress: StepProgress) -> None:
 
 
 def _record(
-    settings: config.SynthesisTraining, inputs: dict, parts: dict[str, build.Data], options: SCADMOptions, folder: Path
+    settings: config.SynthesisTraining, inputs: dict, parts: dict[str, Data], options: SCADMOptions, folder: Path
 ) -> RunFolder:
     facts = {
         "data": {part: {"n": len(data.faces), "skipped": data.skipped} for part, data in parts.items()},

@@ -1,0 +1,66 @@
+"""The editor that the configuration names."""
+
+from pathlib import Path
+
+import torch
+
+from semfacediff import config
+from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
+from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
+from semfacediff.editing.identity import Identity
+from semfacediff.editing.precomputed import Precomputed
+from semfacediff.editing.recolor import Recolor
+from semfacediff.sweep_cache import SweepCache
+
+_pipeline: SweepCache[SharedPipeline] = SweepCache()
+
+
+def open_editor(
+    settings: config.AnyEditor,
+    on: torch.device,
+    weights: config.WeightsConfig | None = None,
+    runtime: config.RuntimeConfig | None = None,
+) -> tuple[Editor, dict]:
+    """The editor that ``editor=`` names, and its facts for the record: its name; for a model also the digest of its
+    weights, what beside the configuration determines its results, and why they are not comparable (``doubts``).
+
+    Args:
+        weights, runtime: for editors with a model; without them it is looked for in the hub's cache only.
+
+    Raises:
+        UserError: its weights or files are not there.
+    """
+    if isinstance(settings, config.SCADMEditor):
+        from semfacediff.editing.reference import reference_editor
+
+        return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
+    if isinstance(settings, config.InpaintEditor):
+        return _inpaint_editor(settings, on, weights, runtime)
+    if settings.name == "identity":
+        return Identity(), {"name": "identity"}
+    if settings.name == "recolor":
+        return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
+    root = Path(settings.root).expanduser()
+    return Precomputed(root), {"name": "precomputed"}
+
+
+def _inpaint_editor(
+    settings: config.InpaintEditor,
+    on: torch.device,
+    weights: config.WeightsConfig | None,
+    runtime: config.RuntimeConfig | None,
+) -> tuple[Editor, dict]:
+    explicit = getattr(weights, settings.name, None)
+    root, download = (weights.root, weights.download) if weights else (None, False)
+    memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
+    memory.check()
+    files = find_pipeline(settings.name, explicit, root, download)
+    files = files if settings.safety_checker else files.without("safety_checker")
+    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker"}))
+    dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
+    opened_as = (files, dtype, on, memory, watch)
+    unchanged = (opened_as, files.state(dtype != torch.float32))
+    shared = _pipeline.get(unchanged, lambda: SharedPipeline(*opened_as))
+    made = InpaintEditor(settings.name, files, options, on, memory, shared)
+    return made, {"name": settings.name, **made.facts()}

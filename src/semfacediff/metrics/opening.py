@@ -1,0 +1,112 @@
+"""The metrics that the configuration names, with their weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from semfacediff import config
+from semfacediff.metrics.base import Metric
+from semfacediff.metrics.clip import CLIP
+from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.geometry import GeometryShift
+from semfacediff.metrics.inception import Inception
+from semfacediff.metrics.leakage import Leakage
+from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.seam import Seam
+from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
+from semfacediff.metrics.weights import (
+    CLIP_VIT_B_32,
+    INCEPTION,
+    LPIPS_ALEXNET,
+    PUBLIC,
+    FoundWeights,
+    MissingWeightsError,
+    PublicWeights,
+    find,
+    find_clip,
+    located,
+)
+from semfacediff.sweep_cache import SweepCache
+from semfacediff.weight_files import file_state
+
+_OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
+"""Metrics without weights whose definition depends on the protocol."""
+
+_metrics: SweepCache["Metrics"] = SweepCache()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an editing run measures.
+
+    Attributes:
+        each: metrics of one edit. sets: distances between all photos and all edits, if there are any to measure.
+        absent: column -> why it is empty. doubts: why the run is not comparable.
+    """
+
+    each: list[Metric]
+    sets: SetScores | None
+    absent: dict[str, str]
+    doubts: list[str]
+
+    def identities(self) -> list[dict[str, object]]:
+        """What every metric says of itself."""
+        return [m.identity() for m in self.each] + (self.sets.identities() if self.sets else [])
+
+
+def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
+    """The metrics that ``metrics.columns`` names.
+
+    Raises:
+        MissingWeightsError: weights are absent and ``metrics.on_missing=error``.
+    """
+    named = {w: getattr(settings.weights, w.key) for w in PUBLIC}
+    places = [Path(path).expanduser() if path else located(w, settings.weights.root) for w, path in named.items()]
+    files = [path and file_state(path) for path in places]
+    asked = (settings.metrics, settings.protocol, settings.weights, on)
+    return _metrics.get((asked, files), lambda: _made_metrics(settings, on))
+
+
+def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
+    columns, protocol, clip = settings.metrics.columns, settings.protocol, settings.metrics.clip.model
+    weights = _MetricWeights(settings)
+    each: list[Metric] = []
+    for column in columns:
+        if column == "lpips":
+            if found := weights.find(LPIPS_ALEXNET, column):
+                each.append(LPIPS(protocol, found.state, found.name, on))
+        elif column == "clip":
+            if found := weights.find(CLIP_VIT_B_32, column):
+                each.append(CLIP(clip, found.state, found.name, on))
+        elif column in _OF_PROTOCOL:
+            each.append(_OF_PROTOCOL[column](protocol))
+        elif column not in SET_COLUMNS:
+            each.append({"seam": Seam, "geometry": GeometryShift}[column]())
+    of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
+    if of_sets and (found := weights.find(INCEPTION, *of_sets)):
+        sets = SetScores(of_sets, Inception(found.state, found.name, on))
+    return Metrics(each, sets, weights.absent, weights.doubts)
+
+
+class _MetricWeights:
+    """Weights by the configuration's policy, and what has to be said of them."""
+
+    def __init__(self, settings: config.Evaluation):
+        self.settings, self.absent, self.doubts = settings, {}, []
+
+    def find(self, public: PublicWeights, *columns: str) -> FoundWeights | None:
+        """``None`` if they are missing and the columns may stay empty."""
+        places, wanted = self.settings.weights, self.settings.metrics
+        where = getattr(places, public.key), places.root, places.download
+        try:
+            found = find_clip(wanted.clip.model, *where) if public is CLIP_VIT_B_32 else find(public, *where)
+        except MissingWeightsError as e:
+            if wanted.on_missing == "error":
+                raise
+            self.absent |= dict.fromkeys(columns, str(e))
+            return None
+        if not found.comparable:
+            self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.files[0].file}")
+        return found

@@ -1,0 +1,173 @@
+"""The parser that the configuration names: to train, to start from, or to evaluate with."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from semfacediff import config
+from semfacediff.errors import UserError
+from semfacediff.labels import LabelSpace
+from semfacediff.parsing.checkpoint import (
+    ONNX,
+    WEIGHTS,
+    ParserCard,
+    checkpoint_digest,
+    checkpoint_state,
+    file_digest_with,
+    load_parser,
+    load_published,
+    resolve,
+)
+from semfacediff.parsing.default import SHIPPED, default_parser
+from semfacediff.parsing.folding import fold_batch_norms
+from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.predict import GroundTruthParser, ModelParser, Parser, PrecomputedParser
+from semfacediff.parsing.registry import FPN, build_parser
+from semfacediff.parsing.segformer_folder import start_digest, start_from
+from semfacediff.sweep_cache import SweepCache
+
+
+class TrainedParser(NamedTuple):
+    """A parser with trained weights; ``digest``: SHA-256 of those weights."""
+
+    model: nn.Module
+    card: ParserCard
+    digest: str
+
+
+_parser: SweepCache[tuple[ModelParser, dict]] = SweepCache()
+
+
+def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_size: int) -> tuple[nn.Module, ParserCard]:
+    """(model, card) to be trained: a fresh architecture, or the weights of ``parser.checkpoint`` to start from.
+
+    Those of ``parser.pretrained`` enter a fresh architecture, except for the head.
+
+    Raises:
+        UserError: no architecture is named, or the start weights are of another architecture or label space.
+    """
+    if settings.backend != "torch":
+        raise UserError(f"parser.backend={settings.backend} computes and cannot be trained; drop it")
+    if settings.precision != "float32":
+        raise UserError(
+            f"parser.precision={settings.precision} is that of a trained parser; set train.precision instead"
+        )
+    if settings.input_size is not None:
+        raise UserError(f"parser.input_size={settings.input_size} is that of a trained parser; set train.size instead")
+    if settings.checkpoint is not None:
+        model, card, _ = open_trained(settings)
+        if card.label_space != label_space.name:
+            raise UserError(
+                f"parser.checkpoint was trained for label space '{card.label_space}', the data are '{label_space.name}'"
+            )
+        return model, dataclasses.replace(card, input_size=input_size, training={})
+    if settings.name is None:
+        raise UserError("no parser to train: set parser=fastscnn_lite, or parser.checkpoint=FOLDER to start from one")
+    card = ParserCard.of_kind(settings.name, label_space.name, input_size)
+    card = dataclasses.replace(card, options=dict(settings.options))
+    model = build_parser(settings.name, classes=label_space.n, **card.options)
+    if settings.pretrained is not None:
+        start = _starts(settings.name).start_from if _starts(settings.name) else start_from
+        start(model, settings.name, settings.pretrained)
+    return model, card
+
+
+def _starts(name: str):
+    """The module that starts ``name`` from ImageNet weights; ``None``: a folder of the hub's layout.
+
+    Imported late: torchvision and timm take a third of the start-up, and few commands need them.
+    """
+    if name.startswith("segface_"):
+        from semfacediff.parsing.segface import pretrained
+
+        return pretrained
+    if name.startswith(FPN):
+        from semfacediff.parsing import fpn
+
+        return fpn
+    return None
+
+
+def start_weights(settings: config.ParserConfig) -> str | None:
+    """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
+    if settings.pretrained is not None:
+        if starts := _starts(settings.name):
+            return starts.start_digest(settings.name, settings.pretrained)
+        return start_digest(settings.name, settings.pretrained)
+    return open_trained(settings).digest if settings.checkpoint is not None else None
+
+
+def or_shipped(settings: config.ParserConfig) -> config.ParserConfig:
+    """``settings``; those that name no checkpoint and no other architecture, with the shipped parser's folder."""
+    unnamed = settings.checkpoint is None and settings.name in (None, SHIPPED)
+    folder = default_parser() if unnamed else None
+    return settings.model_copy(update={"checkpoint": str(folder)}) if folder else settings
+
+
+def open_trained(settings: config.ParserConfig) -> TrainedParser:
+    """The parser of ``parser.checkpoint``: a checkpoint folder, a training run, or a published parser.
+
+    Raises:
+        UserError: not there, damaged, of another architecture than ``parser=`` names, or not of ``parser.backend``.
+    """
+    place, onnx = resolve(settings.checkpoint), settings.backend == "onnx"
+    said = {"label_space": settings.label_space, "input_size": settings.input_size}
+    if place.is_file():
+        if onnx:
+            raise UserError(f"parser.backend=onnx: {place} is a file; name the folder that semfacediff export wrote")
+        model, card = load_published(settings.name, place, **said)
+        _same_options(settings, card, place)
+        return TrainedParser(model, card, file_digest_with(place, card))
+    model, card = load_onnx(place) if onnx else load_parser(place, **said)
+    if settings.name is not None and settings.name != card.name:
+        raise UserError(f"parser={settings.name} contradicts {place}, which holds '{card.name}'; drop one of the two")
+    _same_options(settings, card, place)
+    return TrainedParser(model, card, checkpoint_digest(place, ONNX if onnx else WEIGHTS, **said))
+
+
+def precision(settings: config.ParserConfig) -> torch.dtype:
+    """In what torch computes a trained parser."""
+    return getattr(torch, settings.precision)
+
+
+def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -> None:
+    if settings.options and settings.options != card.options:
+        raise UserError(
+            f"parser.options={settings.options} contradicts {path}, which has {card.options}; drop one of the two"
+        )
+
+
+def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
+    """The parser to evaluate with, and its facts for the record (name, digest, label space, input size, backend).
+
+    Without a checkpoint ``name: null`` and ``parser=face_lite`` mean the parser that ships with the package.
+
+    Raises:
+        UserError: none is named, or its checkpoint cannot be used.
+    """
+    if settings.name == "ground_truth":
+        return GroundTruthParser(data_space), {"name": "ground_truth", "label_space": data_space.name}
+    if settings.name == "precomputed":
+        root = Path(settings.root).expanduser()
+        return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
+    settings = or_shipped(settings)
+    if settings.checkpoint is None:
+        raise UserError(
+            "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
+            "parser=precomputed parser.root=DIR"
+        )
+
+    def trained() -> tuple[ModelParser, dict]:
+        model, card, digest = open_trained(settings)
+        fold_batch_norms(model.eval())
+        facts = {"name": card.name, "digest": digest, "label_space": card.label_space, "input_size": card.input_size}
+        if exported := card.training.get("exported"):
+            facts["exported_from"] = exported["from_digest"]
+        if "read_from" in card.training:
+            facts["read_from"] = card.training["read_from"]
+        return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
+
+    return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)
