@@ -26,6 +26,7 @@ from plain_editing import PlainEditing
 from semfacediff import config
 from semfacediff.data.files import FileFaces, index_folder
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
@@ -41,7 +42,7 @@ from semfacediff.parsing import ModelParser, ParserCard, build_parser, load_pars
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import Cell, encoded_png
+from semfacediff.tasks.editing.sample_row import encoded_png
 
 ATTRIBUTES = ("hair", "lips", "skin", "eyes", "eyebrows")
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ class Case:
         # A fresh one each time, for it remembers photos.
         metrics += [LPIPS(protocol, None, "random", CPU), self.clip] if self.every else []
         entries = index_folder(self.root, "images", "masks", labels_needed=False).entries[:n]
-        cells = [Cell(a, Words(p)) for a, p in self.prompts.items()]
+        cells = [EditSpec(a, Words(p)) for a, p in self.prompts.items()]
         with tempfile.TemporaryDirectory() as out:
             parts = (FileFaces(entries, CELEBAMASK), self.parser, FreeEditor(), metrics, Path(out), cells)
             bench = EditingBench(self.settings, *parts)

@@ -16,13 +16,13 @@ import torch
 
 from semfacediff import config
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.opening import open_editor
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.opening import open_metrics
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import Cell
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
 
@@ -67,7 +67,7 @@ def edit_rate(size: int, n: int) -> float:
     editor, _ = open_editor(settings.editor, torch.device("cpu"))
     metrics = open_metrics(settings, torch.device("cpu")).each
     with tempfile.TemporaryDirectory() as folder:
-        cells = [Cell(attribute, Words(settings.prompts[attribute])) for attribute in ATTRIBUTES]
+        cells = [EditSpec(attribute, Words(settings.prompts[attribute])) for attribute in ATTRIBUTES]
         bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder), cells)
         start = time.perf_counter()
         bench.run()

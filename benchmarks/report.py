@@ -34,7 +34,7 @@ from semfacediff.records.samples import write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import RegionRule, region_masks
-from semfacediff.tasks.editing.edit_rows import COLUMNS, MASKS, digest_of_mask, edit_file, encoded_png
+from semfacediff.tasks.editing.sample_row import COLUMNS, MASKS, digest_of_mask, edit_file, encoded_png
 
 ATTRIBUTES = ("hair", "lips", "skin", "eyes", "eyebrows")
 HIGHER_IS_BETTER = {

@@ -23,6 +23,7 @@ from editing import ATTRIBUTES, CPU, FreeEditor, parser_of, write_photos
 
 from semfacediff import config
 from semfacediff.data.files import FileFaces, index_folder
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
@@ -36,7 +37,6 @@ from semfacediff.metrics.seam import Seam
 from semfacediff.tasks.editing import bench as editing_bench
 from semfacediff.tasks.editing import sample_row as edit_scoring
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import Cell
 
 OF_PHOTO = ("read", "parse photo", "face facts")
 
@@ -92,7 +92,7 @@ class Timed:
         faces = FileFaces(index_folder(self.root, "images", "masks", labels_needed=False).entries[:n], CELEBAMASK)
         read = self.ledger.timed("read", type(faces).__getitem__)
         watched = type("Watched", (FileFaces,), {"__getitem__": read})(faces.entries, CELEBAMASK)
-        cells = [Cell(a, Words(self.settings.prompts[a])) for a in ATTRIBUTES]
+        cells = [EditSpec(a, Words(self.settings.prompts[a])) for a in ATTRIBUTES]
         bench = EditingBench(self.settings, watched, self.parser, self.editor, self.metrics, out, cells)
         start = time.process_time()
         bench.run()

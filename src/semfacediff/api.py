@@ -16,10 +16,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from semfacediff import config
-from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.composite import composite
+from semfacediff.editing.apply import EditRules, EditSpec, apply_edit, mask_bytes
+from semfacediff.editing.base import Editor
 from semfacediff.editing.opening import open_editor
-from semfacediff.editing.prompts.resolved import PromptRules, told
 from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.labels import attribute_classes, conversion, space
@@ -35,11 +34,10 @@ from semfacediff.parsing import ModelParser
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.opening import open_trained
-from semfacediff.regions import RegionRule, attribute_region, region_masks
+from semfacediff.regions import RegionRule, attribute_region
 from semfacediff.regions.portraits import parse_faces
-from semfacediff.seeding import derive_seed
-from semfacediff.tasks.editing.edit_rows import checked_edit
-from semfacediff.types import RegionMasks, to_tensor, to_uint8
+from semfacediff.tasks.editing.prompts import PromptRules, resolve_prompt
+from semfacediff.types import RegionMasks, to_tensor
 
 
 def parse(
@@ -82,7 +80,7 @@ def region_mask(
         attribute: one of :data:`semfacediff.labels.ATTRIBUTES`, e.g. ``hair``.
         protocol: whose rule is taken for growing and feathering (``conf/protocol``).
     """
-    return _to_bytes(_masks(labels, attribute, protocol, label_space))
+    return mask_bytes(_masks(labels, attribute, protocol, label_space).blend)
 
 
 def edit(
@@ -121,17 +119,20 @@ def edit(
     elif options:
         raise UserError(f"edit: options ({', '.join(options)}) are for an editor given by name; set them on the object")
     preset = _preset("protocol", protocol)
-    rules = PromptRules(preset["negatives"], "", prompt_expansion=False)
-    words = told(attribute, prompt, negative, rules, editor, f"for '{attribute}'").words
+    prompt_rules = PromptRules(preset["negatives"], "", prompt_expansion=False)
+    words = resolve_prompt(attribute, prompt, negative, prompt_rules, editor, f"for '{attribute}'").words
     editor.check({attribute: prompt})
-    seed = derive_seed(seed, "array", attribute) if preset["seeds"] == "sample" else seed
-    rest = {"labels": torch.from_numpy(labels.astype(np.int64)), "label_space": space(label_space)}
-    rest["inpaint_mask"] = preset["inpaint_mask"]
-    request = EditRequest("array", attribute, to_tensor(photo), masks, prompt, words.negative_prompt, seed, **rest)
+    rules, spec = _edit_rules(preset, seed), EditSpec(attribute, words)
+    parse = torch.from_numpy(labels.astype(np.int64))
+    request = rules.request("array", to_tensor(photo), spec, masks, parse, space(label_space))
     if note := editor.note(request):
         warnings.warn(f"edit of '{attribute}': {note}", stacklevel=2)
-    edited = to_uint8(checked_edit(editor.edit([request])[0], request.photo))
-    return composite(photo, edited, masks.blend[0].numpy(), preset["composite"])
+    applied = apply_edit(editor, rules, photo, request)
+    if applied is None:
+        covered = f"{100 * masks.coverage:.2f} % of the photo"
+        warnings.warn(f"edit: '{attribute}' covers {covered}, too little; the photo is returned", stacklevel=2)
+        return photo.copy()
+    return applied.photo
 
 
 def score(
@@ -316,11 +317,18 @@ def _preset(group: str, name: str) -> dict:
     return yaml.safe_load((folder / f"{name}.yaml").read_text())
 
 
+def _edit_rules(preset: dict, seed: int = 0) -> EditRules:
+    """Those of a file in ``conf/protocol``."""
+    keys = {key: preset[key] for key in ("composite", "inpaint_mask", "seeds")}
+    region, thesis = RegionRule(**preset["region"]), preset["protocol"] == "thesis"
+    return EditRules(region, seam="none", seed=seed, edit_empty=thesis, **keys)
+
+
 def _masks(labels: np.ndarray, attribute: str, protocol: str, label_space: str) -> RegionMasks:
     attribute_classes(attribute)
     _check_labels(labels, "labels", label_space)
-    rule = RegionRule(**_preset("protocol", protocol)["region"])
-    return region_masks(torch.from_numpy(labels.astype(np.int64)), attribute, space(label_space), rule)
+    rules = _edit_rules(_preset("protocol", protocol))
+    return rules.masks(torch.from_numpy(labels.astype(np.int64)), attribute, space(label_space))
 
 
 def _check_labels(labels: np.ndarray, name: str, label_space: str) -> None:
@@ -334,10 +342,6 @@ def _check_labels(labels: np.ndarray, name: str, label_space: str) -> None:
             f"{name}: expected 0..{n - 1} as in label space '{label_space}', got {labels.min()}..{labels.max()}; "
             f"name their space with label_space="
         )
-
-
-def _to_bytes(masks: RegionMasks) -> np.ndarray:
-    return np.rint(masks.blend[0].numpy() * 255).astype(np.uint8)
 
 
 def _check_photo(photo: np.ndarray, name: str) -> None:

@@ -17,6 +17,7 @@ from semfacediff.cli import main
 from semfacediff.commands import merge, report
 from semfacediff.commands import track as track_sync
 from semfacediff.commands.compare import compare
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.words import Words
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
@@ -29,7 +30,7 @@ from semfacediff.records.summary import summarise_edits
 from semfacediff.synthesis.checkpoint import load_synthesis, read_synthesis_card
 from semfacediff.tables import ablation, editing_figures, named, parsing_figures, presence_figures
 from semfacediff.tables.drawn import draw
-from semfacediff.tasks.editing.edit_rows import KEY, Cell
+from semfacediff.tasks.editing.sample_row import KEY
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.parsing.scores import write_scores
 from semfacediff.tasks.strata_report import leakage, strata
@@ -205,7 +206,7 @@ def readers_of(whole, repository, tmp_path, monkeypatch):
                 order = sorted(log.done)
                 samples = log.finish(order)
                 if f.parent.name == "editing":
-                    cells = [Cell(a, Words("x")) for a in run["identity"]["config"]["attributes"]]
+                    cells = [EditSpec(a, Words("x")) for a in run["identity"]["config"]["attributes"]]
                     write_editing_tables(record.path, samples, cells, PHOTOS, {}, CELEBAMASK)
                 else:
                     write_scores(log.rows, CELEBAMASK, "strict", 1, record.path)

@@ -13,6 +13,7 @@ import torch
 
 from semfacediff import config
 from semfacediff.data.toy import ToyFaces
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.prompts.words import Words
 from semfacediff.engine.prefetch import in_order, one_core_each, torch_threads
@@ -21,7 +22,6 @@ from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.parsing import GroundTruthParser, ModelParser, load_parser
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import Cell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ATTRIBUTES = ("hair", "lips", "skin")
@@ -85,7 +85,7 @@ class Counting(GroundTruthParser):
 def bench(folder: Path, faces, editor, parser=None, *words: str) -> EditingBench:
     shared = ["data.count=1", f"attributes=[{','.join(ATTRIBUTES)}]", "metrics=no_weights", *words]
     settings = config.typed(composed("evaluate", shared, REPOSITORY), config.EditingEvaluation)
-    cells = [Cell(a, Words(settings.prompts[a])) for a in ATTRIBUTES]
+    cells = [EditSpec(a, Words(settings.prompts[a])) for a in ATTRIBUTES]
     metrics = [SSIM("strict"), PSNR("strict"), MaskIoU("strict")]
     return EditingBench(settings, faces, parser or Counting(), editor, metrics, folder, cells)
 

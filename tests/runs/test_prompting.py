@@ -10,9 +10,9 @@ import yaml
 from semfacediff import config, tasks
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
-from semfacediff.editing.prompts.resolved import PromptRules, prompt_source, read_lexicon, show, told
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.tasks.editing.prompts import PromptRules, prompt_source, read_lexicon, resolve_prompt, show
 
 GENERIC = "distorted, blurry"
 SMALL = (
@@ -46,7 +46,7 @@ def rules(negatives="attribute_aware", expansion=False):
 
 
 def words_of(prompt, own=None, rule=None, editor=None):
-    return told("hair", prompt, own, rule or rules(), editor or Reader(Counting()), "for 'hair'")
+    return resolve_prompt("hair", prompt, own, rule or rules(), editor or Reader(Counting()), "for 'hair'")
 
 
 def test_an_editor_with_text_encoders_is_told_what_to_avoid():

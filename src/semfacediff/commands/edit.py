@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from semfacediff import config
 from semfacediff.commands.photo_editing import (
@@ -29,7 +28,7 @@ from semfacediff.commands.photo_editing import (
 from semfacediff.commands.photo_folder import each_photo, photos_of, report
 from semfacediff.data.reading import Blob, colour_profile, decode_photo
 from semfacediff.data.square import to_square
-from semfacediff.editing.prompts.resolved import PromptRules, Told, show
+from semfacediff.editing.apply import EditSpec, mask_bytes
 from semfacediff.errors import UserError, printable
 from semfacediff.records.environment import code_version, hardware, package_versions
 from semfacediff.records.folder import held
@@ -40,7 +39,8 @@ from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.cascade import staged
-from semfacediff.tasks.editing.edit_rows import MASKS, Cell, encoded_png
+from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, show
+from semfacediff.tasks.editing.sample_row import MASKS, encoded_png
 from semfacediff.threads import use_threads
 
 SCHEMA_VERSION = 1
@@ -57,8 +57,8 @@ class _Task:
 
     wish: Wish
     tools: Tools
-    cells: list[Cell]
-    told: list[Told]
+    specs: list[EditSpec]
+    prompts: list[ResolvedPrompt]
     out: Path
 
 
@@ -75,7 +75,7 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is where the photos lie, edits could overwrite them; give another folder")
     task = _task(out, wish)
-    show(task.told)
+    show(task.prompts)
     kept = []
     with held(out, "give another --out"):
         failed = each_photo(source, photos, "edit", lambda file: _edit_file(file, task) or kept.append(file))
@@ -91,9 +91,9 @@ def _task(out: Path, wish: Wish) -> _Task:
     use_threads(settings.runtime.threads)
     editor, editor_facts = editor_of(settings)
     negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
-    cells, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
+    specs, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
     parser, digest = parser_of(settings)
-    return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), cells, words, out)
+    return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), specs, words, out)
 
 
 def _edit_file(file: Path, task: _Task) -> bool:
@@ -158,11 +158,11 @@ def _clear(folder: Path) -> None:
 
 def _identity(file: Path, data: bytes, task: _Task) -> dict:
     """Everything that determines the edit, as JSON gives it back."""
-    words = [one.facts() for one in task.told]
+    words = [one.facts() for one in task.prompts]
     facts = {
         "photo_sha256": hashlib.sha256(data).hexdigest(),
         "sample_id": file.stem,
-        "edits": [one | {"strength": cell.strength} for one, cell in zip(words, task.cells, strict=True)],
+        "edits": [one | {"strength": spec.strength} for one, spec in zip(words, task.specs, strict=True)],
         "reparse": task.tools.settings.cascade.reparse,
         "face": task.wish.face,
         **task.tools.identity(),
@@ -208,16 +208,16 @@ def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None
     """
     space, region = task.tools.parser.label_space, task.tools.settings.region
     now, stages, touched = photo, [], np.zeros(photo.shape[:2], bool)
-    for cell in task.cells:
+    for spec in task.specs:
         if stages and task.tools.settings.cascade.reparse and stages[-1].facts["status"] == OK:
             labels = parse_faces(task.tools.parser, now).labels
-        masks = masks_of(labels, faces, cell.attribute, space, region)
-        stages.append(edited(file.stem, now, labels, masks, cell, task.tools))
+        masks = masks_of(labels, faces, spec.attribute, space, region)
+        stages.append(edited(file.stem, now, labels, masks, spec, task.tools))
         if note := stages[-1].facts["note"]:
-            print(printable(f"{file.name}: {cell.attribute}: {note}"), file=sys.stderr)
+            print(printable(f"{file.name}: {spec.attribute}: {note}"), file=sys.stderr)
         now = stages[-1].photo
         touched |= masks.blend[0].numpy() > 0
-    empty = [s.cell.attribute for s in stages if s.facts["status"] == EMPTY_REGION]
+    empty = [s.spec.attribute for s in stages if s.facts["status"] == EMPTY_REGION]
     if len(empty) == len(stages):
         found = max(100 * s.masks.coverage for s in stages)
         raise UserError(
@@ -234,24 +234,22 @@ def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None
 def _write_stage(stage: Stage, folder: Path, several: bool) -> None:
     """The three masks, and the photo after this edit where it is one of several."""
     for kind in MASKS:
-        mask = getattr(stage.masks, kind)[0].mul(255).round().to(torch.uint8).numpy()
-        write_bytes(folder / f"{stage.cell.name}_{kind}.png", encoded_png(mask))
+        write_bytes(folder / f"{stage.spec.name}_{kind}.png", encoded_png(mask_bytes(getattr(stage.masks, kind))))
     if several:
-        write_bytes(folder / f"{stage.cell.name}.png", encoded_png(stage.photo))
+        write_bytes(folder / f"{stage.spec.name}.png", encoded_png(stage.photo))
 
 
 def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[Stage], file: Path, task: _Task) -> None:
     """Photo, parse, and the mask and result of every edit in one row, each with its aspect kept."""
     panels = [("photo", photo), ("parse", overlay(photo, labels, task.tools.parser.label_space))]
     for stage in stages:
-        mask = np.rint(stage.masks.blend[0].numpy() * 255).astype(np.uint8)
-        panels += [("mask", mask[..., None].repeat(3, 2)), (stage.cell.attribute, stage.photo)]
+        panels += [("mask", mask_bytes(stage.masks.blend)[..., None].repeat(3, 2)), (stage.spec.attribute, stage.photo)]
     row = [(caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels]
     panel_figure([row], _title(stages), file)
 
 
 def _title(stages: list[Stage]) -> str:
     """The prompts on one line, cut where the strip ends."""
-    words = " ".join(", then ".join(stage.cell.words.prompt for stage in stages).split())
+    words = " ".join(", then ".join(stage.spec.words.prompt for stage in stages).split())
     room = _TITLE_LETTERS * (1 + len(stages))
     return words if len(words) <= room else f"{words[: room - 3]}..."

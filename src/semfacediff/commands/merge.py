@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from semfacediff import config
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.words import Words
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, space
@@ -25,7 +26,7 @@ from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report, synthesis_report
 from semfacediff.tasks.editing.cascade import STAGE_KEY
-from semfacediff.tasks.editing.edit_rows import KEY, Cell
+from semfacediff.tasks.editing.sample_row import KEY
 from semfacediff.tasks.editing.set_metrics import scored_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.parsing.evaluate import KEY as PARSING_KEY
@@ -212,13 +213,14 @@ def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
 def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
     write_rows(record.path / "samples.jsonl", rows)
-    cells = [
-        Cell(row["attribute"], Words(row["prompt"]), stage=row.get("stage")) for row in rows[:: parts[0].of["samples"]]
+    specs = [
+        EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage"))
+        for row in rows[:: parts[0].of["samples"]]
     ]
-    of_sets, set_notes = _sets(parts, [cell.name for cell in cells], rows, record.path)
+    of_sets, set_notes = _sets(parts, [spec.name for spec in specs], rows, record.path)
     leaks = "leakage" in run["identity"]["config"]["metrics"]["columns"]
     labels = space(run["parser"]["label_space"]) if leaks else None
-    facts = write_editing_tables(record.path, table_of(rows), cells, parts[0].of["n_expected"], of_sets, labels)
+    facts = write_editing_tables(record.path, table_of(rows), specs, parts[0].of["n_expected"], of_sets, labels)
     for part in parts:
         _link(part.folder, record.path, "edits")
     return facts | {"set_notes": set_notes}

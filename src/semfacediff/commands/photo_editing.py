@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from semfacediff import config
-from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.composite import composite
+from semfacediff.editing.apply import EditRules, EditSpec, apply_edit, is_empty
+from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS as NEEDS_NO_WEIGHTS
 from semfacediff.editing.opening import open_editor
 from semfacediff.engine.devices import choose_device
@@ -24,10 +24,8 @@ from semfacediff.parsing.opening import open_trained, precision
 from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.regions import RegionRule, region_masks
 from semfacediff.regions.faces import Faces
-from semfacediff.regions.masks import MIN_COVERAGE
-from semfacediff.seeding import derive_seed
-from semfacediff.tasks.editing.edit_rows import MASKS, Cell, checked_edit, digest_of_mask
-from semfacediff.types import RegionMasks, to_tensor, to_uint8
+from semfacediff.tasks.editing.sample_row import mask_digests
+from semfacediff.types import RegionMasks, to_tensor
 
 SETTABLE = (
     *("editor.*", "region.*", "inpaint_mask", "composite", "seam", "seeds", "negatives", "negative_words"),
@@ -97,7 +95,7 @@ class Tools:
 class Stage:
     """One edit as it was made; ``photo`` uint8 ``[H, W, 3]`` after it, ``facts`` for the record."""
 
-    cell: Cell
+    spec: EditSpec
     masks: RegionMasks
     photo: np.ndarray
     facts: dict[str, Any]
@@ -211,7 +209,7 @@ def edited(
     photo: np.ndarray,
     labels: np.ndarray,
     masks: RegionMasks,
-    cell: Cell,
+    spec: EditSpec,
     tools: Tools,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Stage:
@@ -219,55 +217,38 @@ def edited(
 
     Args:
         labels: integers ``[H, W]``: the photo's whole parse, in the parser's space.
-        sample_id: of the photo; seeds of the same photo, attribute and ``cell.nth`` are the same.
+        sample_id: of the photo; seeds of the same photo, attribute and ``spec.nth`` are the same.
         on_step: see :class:`semfacediff.editing.base.EditRequest`.
 
     Raises:
         NoEditorError: the editor's weights cannot be loaded.
     """
-    settings, repeat = tools.settings, [cell.nth] if cell.nth else []
-    seed = settings.seed
-    if settings.seeds == "sample":
-        seed = derive_seed(seed, sample_id, cell.attribute, *repeat)
-    words = {"prompt": cell.words.read, "negative_prompt": cell.words.negative_prompt}
-    request = EditRequest(
-        sample_id,
-        cell.attribute,
-        to_tensor(photo),
-        masks,
-        **words,
-        seed=seed,
-        strength=cell.strength,
-        inpaint_mask=settings.inpaint_mask,
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        label_space=tools.parser.label_space,
-        on_step=on_step,
-    )
-    blend, start, made, note = masks.blend[0].numpy(), time.perf_counter(), photo, None
-    empty, device = masks.coverage < MIN_COVERAGE, choose_device(settings.runtime)
-    if not empty:
-        _open(tools.editor)
+    start, device, rules = time.perf_counter(), choose_device(tools.settings.runtime), EditRules.of(tools.settings)
+    parse = torch.from_numpy(labels.astype(np.int64))
+    request = rules.request(sample_id, to_tensor(photo), spec, masks, parse, tools.parser.label_space, on_step)
+    if not rules.skips(masks):
+        _prepare(tools.editor)
         reset_peak_memory(device)
-        raw = to_uint8(checked_edit(tools.editor.edit([request])[0], request.photo))
-        made, note = composite(photo, raw, blend, settings.composite, settings.seam), tools.editor.note(request)
-    outside = np.abs(made.astype(np.int16) - photo)[blend == 0]
+    applied = apply_edit(tools.editor, rules, photo, request)
+    final = photo if applied is None else applied.photo
+    outside = np.abs(final.astype(np.int16) - photo)[masks.blend[0].numpy() == 0]
     facts = {
-        "stage": cell.stage,
-        "attribute": cell.attribute,
-        "status": EMPTY_REGION if empty else OK,
-        "seed": seed,
-        "strength": cell.strength,
+        "stage": spec.stage,
+        "attribute": spec.attribute,
+        "status": EMPTY_REGION if is_empty(masks) else OK,
+        "seed": request.seed,
+        "strength": spec.strength,
         "coverage": masks.coverage,
-        **{f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS},
+        **mask_digests(masks),
         "max_abs_outside": int(outside.max(initial=0)),
-        "note": note,
+        "note": tools.editor.note(request) if applied else None,
         "seconds": round(time.perf_counter() - start, 3),
-        "peak_memory_mib": None if empty else round(peak_memory_mib(device), 1),
+        "peak_memory_mib": round(peak_memory_mib(device), 1) if applied else None,
     }
-    return Stage(cell, masks, made, facts)
+    return Stage(spec, masks, final, facts)
 
 
-def _open(editor: Editor) -> None:
+def _prepare(editor: Editor) -> None:
     try:
         editor.prepare()
     except UserError as e:

@@ -30,7 +30,7 @@ from semfacediff.report.reading import SYNTHESIS, Record
 from semfacediff.report.sample_rows import Key, Pictures, extremes, group_name
 from semfacediff.report.wording import Score
 from semfacediff.tables.figures import overlay
-from semfacediff.tasks.editing.edit_rows import MASKS, digest_of_mask, edit_file
+from semfacediff.tasks.editing.sample_row import MASKS, digest_of_mask, edit_file
 from semfacediff.types import FaceSample, to_tensor
 
 PER_END = 40

@@ -7,7 +7,7 @@ import gradio as gr
 
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
-from semfacediff.tasks.editing.edit_rows import encoded_png
+from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.desk import Ask, Desk, offered

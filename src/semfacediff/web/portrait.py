@@ -16,8 +16,8 @@ import numpy as np
 from semfacediff import config
 from semfacediff.commands.photo_editing import Tools, edited, masks_of
 from semfacediff.data.reading import decode_photo
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.audit import Reading, readings
-from semfacediff.editing.prompts.resolved import PromptRules
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
 from semfacediff.metrics.base import EditPair
@@ -28,6 +28,7 @@ from semfacediff.regions.faces import Faces, find_faces
 from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tasks.editing.cascade import staged
+from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt
 from semfacediff.types import RegionMasks
 from semfacediff.web.desk import Ask, Desk
 from semfacediff.web.jobs import Stop
@@ -134,10 +135,10 @@ def audit(ask: Ask, desk: Desk) -> Audit:
     unused = () if understood is None else _without(ask.prompt, understood)
     found = Audit(understood, unused, tuple(readings(ask.prompt, tools.editor.tokenizers())))
     try:
-        cells, _ = _told(ask, tools)
+        specs, _ = _resolved(ask, tools)
     except UserError as e:
         return dataclasses.replace(found, problem=str(e))
-    words = cells[0].words
+    words = specs[0].words
     return dataclasses.replace(found, expanded=words.expanded_prompt or "", negative=words.negative_prompt or "")
 
 
@@ -148,7 +149,7 @@ def _without(prompt: str, understood: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word and word.lower() not in used))
 
 
-def _told(ask: Ask, tools: Tools):
+def _resolved(ask: Ask, tools: Tools) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
     negatives = {ask.attribute: ask.negative} if ask.negative else {}
     return staged(tools.settings.cascade.ordered(), negatives, PromptRules.of(tools.settings), tools.editor)
 
@@ -174,12 +175,12 @@ def edit(
     if len(portrait.steps) == MAX_EDITS:
         raise UserError(f"A photo takes {MAX_EDITS} edits here; undo one, or download the edit and go on with that")
     tools = desk.tools(ask)
-    (cell,), (words,) = _told(ask, tools)
+    (spec,), (words,) = _resolved(ask, tools)
     before = sum(step.ask.attribute == ask.attribute for step in portrait.steps)
-    cell = dataclasses.replace(cell, stage=len(portrait.steps) + 1, nth=before)
+    spec = dataclasses.replace(spec, stage=len(portrait.steps) + 1, nth=before)
     region = masks(portrait, ask.attribute, desk)
     made = edited(
-        Path(portrait.name).stem, portrait.now, portrait.labels_now, region, cell, tools, stop.after_step(on_step)
+        Path(portrait.name).stem, portrait.now, portrait.labels_now, region, spec, tools, stop.after_step(on_step)
     )
     if made.facts["status"] == EMPTY_REGION:
         raise UserError(

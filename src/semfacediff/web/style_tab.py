@@ -6,7 +6,7 @@ import gradio as gr
 
 from semfacediff.errors import UserError
 from semfacediff.synthesis.sampling import SamplingOptions
-from semfacediff.tasks.editing.edit_rows import encoded_png
+from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import styling, wording
 from semfacediff.web.desk import Desk
 from semfacediff.web.files import Files

@@ -5,7 +5,7 @@ import gzip
 import pytest
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 
-from semfacediff.editing.prompts.resolved import read_lexicon
+from semfacediff.tasks.editing.prompts import read_lexicon
 
 
 @pytest.fixture(scope="session")

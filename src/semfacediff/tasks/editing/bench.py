@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.data.sizes import at_working_size
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.apply import EditRules, EditSpec
+from semfacediff.editing.base import Editor
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.engine.processes import agreed, in_turn, processes
@@ -21,20 +22,19 @@ from semfacediff.metrics.base import Metric
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import SampleLog
-from semfacediff.regions import RegionRule, region_masks
-from semfacediff.regions.masks import MIN_COVERAGE
-from semfacediff.seeding import derive_seed
-from semfacediff.tasks.editing.edit_rows import (
+from semfacediff.tasks.editing.sample_row import (
     COLUMNS,
     KEY,
-    Cell,
+    EditScorer,
+    Parsed,
+    ScoredEdit,
+    Task,
     failure,
     inputs_fingerprint,
     mask_facts,
     still_valid,
 )
-from semfacediff.tasks.editing.sample_row import EditScorer, Made, Parsed, Task
-from semfacediff.types import FaceSample, RegionMasks, to_tensor
+from semfacediff.types import FaceSample, to_tensor
 
 
 class EditingBench:
@@ -46,7 +46,7 @@ class EditingBench:
 
     Args:
         faces: map-style data set. folder: where ``samples.jsonl`` and ``edits/`` go.
-        cells: what every photo is edited to.
+        specs: what every photo is edited to.
         state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
     """
 
@@ -60,13 +60,13 @@ class EditingBench:
         editor: Editor,
         metrics: list[Metric],
         folder: Path,
-        cells: Sequence[Cell],
+        specs: Sequence[EditSpec],
         state: PartialState | None = None,
     ):
         self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
-        self.folder, self.cells, self.state = folder, cells, state or processes(torch.device("cpu"))
-        self.rule, self._editor_threads = RegionRule(**settings.region.model_dump()), torch.get_num_threads()
-        self.scorer = EditScorer(settings, parser, metrics, folder)
+        self.folder, self.specs, self.state = folder, specs, state or processes(torch.device("cpu"))
+        self.rules, self._editor_threads = EditRules.of(settings), torch.get_num_threads()
+        self.scorer = EditScorer(self.rules, parser, metrics, folder)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
@@ -78,7 +78,7 @@ class EditingBench:
         todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
         if todo:
             self.editor.prepare()
-        total = len(self.faces) * len(self.cells)
+        total = len(self.faces) * len(self.specs)
         quiet = {} if self.log else {"disable": True}
         with tqdm(total=total, initial=len(self.earlier), desc="edit", unit="edit", **quiet) as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
@@ -87,30 +87,30 @@ class EditingBench:
                     bar.update()
 
     def rows(self, indices: Sequence[int]) -> Iterator[dict]:
-        """The rows of some photos, less those of an earlier sitting: a row a cell, whatever fails."""
+        """The rows of some photos, less those of an earlier sitting: a row a spec, whatever fails."""
         samples = read_ahead(self.faces, indices, self.settings.runtime.decoders)
         with one_core_each(self.settings.runtime.overlap) as (pool, ahead):
             photos = in_order(pool, self._parsed_or_error, samples, min(ahead, 1))
             yield from self._rows(photos, pool, ahead)
 
     def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
-        tasks = (self._task(sample, parsed, cell) for sample, parsed in photos for cell in self.open(sample.id))
+        tasks = (self._task(sample, parsed, spec) for sample, parsed in photos for spec in self.open(sample.id))
         for row, _ in self._finished(tasks, pool, ahead):
             yield row
 
-    def _finished(self, tasks: Iterable[Task], pool: Executor, ahead: int) -> Iterator[tuple[dict, Made | None]]:
+    def _finished(self, tasks: Iterable[Task], pool: Executor, ahead: int) -> Iterator[tuple[dict, ScoredEdit | None]]:
         """What the scorer makes of the tasks, in their order."""
         n = self.scorer.at_once
         for group in in_order(pool, self.scorer.finished, grouped(self._edited(tasks), n), -(-ahead // n)):
             yield from group
 
-    def key_of(self, sample_id: str, cell: Cell) -> tuple:
-        """What names a cell's row."""
-        return sample_id, cell.attribute
+    def key_of(self, sample_id: str, spec: EditSpec) -> tuple:
+        """What names a spec's row."""
+        return sample_id, spec.attribute
 
-    def open(self, sample_id: str) -> list[Cell]:
+    def open(self, sample_id: str) -> list[EditSpec]:
         """Cells of a sample that no earlier sitting has made."""
-        return [cell for cell in self.cells if self.key_of(sample_id, cell) not in self.earlier]
+        return [spec for spec in self.specs if self.key_of(sample_id, spec) not in self.earlier]
 
     def parsed(self, sample: FaceSample) -> Parsed:
         """The photo at the working size, and its parse."""
@@ -128,35 +128,26 @@ class EditingBench:
         except Exception as e:  # one bad sample must not cost the others
             return sample, e
 
-    def failed(self, sample_id: str, cell: Cell, error: Exception) -> Task:
+    def failed(self, sample_id: str, spec: EditSpec, error: Exception) -> Task:
         """A task that ends here: its row says why."""
-        return Task(self._facts(sample_id, cell) | failure(error), cell)
+        return Task(self._facts(sample_id, spec) | failure(error), spec)
 
-    def _facts(self, sample_id: str, cell: Cell) -> dict:
-        s, repeat = self.settings, [cell.nth] if cell.nth else []
-        seed = s.seed if s.seeds == "run" else derive_seed(s.seed, sample_id, cell.attribute, *repeat)
-        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, cell.attribute)}
-        place = {"sample_id": sample_id, "stage": cell.stage, "attribute": cell.attribute, "strength": cell.strength}
-        return {**place, **dataclasses.asdict(cell.words), "seed": seed, **read}
+    def _facts(self, sample_id: str, spec: EditSpec) -> dict:
+        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, spec.attribute)}
+        place = {"sample_id": sample_id, "stage": spec.stage, "attribute": spec.attribute, "strength": spec.strength}
+        return {**place, **dataclasses.asdict(spec.words), "seed": self.rules.seed_of(sample_id, spec), **read}
 
-    def _task(self, sample: FaceSample, parsed: Parsed | Exception, cell: Cell) -> Task:
+    def _task(self, sample: FaceSample, parsed: Parsed | Exception, spec: EditSpec) -> Task:
         if isinstance(parsed, Exception):
-            return self.failed(sample.id, cell, parsed)
-        start = time.perf_counter()
-        masks = region_masks(parsed.labels, cell.attribute, self.parser.label_space, self.rule)
+            return self.failed(sample.id, spec, parsed)
+        start, space = time.perf_counter(), self.parser.label_space
+        masks = self.rules.masks(parsed.labels, spec.attribute, space)
         seconds = parsed.parse_s + time.perf_counter() - start
-        empty = masks.coverage < MIN_COVERAGE
-        row = self._facts(sample.id, cell) | parsed.facts | mask_facts(masks, parsed.photo, empty)
-        if empty and self.settings.protocol == "strict":
-            return Task(row, cell)
-        return Task(row, cell, parsed, self._request(parsed, masks, row), seconds)
-
-    def _request(self, p: Parsed, masks: RegionMasks, row: dict) -> EditRequest:
-        told = {k: row[k] for k in ("sample_id", "attribute", "negative_prompt", "seed", "strength")}
-        told["prompt"] = row["expanded_prompt"] or row["prompt"]
-        told["inpaint_mask"] = self.settings.inpaint_mask
-        parse = {"labels": p.labels, "label_space": self.parser.label_space}
-        return EditRequest(photo=p.image, masks=masks, **parse, **told)
+        row = self._facts(sample.id, spec) | parsed.facts | mask_facts(masks, parsed.photo)
+        if self.rules.skips(masks):
+            return Task(row, spec)
+        request = self.rules.request(sample.id, parsed.image, spec, masks, parsed.labels, space)
+        return Task(row, spec, parsed, request, seconds)
 
     def _edited(self, tasks: Iterable[Task]) -> Iterator[Task]:
         """The tasks with their edits; the editor gets as many at once as it can and may, of whatever attributes."""

@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 
 from semfacediff import config
+from semfacediff.editing.apply import EditSpec, mask_bytes
 from semfacediff.editing.base import Editor
-from semfacediff.editing.prompts.resolved import PromptRules, Told, told
 from semfacediff.errors import UserError
 from semfacediff.records.samples import ERROR
-from semfacediff.regions import region_masks
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import COLUMNS, Cell, edit_file, failure
-from semfacediff.tasks.editing.sample_row import Made, Parsed
+from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, resolve_prompt
+from semfacediff.tasks.editing.sample_row import COLUMNS, Parsed, ScoredEdit, edit_file, failure
 from semfacediff.types import FaceSample, to_tensor
 
 STAGE_KEY = ("sample_id", "stage")
@@ -27,7 +26,7 @@ STAGE_COLUMNS = ("sample_id", "stage", *COLUMNS[1:], "strength", *TOTALS)
 
 def staged(
     stages: Sequence[config.StageConfig], negatives: Mapping[str, str], rules: PromptRules, editor: Editor
-) -> tuple[list[Cell], list[Told]]:
+) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
     """Cells of a cascade, in the order in which they are applied, and what the editor is told of each.
 
     Args:
@@ -40,18 +39,18 @@ def staged(
     for i, stage in enumerate(stages, 1):
         own = negatives.get(stage.attribute) if stage.negative_prompt is None else stage.negative_prompt
         place = f"of stage {i} ('{stage.attribute}')"
-        each.append(told(stage.attribute, stage.prompt, own, rules, editor, place))
+        each.append(resolve_prompt(stage.attribute, stage.prompt, own, rules, editor, place))
         editor.check({stage.attribute: each[-1].words.read})
     before = [[s.attribute for s in stages[:i]].count(s.attribute) for i, s in enumerate(stages)]
-    cells = [
-        Cell(stage.attribute, one.words, stage.strength, number, nth)
+    specs = [
+        EditSpec(stage.attribute, one.words, stage.strength, number, nth)
         for number, (stage, one, nth) in enumerate(zip(stages, each, before, strict=True), 1)
     ]
-    return cells, each
+    return specs, each
 
 
 @dataclass
-class _Way:
+class CascadeState:
     """How far a photo has come through the cascade.
 
     Attributes:
@@ -68,7 +67,7 @@ class _Way:
 
 
 class CascadeBench(EditingBench):
-    """The editing benchmark where every cell edits what the cell before it made.
+    """The editing benchmark where every edit starts from what the one before it made.
 
     Columns of a stage score it against the photo it was given; ``*_total`` against the photo as it lies in the data
     set, outside the union of all blend masks so far, with the prompts of all stages joined.
@@ -76,8 +75,8 @@ class CascadeBench(EditingBench):
 
     key, columns = STAGE_KEY, STAGE_COLUMNS
 
-    def key_of(self, sample_id: str, cell: Cell) -> tuple:
-        return sample_id, cell.stage
+    def key_of(self, sample_id: str, spec: EditSpec) -> tuple:
+        return sample_id, spec.stage
 
     def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
         photos = iter(photos)
@@ -88,80 +87,79 @@ class CascadeBench(EditingBench):
         self, photos: list[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int
     ) -> Iterator[dict]:
         """Rows of some photos, stage by stage; the photos of a stage are edited and scored side by side."""
-        ways, failed = self._begun(photos)
+        states, failed = self._begun(photos)
         yield from failed
-        for cell in self.cells:
-            waiting = [w.now for id_, w in ways.items() if cell in self.open(id_)]
-            tasks = (self._task(p.sample, p, cell) for p in waiting)
+        for spec in self.specs:
+            waiting = [w.now for id_, w in states.items() if spec in self.open(id_)]
+            tasks = (self._task(p.sample, p, spec) for p in waiting)
             for row, made in self._finished(tasks, pool, ahead):
-                way = ways[row["sample_id"]]
+                state = states[row["sample_id"]]
                 if made is not None:
-                    row = self._with_totals(row, way, cell, made)
+                    row = self._with_totals(row, state, spec, made)
                 yield row
                 if row["status"] == ERROR:
-                    yield from self._abandoned(ways.pop(row["sample_id"]), cell)
+                    yield from self._abandoned(states.pop(row["sample_id"]), spec)
                 elif made is not None:
-                    self._advance(way, cell, made)
+                    self._advance(state, spec, made)
 
-    def _begun(self, photos: list[tuple[FaceSample, Parsed | Exception]]) -> tuple[dict[str, _Way], list[dict]]:
+    def _begun(self, photos: list[tuple[FaceSample, Parsed | Exception]]) -> tuple[dict[str, CascadeState], list[dict]]:
         """(id -> the photo with the stages of an earlier sitting behind it, rows of the photos where that failed)."""
-        ways, failed = {}, []
+        states, failed = {}, []
         for sample, parsed in photos:
             error = parsed if isinstance(parsed, Exception) else None
             try:
                 if error is None:
-                    ways[sample.id] = self._continued(parsed)
+                    states[sample.id] = self._continued(parsed)
             except UserError:
                 raise
             except Exception as e:  # one bad sample must not cost the others
                 error = e
             if error is not None:
-                failed += [self.failed(sample.id, cell, error).row for cell in self.open(sample.id)]
-        return ways, failed
+                failed += [self.failed(sample.id, spec, error).row for spec in self.open(sample.id)]
+        return states, failed
 
-    def _continued(self, parsed: Parsed) -> _Way:
-        way = _Way(parsed, parsed, np.zeros(parsed.photo.shape[:2], np.uint8), [])
-        for cell in self.cells:  # a stage whose region was empty left the photo as it was
-            if self.earlier.get(self.key_of(parsed.sample.id, cell)):
-                self._replay(way, cell)
-        return way
+    def _continued(self, parsed: Parsed) -> CascadeState:
+        state = CascadeState(parsed, parsed, np.zeros(parsed.photo.shape[:2], np.uint8), [])
+        for spec in self.specs:  # a stage whose region was empty left the photo as it was
+            if self.earlier.get(self.key_of(parsed.sample.id, spec)):
+                self._replay(state, spec)
+        return state
 
-    def _replay(self, way: _Way, cell: Cell) -> None:
-        """Bring ``way`` to where it was after a stage that an earlier sitting edited, from the edit on the disk."""
-        sample = way.start.sample
-        file = edit_file(self.folder, cell.name, sample.id)
+    def _replay(self, state: CascadeState, spec: EditSpec) -> None:
+        """Bring ``state`` to where it was after a stage that an earlier sitting edited, from the edit on the disk."""
+        sample = state.start.sample
+        file = edit_file(self.folder, spec.name, sample.id)
         pixels = cv2.imread(str(file)) if file.is_file() else None
         if pixels is None:
-            raise UserError(f"{file}: what stage {cell.stage} made of {sample.id} is gone; start in a new folder")
+            raise UserError(f"{file}: what stage {spec.stage} made of {sample.id} is gone; start in a new folder")
         photo = np.ascontiguousarray(pixels[..., ::-1])
-        masks = region_masks(way.now.labels, cell.attribute, self.parser.label_space, self.rule)
-        blend = np.rint(masks.blend[0].numpy() * 255).astype(np.uint8)
-        labels = self.parser.after(sample, cell.attribute, to_tensor(photo)) if self._reparses else None
-        self._advance(way, cell, Made(photo, blend, labels, 0.0))
+        masks = self.rules.masks(state.now.labels, spec.attribute, self.parser.label_space)
+        labels = self.parser.after(sample, spec.attribute, to_tensor(photo)) if self._reparses else None
+        self._advance(state, spec, ScoredEdit(photo, mask_bytes(masks.blend), labels, 0.0))
 
     @property
     def _reparses(self) -> bool:
         return self.settings.cascade.reparse
 
-    def _advance(self, way: _Way, cell: Cell, made: Made) -> None:
-        labels, seconds = (made.labels, made.parse_s) if self._reparses else (way.start.labels, 0.0)
-        way.now = dataclasses.replace(way.now, photo=made.photo, labels=labels, parse_s=seconds)
-        way.blend = np.maximum(way.blend, made.blend)
-        way.prompts = [*way.prompts, cell.words.prompt]
+    def _advance(self, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> None:
+        labels, seconds = (made.labels, made.parse_s) if self._reparses else (state.start.labels, 0.0)
+        state.now = dataclasses.replace(state.now, photo=made.photo, labels=labels, parse_s=seconds)
+        state.blend = np.maximum(state.blend, made.blend)
+        state.prompts = [*state.prompts, spec.words.prompt]
 
-    def _with_totals(self, row: dict, way: _Way, cell: Cell, made: Made) -> dict:
+    def _with_totals(self, row: dict, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> dict:
         """``row`` with its ``*_total`` columns, or the row of a failure if they cannot be measured."""
-        if not way.prompts:  # nothing was edited before: the photo it was given is the photo as it lies
+        if not state.prompts:  # nothing was edited before: the photo it was given is the photo as it lies
             return row | {name: row.get(name.removesuffix("_total")) for name in TOTALS}
-        prompt, blend = ", ".join([*way.prompts, cell.words.prompt]), np.maximum(way.blend, made.blend)
+        prompt, blend = ", ".join([*state.prompts, spec.words.prompt]), np.maximum(state.blend, made.blend)
         try:
-            scores = self.scorer.measured(way.start, cell.attribute, prompt, made.photo, blend, made.labels)
+            scores = self.scorer.measured(state.start, spec.attribute, prompt, made.photo, blend, made.labels)
         except Exception as e:  # one bad sample must not cost the others
             return row | failure(e)
         return row | {f"{name}_total": value for name, value in scores.items()}
 
-    def _abandoned(self, way: _Way, failed: Cell) -> Iterator[dict]:
+    def _abandoned(self, state: CascadeState, failed: EditSpec) -> Iterator[dict]:
         """Rows that say of every later stage that there is nothing to edit."""
-        id_ = way.start.sample.id
+        id_ = state.start.sample.id
         reason = RuntimeError(f"stage {failed.stage} ({failed.attribute}) failed")
-        yield from (self.failed(id_, cell, reason).row for cell in self.open(id_) if cell.stage > failed.stage)
+        yield from (self.failed(id_, spec, reason).row for spec in self.open(id_) if spec.stage > failed.stage)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from semfacediff import config
 from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor
 from semfacediff.editing.opening import open_editor
-from semfacediff.editing.prompts.resolved import PromptRules, Told, show, told
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity, protocol_deviations
@@ -20,8 +20,9 @@ from semfacediff.records.tracking import tracked
 from semfacediff.tables.text import editing_report
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.cascade import CascadeBench, staged
-from semfacediff.tasks.editing.edit_rows import Cell, still_valid
 from semfacediff.tasks.editing.panel_figures import draw_strips
+from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, resolve_prompt, show
+from semfacediff.tasks.editing.sample_row import still_valid
 from semfacediff.tasks.editing.set_metrics import measure_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.strata_report import check_strata, of_run
@@ -35,7 +36,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     device = choose_device(settings.runtime)
     state = processes(device)
     editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
-    cells, words = planned(settings, editor)
+    specs, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
     parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
     parser.check(settings.attributes)
@@ -51,7 +52,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         "metrics": metrics.identities(),
         "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
-        "n_expected": data.n_expected * len(cells),
+        "n_expected": data.n_expected * len(specs),
         "overlap": settings.runtime.overlap,
         **part,
     }
@@ -61,7 +62,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         "data": data.digest,
         "parser": parser_facts.get("digest"),
         "metrics": {m["metric"]: m for m in facts["metrics"]},
-        "words": _made_words(cells),
+        "words": _made_words(specs),
     }
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     if "digest" in editor_facts:
@@ -72,7 +73,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
 
     def bench() -> EditingBench:
-        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, cells, state)
+        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, specs, state)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
@@ -92,7 +93,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     return 0 if record.finished else 1
 
 
-def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[Cell], list[Told]]:
+def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
     """What every photo is edited to, and what the editor is told of it.
 
     Raises:
@@ -101,22 +102,25 @@ def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[Ce
     rules, negatives = PromptRules.of(settings), settings.negative_prompts or {}
     if settings.cascade is not None:
         return staged(settings.cascade.ordered(), negatives, rules, editor)
-    words = [told(a, settings.prompts[a], negatives.get(a), rules, editor, f"for '{a}'") for a in settings.attributes]
+    words = [
+        resolve_prompt(a, settings.prompts[a], negatives.get(a), rules, editor, f"for '{a}'")
+        for a in settings.attributes
+    ]
     editor.check({one.attribute: one.words.read for one in words})
-    return [Cell(one.attribute, one.words) for one in words], words
+    return [EditSpec(one.attribute, one.words) for one in words], words
 
 
-def _made_words(cells: list[Cell]) -> dict | None:
-    """Cell's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
-    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in cells}
+def _made_words(specs: list[EditSpec]) -> dict | None:
+    """EditSpec's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
+    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in specs}
     return made if any(text for texts in made.values() for text in texts) else None
 
 
 def _finish(record: RunFolder, bench: EditingBench, data: Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
-    samples = bench.log.finish([bench.key_of(id_, cell) for cell in bench.cells for id_ in data.faces.ids])
+    samples = bench.log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in data.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
     space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
-    facts = write_editing_tables(record.path, samples, bench.cells, data.n_expected, of_sets, space)
+    facts = write_editing_tables(record.path, samples, bench.specs, data.n_expected, of_sets, space)
     draw_strips(bench)
     record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

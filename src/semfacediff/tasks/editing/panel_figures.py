@@ -7,8 +7,7 @@ from semfacediff.records.samples import ERROR
 from semfacediff.regions import region_masks
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import edit_file
-from semfacediff.tasks.editing.sample_row import Parsed
+from semfacediff.tasks.editing.sample_row import Parsed, edit_file
 
 
 def draw_strips(bench: EditingBench) -> None:

@@ -1,25 +1,36 @@
-"""What is done with one edit once it is made: composite, parse again, measure, save."""
+"""The row of one edit: what is known before the edit, then composite, parse again, measure, save."""
 
 import functools
 import hashlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
-from semfacediff import config
-from semfacediff.editing.base import EditRequest
-from semfacediff.editing.composite import check_outside, composite
+from semfacediff.editing.apply import EditRules, EditSpec, is_empty
+from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.metrics.base import EditPair, Metric
 from semfacediff.parsing import Parser
+from semfacediff.records.samples import EMPTY_REGION, ERROR, OK
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import attribute_region
-from semfacediff.tasks.editing.edit_rows import Cell, checked_edit, edit_file, encoded_png, failure
-from semfacediff.types import FaceSample, to_tensor, to_uint8
+from semfacediff.types import FaceSample, RegionMasks, to_tensor
+
+COLUMNS = (
+    "sample_id attribute prompt negative_prompt seed status coverage lpips ssim iou clip psnr_outside max_abs_outside "
+    "latency_s peak_memory_mib lpips_raw ssim_raw iou_raw clip_raw psnr_outside_raw max_abs_outside_raw width height "
+    "mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note error "
+    "seam geometry_shift_pct parts_lost leakage seam_raw geometry_shift_pct_raw parts_lost_raw leakage_raw "
+    "ita_deg pose_proxy traits expanded_prompt"
+).split()
+
+KEY = ("sample_id", "attribute")
+MASKS = ("semantic", "generation", "blend")
 
 AT_ONCE = 8
 """Edits that are scored together where a network's batches are quicker; at 1024 px LPIPS holds some 0.2 GB of each."""
@@ -46,7 +57,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Task:
-    """One cell of one photo, on its way from the mask to the row.
+    """One edit of one photo, on its way from the mask to the row.
 
     Attributes:
         row: what is known of it so far; all of it, where there is no ``request``.
@@ -56,7 +67,7 @@ class Task:
     """
 
     row: dict
-    cell: Cell
+    spec: EditSpec
     parsed: Parsed | None = None
     request: EditRequest | None = None
     before_s: float = 0.0
@@ -66,7 +77,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Made:
+class ScoredEdit:
     """An edit that was scored.
 
     ``photo`` is uint8 ``[H, W, 3]`` after the composite, ``blend`` uint8 ``[H, W]``, ``labels`` the edit's parse
@@ -84,7 +95,7 @@ class _Composited:
     """What an edit became, and what is to be measured: the final photo, and the one before the composite if that is
     another. ``error``: what went wrong instead."""
 
-    made: Made | None = None
+    made: ScoredEdit | None = None
     pairs: Sequence[EditPair] = ()
     error: Exception | None = None
 
@@ -93,7 +104,7 @@ class EditScorer:
     """Scores edits; any number of threads may do so at once.
 
     Args:
-        folder: where ``edits/`` goes.
+        rules: how edits are applied. folder: where ``edits/`` goes.
 
     Attributes:
         at_once: how many edits to hand over at a time: one, unless a metric takes several together.
@@ -101,15 +112,15 @@ class EditScorer:
 
     def __init__(
         self,
-        settings: config.EditingEvaluation,
+        rules: EditRules,
         parser: Parser,
         metrics: list[Metric],
         folder: Path,
     ):
-        self.settings, self.parser, self.metrics, self.folder = settings, parser, metrics, folder
+        self.rules, self.parser, self.metrics, self.folder = rules, parser, metrics, folder
         self.at_once = AT_ONCE if any(getattr(metric, "together", False) for metric in metrics) else 1
 
-    def finished(self, tasks: Sequence[Task]) -> list[tuple[dict, Made | None]]:
+    def finished(self, tasks: Sequence[Task]) -> list[tuple[dict, ScoredEdit | None]]:
         """Each task's whole row, and the edit unless there is none or something failed, which the row then says.
 
         Raises:
@@ -122,7 +133,7 @@ class EditScorer:
             for task, one in zip(tasks, composited, strict=True)
         ]
 
-    def _row(self, task: Task, one: _Composited, scores: list[dict | Exception]) -> tuple[dict, Made | None]:
+    def _row(self, task: Task, one: _Composited, scores: list[dict | Exception]) -> tuple[dict, ScoredEdit | None]:
         if task.request is None:
             return task.row, None
         row = task.row | {"latency_s": task.before_s, "peak_memory_mib": task.peak_mib}
@@ -130,7 +141,7 @@ class EditScorer:
             if isinstance(error, Exception):
                 return row | failure(error), None
         made = one.made
-        write_bytes(edit_file(self.folder, task.cell.name, task.request.sample_id), encoded_png(made.photo))
+        write_bytes(edit_file(self.folder, task.spec.name, task.request.sample_id), encoded_png(made.photo))
         digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
         final, raw = scores[0], {f"{name}_raw": value for name, value in scores[-1].items()}
         return row | final | raw | {"note": self._note(task), "edit_sha256": digest}, made
@@ -141,25 +152,21 @@ class EditScorer:
         try:
             if isinstance(task.edit, Exception):
                 raise task.edit
-            photo, masks = task.parsed.photo, task.request.masks
-            raw = to_uint8(checked_edit(task.edit, task.request.photo))
-            blend = np.rint(masks.blend[0].numpy() * 255).astype(np.uint8)
-            final = composite(photo, raw, blend, self.settings.composite, self.settings.seam)
-            if self.settings.composite == "exact":
-                check_outside(photo, final, blend)
-            made, pair = self._parsed_again(task, final, blend)
-            pairs = [pair] if np.array_equal(raw, final) else [pair, self._parsed_again(task, raw, blend)[1]]
+            edit = self.rules.finish(task.parsed.photo, task.request, task.edit)
+            made, pair = self._parsed_again(task, edit.photo, edit.blend)
+            same = np.array_equal(edit.raw, edit.photo)
+            pairs = [pair] if same else [pair, self._parsed_again(task, edit.raw, edit.blend)[1]]
             return _Composited(made, pairs)
         except Exception as e:  # one bad sample must not cost the others
             return _Composited(error=e)
 
-    def _parsed_again(self, task: Task, edit: np.ndarray, blend: np.ndarray) -> tuple[Made, EditPair]:
-        p, cell = task.parsed, task.cell
+    def _parsed_again(self, task: Task, edit: np.ndarray, blend: np.ndarray) -> tuple[ScoredEdit, EditPair]:
+        p, spec = task.parsed, task.spec
         start = time.perf_counter()
-        after = self.parser.after(p.sample, cell.attribute, to_tensor(edit))
+        after = self.parser.after(p.sample, spec.attribute, to_tensor(edit))
         seconds = time.perf_counter() - start
-        made = Made(edit, blend, after, seconds)
-        return made, self._pair(p, cell.attribute, cell.words.prompt, edit, blend, after)
+        made = ScoredEdit(edit, blend, after, seconds)
+        return made, self._pair(p, spec.attribute, spec.words.prompt, edit, blend, after)
 
     def _scores(self, pairs: Sequence[EditPair]) -> list[dict | Exception]:
         """Every metric of each pair, or what went wrong with that pair."""
@@ -206,5 +213,53 @@ class EditScorer:
         )
 
     def _note(self, task: Task) -> str | None:
-        said = [task.note, *(metric.note(task.cell.words.prompt) for metric in self.metrics)]
+        said = [task.note, *(metric.note(task.spec.words.prompt) for metric in self.metrics)]
         return "; ".join(filter(None, said)) or None
+
+
+def edit_file(folder: Path, spec_name: str, sample_id: str) -> Path:
+    """Where an edit is kept; for attributes, the layout that ``editor=precomputed`` reads."""
+    return folder / "edits" / spec_name / f"{sample_id}.png"
+
+
+def encoded_png(picture: np.ndarray) -> bytes:
+    """A uint8 ``[H, W, 3]`` photo or ``[H, W]`` mask as PNG, compressed for speed."""
+    pixels = picture[..., ::-1] if picture.ndim == 3 else picture
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def inputs_fingerprint(parser: Parser, editor: Editor, sample_id: str, attribute: str) -> str | None:
+    """Digest of the precomputed files behind a row; ``None`` if all of it is computed."""
+    read = [source.fingerprint(sample_id, attribute) for source in (parser, editor)]
+    return "-".join(filter(None, read)) or None
+
+
+def still_valid(parser: Parser, editor: Editor) -> Callable[[dict], bool]:
+    """Whether a row was made from the precomputed files as they are now."""
+    return lambda row: row["inputs_sha256"] == inputs_fingerprint(parser, editor, row["sample_id"], row["attribute"])
+
+
+def failure(error: Exception) -> dict:
+    """What the row of a failed edit says."""
+    return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
+
+
+def mask_facts(masks: RegionMasks, photo: np.ndarray) -> dict:
+    """Status, coverage, size of the photo (uint8 ``[H, W, 3]``) and digests of the masks."""
+    size = {"width": photo.shape[1], "height": photo.shape[0]}
+    return {
+        "status": EMPTY_REGION if is_empty(masks) else OK,
+        "coverage": masks.coverage,
+        **size,
+        **mask_digests(masks),
+    }
+
+
+def mask_digests(masks: RegionMasks) -> dict[str, str]:
+    """Column -> digest of each of the three masks."""
+    return {f"mask_{kind}": digest_of_mask(getattr(masks, kind)) for kind in MASKS}
+
+
+def digest_of_mask(mask: torch.Tensor) -> str:
+    """First 16 hex digits of the SHA-256 of the mask at 8 bits, which is what all three masks are made of."""
+    return hashlib.sha256(mask.mul(255).round().to(torch.uint8).numpy().tobytes()).hexdigest()[:16]

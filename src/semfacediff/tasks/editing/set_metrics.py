@@ -15,21 +15,21 @@ from semfacediff.metrics.set_scores import SetScores
 from semfacediff.records.features import PHOTOS, write_features
 from semfacediff.records.samples import ERROR
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.edit_rows import edit_file
+from semfacediff.tasks.editing.sample_row import edit_file
 
 Pictures = Iterator[np.ndarray]
 """uint8 ``[H, W, 3]`` each."""
 
 
 def measure_sets(bench: EditingBench, sets: SetScores) -> tuple[dict[str, dict], list[str]]:
-    """:func:`measured_sets` of an editing run; its sets are its cells."""
+    """:func:`measured_sets` of an editing run; its sets are its edits."""
     return measured_sets(
         sets,
         bench.folder,
         bench.faces.ids,
         _edited(bench),
         lambda ids: _photos(bench, ids),
-        lambda cell, ids: _saved_edits(bench, cell, ids),
+        lambda name, ids: _saved_edits(bench, name, ids),
     )
 
 
@@ -74,21 +74,21 @@ def scored_sets(
         photos: id -> float32 ``[2048]``. edits: name -> id -> float32 ``[2048]``, in the order of the data set.
     """
     scores, notes = {}, []
-    for cell, of_cell in edits.items():
-        before, after = ([of[id_] for id_ in of_cell] for of in (photos, of_cell))
+    for name, of_set in edits.items():
+        before, after = ([of[id_] for id_ in of_set] for of in (photos, of_set))
         stacked = (np.array(rows, np.float32).reshape(-1, FEATURES) for rows in (before, after))
-        scores[cell], missing = sets.score(*stacked)
+        scores[name], missing = sets.score(*stacked)
         if missing:
-            empty = [column for column in sets.columns if column not in scores[cell]]
-            notes.append(f"{', '.join(empty)} of {cell} {'are' if len(empty) > 1 else 'is'} empty: {missing}")
-    return scores, notes + _names(sets, {cell: len(of_cell) for cell, of_cell in edits.items()})
+            empty = [column for column in sets.columns if column not in scores[name]]
+            notes.append(f"{', '.join(empty)} of {name} {'are' if len(empty) > 1 else 'is'} empty: {missing}")
+    return scores, notes + _names(sets, {name: len(of_set) for name, of_set in edits.items()})
 
 
 def _edited(bench: EditingBench) -> dict[str, list[str]]:
-    """Cell's name -> ids whose edit was scored, in the order of the data set."""
+    """Spec's name -> ids whose edit was scored, in the order of the data set."""
     log = bench.log
     scored = {log.key_of(row) for row in log if row["status"] != ERROR and row["latency_s"] is not None}
-    return {c.name: [id_ for id_ in bench.faces.ids if bench.key_of(id_, c) in scored] for c in bench.cells}
+    return {c.name: [id_ for id_ in bench.faces.ids if bench.key_of(id_, c) in scored] for c in bench.specs}
 
 
 def _photos(bench: EditingBench, ids: list[str]) -> Iterator[np.ndarray]:
@@ -97,12 +97,12 @@ def _photos(bench: EditingBench, ids: list[str]) -> Iterator[np.ndarray]:
         yield at_working_size(sample.photo, bench.settings.working_size)
 
 
-def _saved_edits(bench: EditingBench, cell: str, ids: list[str]) -> Iterator[np.ndarray]:
+def _saved_edits(bench: EditingBench, name: str, ids: list[str]) -> Iterator[np.ndarray]:
     for id_ in ids:
-        file = edit_file(bench.folder, cell, id_)
+        file = edit_file(bench.folder, name, id_)
         pixels = cv2.imread(str(file)) if file.is_file() else None
         if pixels is None:
-            raise UserError(f"{file}: the edit that {id_}/{cell} was scored by is gone; start in a new folder")
+            raise UserError(f"{file}: the edit that {id_}/{name} was scored by is gone; start in a new folder")
         yield pixels[..., ::-1]
 
 

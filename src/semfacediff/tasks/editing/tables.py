@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from semfacediff.editing.apply import EditSpec
 from semfacediff.labels import LabelSpace
 from semfacediff.metrics.leakage import leakage_table
 from semfacediff.records.pairing import by_stage
 from semfacediff.records.samples import ERROR, write_csv, write_parquet
 from semfacediff.records.summary import summarise_edits, summarise_stages
-from semfacediff.tasks.editing.edit_rows import Cell
 
 
 def write_editing_tables(
     folder: Path,
     samples: pd.DataFrame,
-    cells: Sequence[Cell],
+    specs: Sequence[EditSpec],
     n_expected: int,
     of_sets: Mapping[str, Mapping[str, float]],
     space: LabelSpace | None,
@@ -25,12 +25,12 @@ def write_editing_tables(
 
     Args:
         samples: all rows, in order.
-        n_expected: samples that should be there for each cell.
-        of_sets: cell's name -> what was measured of all its edits together.
+        n_expected: samples that should be there for each spec.
+        of_sets: spec's name -> what was measured of all its edits together.
         space: of the parser's labels; ``None`` where leakage was not measured.
     """
     write_parquet(samples, folder / "samples.parquet")
-    write_csv(_summary(samples, cells, n_expected, of_sets), folder / "summary.csv")
+    write_csv(_summary(samples, specs, n_expected, of_sets), folder / "summary.csv")
     if space is not None:
         write_csv(leakage_table(by_stage(samples), space), folder / "leakage.csv")
     failed = int((samples["status"] == ERROR).sum())
@@ -40,9 +40,9 @@ def write_editing_tables(
 
 
 def _summary(
-    samples: pd.DataFrame, cells: Sequence[Cell], n_expected: int, of_sets: Mapping[str, Mapping[str, float]]
+    samples: pd.DataFrame, specs: Sequence[EditSpec], n_expected: int, of_sets: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
-    if cells[0].stage is None:
-        return summarise_edits(samples, [cell.attribute for cell in cells], n_expected, of_sets)
-    of_stages = {cell.stage: of_sets[cell.name] for cell in cells if cell.name in of_sets}
-    return summarise_stages(samples, {cell.stage: cell.attribute for cell in cells}, n_expected, of_stages)
+    if specs[0].stage is None:
+        return summarise_edits(samples, [spec.attribute for spec in specs], n_expected, of_sets)
+    of_stages = {spec.stage: of_sets[spec.name] for spec in specs if spec.name in of_sets}
+    return summarise_stages(samples, {spec.stage: spec.attribute for spec in specs}, n_expected, of_stages)

@@ -38,7 +38,7 @@ class PromptRules:
 
 
 @dataclass(frozen=True)
-class Told:
+class ResolvedPrompt:
     """What an editor is told of one edit, and the terms of its negative prompt that found no room."""
 
     attribute: str
@@ -54,7 +54,9 @@ class Told:
         return facts | ({"negative_terms_left_out": self.left_out} if self.left_out else {})
 
 
-def told(attribute: str, prompt: str, own_negative: str | None, rules: PromptRules, editor: Editor, place: str) -> Told:
+def resolve_prompt(
+    attribute: str, prompt: str, own_negative: str | None, rules: PromptRules, editor: Editor, place: str
+) -> ResolvedPrompt:
     """The words of one edit, checked against the editor's tokenizers before anything is computed.
 
     Args:
@@ -74,18 +76,18 @@ def told(attribute: str, prompt: str, own_negative: str | None, rules: PromptRul
                 f"text encoders, such as sdxl_inpaint, and editor.guidance over 1"
             )
         refuse_long(f"the negative prompt {place}", own_negative, tokenizers)
-        return Told(attribute, Words(prompt, longer, own_negative), [])
+        return ResolvedPrompt(attribute, Words(prompt, longer, own_negative), [])
     if not editor.reads_negatives():
-        return Told(attribute, Words(prompt, longer), [])
+        return ResolvedPrompt(attribute, Words(prompt, longer), [])
     if rules.negatives == "empty":
-        return Told(attribute, Words(prompt, longer, ""), [])
+        return ResolvedPrompt(attribute, Words(prompt, longer, ""), [])
     generic = [term for text in rules.negative_words.split(",") if (term := text.strip())]
     terms = negative_terms(rules.negatives, longer or prompt, attribute, read_lexicon(), generic)
     negative, left_out = fitted(terms, tokenizers)
-    return Told(attribute, Words(prompt, longer, negative or None), left_out)
+    return ResolvedPrompt(attribute, Words(prompt, longer, negative or None), left_out)
 
 
-def show(each: Iterable[Told]) -> None:
+def show(each: Iterable[ResolvedPrompt]) -> None:
     """Say on stderr what the editor is told beyond the prompts themselves."""
     for one in each:
         if longer := one.words.expanded_prompt:
