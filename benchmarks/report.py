@@ -24,7 +24,7 @@ import yaml
 from comparing import Comparison, shown
 
 from semfacediff import config
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.data.opening import open_data
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
@@ -143,10 +143,10 @@ def comparisons(photos: int = 1000, size: int = 512, turns: int = 3) -> Iterator
     with tempfile.TemporaryDirectory() as place:
         record = write_record(Path(place) / "run", photos, size, PER_END)
         plain, with_photos = (Path(place) / name for name in ("plain", "photos"))
-        built = _seconds(lambda: report([record], plain, Wish()), turns)
+        built = _seconds(lambda: report([record], plain, ReportOptions()), turns)
         yield bounded("built", built, BUILT_S, "s")
         yield bounded("size", _megabytes(plain), PLAIN_MB, "MB")
-        built = _seconds(lambda: report([record], with_photos, Wish(with_photos=True)), 1)
+        built = _seconds(lambda: report([record], with_photos, ReportOptions(with_photos=True)), 1)
         drawn = f"drawn faces of {size} px"
         yield bounded("built with photos", built, BUILT_S, "s", drawn)
         yield bounded("size with photos", _megabytes(with_photos), PHOTOS_MB, "MB", drawn)

@@ -29,7 +29,7 @@ from semfacediff.records.summary import summarise_edits
 from semfacediff.tables import ablation
 from semfacediff.tables.ablation import ablation_grid
 from semfacediff.tables.formats import FORMATS, rendered
-from semfacediff.tables.of_runs import editing_grid
+from semfacediff.tables.run_tables import editing_grid
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
 SCORES = ["lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct", "lpips_raw", "ssim_raw", "iou_raw"]

@@ -13,7 +13,7 @@ from semfacediff.threads import announce
 
 def _tables(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.named import definitions, stale_tables, tables_to_renew, write_tables
+    from semfacediff.tables.definitions import definitions, stale_tables, tables_to_renew, write_tables
 
     a = arguments
     if a.fresh and not a.check:
@@ -35,7 +35,7 @@ def _tables(arguments: argparse.Namespace) -> int:
 
 def _figures(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.drawn import draw
+    from semfacediff.tables.draw_all import draw
 
     for run in arguments.run_folder:
         out = arguments.out / run.name if arguments.out else run / "figures"
@@ -277,7 +277,7 @@ def _add_merge(commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from semfacediff.commands.report import Wish, report
+    from semfacediff.commands.report import report
 
     a = arguments
     if bool(a.runs) == bool(a.tokens):

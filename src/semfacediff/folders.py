@@ -39,14 +39,14 @@ def recover(folder: Path) -> None:
     ``folder`` is moved away only once the new one is complete, so where it is absent and both others are there, the new
     one takes its place.
     """
-    place = surviving(folder)
+    place = intact_folder(folder)
     if place is not None and place != folder:
         os.rename(place, folder)
     for rest in (_beside(folder, _NEW), _beside(folder, _OLD)):
         shutil.rmtree(rest, ignore_errors=True)
 
 
-def surviving(folder: Path) -> Path | None:
+def intact_folder(folder: Path) -> Path | None:
     """Where the contents of ``folder`` are: itself, or what a killed :func:`replacing` left; ``None`` if nowhere.
 
     For readers, who change nothing.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.hydra_app import composed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def file(tmp_path_factory):
         tasks.start(config.typed(composed("evaluate", overrides, REPOSITORY), config.EditingEvaluation), root / "toy")
         == 0
     )
-    return report([root / "toy"], root / "out", Wish(with_photos=True))
+    return report([root / "toy"], root / "out", ReportOptions(with_photos=True))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def faces(tmp_path_factory, tiny_synthesis, tiny_checkpoint):
     overrides = words.split()
     settings = config.typed(composed("evaluate", overrides, REPOSITORY), config.SynthesisEvaluation)
     assert tasks.start(settings, root / "toy") == 0
-    return report([root / "toy"], root / "out", Wish(with_photos=True))
+    return report([root / "toy"], root / "out", ReportOptions(with_photos=True))
 
 
 @pytest.fixture

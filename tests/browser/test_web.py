@@ -29,24 +29,24 @@ SLOW = "slowly"
 SERVE = f"""
 import sys, time
 from semfacediff import cli
-from semfacediff.web import desk, portrait, styling
+from semfacediff.web import model_store as store, portrait, styling
 edit, make = portrait.edit, styling.make
 def wait(stop, on_step, of):
     while True:
         on_step(1, of)
         time.sleep(0.05)
         stop.check()
-def edited(at, ask, desk, stop, on_step):
-    if "{SLOW}" in ask.prompt:
+def edited(at, form, store, stop, on_step):
+    if "{SLOW}" in form.prompt:
         wait(stop, on_step, 9)
-    return edit(at, ask, desk, stop, on_step)
-def made(first, second, ask, model, stop, on_step):
-    if ask.options.steps == 200:
+    return edit(at, form, store, stop, on_step)
+def made(first, second, form, model, stop, on_step):
+    if wanted.options.steps == 200:
         wait(stop, on_step, 200)
-    return make(first, second, ask, model, stop, on_step)
+    return make(first, second, form, model, stop, on_step)
 portrait.edit, styling.make = edited, made
-plain, tiny = desk.base_settings, ["editor.native_size=64", "editor.steps=500"]
-desk.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)
+plain, tiny = store.base_settings, ["editor.native_size=64", "editor.steps=500"]
+store.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)
 sys.exit(cli.main(["web", *sys.argv[1:]]))
 """
 """The real server; the tiny pipeline at its own size, and with more steps than anybody waits for.

@@ -47,11 +47,11 @@ def attack():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page that is served: its ``port``, ``files``, ``desk``, and the ``temporary`` folder."""
+    """A page that is served: its ``port``, ``files``, ``store``, and the ``temporary`` folder."""
     pytest.importorskip("gradio", reason="needs Gradio: pip install 'semfacediff[web]'")
     from semfacediff.web import page as module
-    from semfacediff.web.desk import Desk
     from semfacediff.web.files import Files
+    from semfacediff.web.model_store import ModelStore
     from semfacediff.web.server import running
 
     card = ParserCard("skin", "celebamask", 32, [0.0] * 3, [1.0] * 3, {}, {})
@@ -59,9 +59,9 @@ def page(tmp_path_factory):
     with pytest.MonkeyPatch.context() as m, socket.create_server(("127.0.0.1", 0)) as listening:
         m.setattr(tempfile, "tempdir", str(temporary))
         m.setattr(photo_editing, "open_trained", lambda settings: (SkinEverywhere(), card, "d" * 64))
-        files, desk = Files(), Desk(parser="ckpt", device="cpu")
+        files, store = Files(), ModelStore(parser="ckpt", device="cpu")
         m.setenv("GRADIO_TEMP_DIR", str(files.root))
         port = listening.getsockname()[1]
-        with running(module.server(module.build_page(desk, None, files, [], "recolor"), files, port), listening):
-            yield SimpleNamespace(port=port, files=files, desk=desk, temporary=temporary)
+        with running(module.server(module.build_page(store, None, files, [], "recolor"), files, port), listening):
+            yield SimpleNamespace(port=port, files=files, store=store, temporary=temporary)
         files.close()

@@ -29,7 +29,7 @@ from semfacediff.records.samples import SampleLog, write_csv, write_parquet, wri
 from semfacediff.records.summary import summarise_edits
 from semfacediff.synthesis.checkpoint import load_synthesis, read_synthesis_card
 from semfacediff.tables import ablation, editing_figures, named, parsing_figures, presence_figures
-from semfacediff.tables.drawn import draw
+from semfacediff.tables.draw_all import draw
 from semfacediff.tasks.editing.sample_row import KEY
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.parsing.scores import write_scores
@@ -193,7 +193,7 @@ def readers_of(whole, repository, tmp_path, monkeypatch):
     def page(f):
         """With a whole one beside it, the damaged one costs nobody the page."""
         other = whole["parsing" if f.parent.name != "parsing" else "editing"]
-        out = report.report([f, other], tmp_path / "page", report.Wish())
+        out = report.report([f, other], tmp_path / "page", report.ReportOptions())
         assert "</html>" in out.read_text()
 
     def resumed(f):

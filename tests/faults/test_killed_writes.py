@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semfacediff.folders import recover, replacing, surviving
+from semfacediff.folders import intact_folder, recover, replacing
 
 from .killed_at import arm
 
@@ -37,7 +37,7 @@ def killed_write(folder, text, at) -> bool:
 
 
 def contents(folder) -> set[str]:
-    place = surviving(folder)
+    place = intact_folder(folder)
     return {f.read_text() for f in place.iterdir()} if place else set()
 
 
@@ -58,7 +58,7 @@ class TestAReplacedFolder:
             write(folder, "old")
             killed_write(folder, "new", at)
             assert contents(folder) in ({"old"}, {"new"}), at
-            assert len(list(surviving(folder).iterdir())) == 2
+            assert len(list(intact_folder(folder).iterdir())) == 2
             recover(folder)
             assert [f.name for f in tmp_path.glob(f"{folder.name}*")] == [folder.name]
             write(folder, "next")
@@ -73,7 +73,7 @@ class TestAReplacedFolder:
                 killed_write(folder, "new", first)
                 killed_write(folder, "newer", second)
                 assert contents(folder) in ({"old"}, {"new"}, {"newer"}), (first, second)
-                assert len(list(surviving(folder).iterdir())) == 2
+                assert len(list(intact_folder(folder).iterdir())) == 2
 
     def test_the_first_one_is_whole_or_absent(self, tmp_path):
         for at in range(1, 5):

@@ -160,13 +160,13 @@ class TestNothingIsDownloaded:
         assert set(attempts) == {"refused"}
 
     def test_an_editor_whose_weights_are_not_there(self, page, attempts, monkeypatch):
-        from semfacediff.web.desk import Ask
+        from semfacediff.web.model_store import EditForm
 
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         for editor in ("sdxl_inpaint", "inpaint"):
             with pytest.raises(UserError):
-                page.desk.tools(Ask("hair", "red hair", editor, 1.0))
+                page.store.tools(EditForm("hair", "red hair", editor, 1.0))
         assert attempts == []
 
     def test_whatever_is_configured(self, attempts):

@@ -14,7 +14,7 @@ from semfacediff.commands import fetch as command
 from semfacediff.editing.diffusion import find_pipeline
 from semfacediff.errors import UserError
 from semfacediff.metrics import weights
-from semfacediff.metrics.weights import CLIP_VIT_B_32, LPIPS_ALEXNET, MissingWeightsError, find, located
+from semfacediff.metrics.weights import CLIP_VIT_B_32, LPIPS_ALEXNET, MissingWeightsError, find, find_local
 from semfacediff.parsing.segface.pretrained import ImageNetFile
 
 SDXL = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"
@@ -194,7 +194,7 @@ def test_clip_comes_from_the_hub_first_and_else_from_its_address(site, saved, mo
     site.repository("timm/vit_base_patch32_clip_224.openai", {"open_clip_model.safetensors": saved})
     place = weights.fetched(small)
     assert place.parts[-2:] == (commit, "open_clip_model.safetensors")
-    assert located(small, None) == place
+    assert find_local(small, None) == place
     assert "fetching clip: open_clip_model.safetensors of timm/vit_base" in capsys.readouterr().err
 
 

@@ -135,13 +135,13 @@ def published(layouts, tmp_path, monkeypatch):
 def test_every_public_copy_is_found_in_its_librarys_cache_and_comparable(published, layouts, number):
     tiny, put = published
     place = put(tiny.files[number])
-    assert weights.located(tiny, None) == place
+    assert weights.find_local(tiny, None) == place
     found = find_clip(CLIP_MODEL, None, None, download=False)
     assert found.comparable
     assert found.name == f"tensors:{tensor_digest(as_openai(load_file(layouts['model.safetensors'])))}"
     place.unlink()
     place.symlink_to("gone")
-    assert weights.located(tiny, None) is None
+    assert weights.find_local(tiny, None) is None
 
 
 def test_every_public_copy_is_found_at_weights_root_and_by_its_folder(published, layouts, tmp_path):
@@ -180,9 +180,9 @@ def test_a_copy_of_its_published_size_comes_before_one_that_is_cut_short(publish
     tiny, put = published
     cut = put(tiny.files[0])
     cut.write_bytes(cut.read_bytes()[:1000])
-    assert weights.located(tiny, None) == cut
+    assert weights.find_local(tiny, None) == cut
     whole = put(tiny.files[2])
-    assert weights.located(tiny, None) == whole
+    assert weights.find_local(tiny, None) == whole
     assert find(tiny, None, None, download=False).comparable
 
 

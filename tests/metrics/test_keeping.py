@@ -1,4 +1,4 @@
-"""Kept things: by content, a bounded number, made once however many threads ask."""
+"""LRUCache things: by content, a bounded number, made once however many threads ask."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from semfacediff.metrics.keeping import Kept, content
+from semfacediff.metrics.cache import LRUCache, content
 
 
 def test_the_oldest_goes_first_and_use_makes_young():
-    kept, made = Kept(2), []
+    kept, made = LRUCache(2), []
 
     def get(key):
         return kept.get(key, lambda: made.append(key) or key.upper())
@@ -22,7 +22,7 @@ def test_the_oldest_goes_first_and_use_makes_young():
 
 
 def test_threads_wait_for_what_one_of_them_makes():
-    kept, made, gate = Kept(1), [], threading.Event()
+    kept, made, gate = LRUCache(1), [], threading.Event()
 
     def make():
         made.append(threading.get_ident())
@@ -37,7 +37,7 @@ def test_threads_wait_for_what_one_of_them_makes():
 
 
 def test_what_failed_is_tried_again():
-    kept = Kept(1)
+    kept = LRUCache(1)
     with pytest.raises(ZeroDivisionError):
         kept.get("x", lambda: 1 // 0)
     assert kept.get("x", lambda: 3) == 3

@@ -20,7 +20,7 @@ from semfacediff.metrics.weights import (
     MissingWeightsError,
     find,
     find_clip,
-    located,
+    find_local,
 )
 
 
@@ -79,7 +79,7 @@ def test_a_miss_is_one_sentence_with_everything(public):
         "weights.download is off",
     ):
         assert part in str(e.value)
-    assert located(public, None) is None
+    assert find_local(public, None) is None
 
 
 def test_truncated_files_tell_their_size(tmp_path):

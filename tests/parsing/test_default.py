@@ -9,7 +9,7 @@ import torch
 
 import semfacediff
 from semfacediff import cli, config
-from semfacediff.commands.photo_editing import Wish, settings_of
+from semfacediff.commands.photo_editing import EditOptions, settings_of
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ParserCard, build_parser, default, save_parser
@@ -117,7 +117,7 @@ class TestPhotos:
         assert np.array_equal(semfacediff.parse(photo, device="cpu"), named)
 
     def test_edit(self, shipped):
-        wish = Wish(
+        wish = EditOptions(
             edits=[("hair", "red hair")],
             editor="recolor",
             seed=1,

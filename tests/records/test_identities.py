@@ -7,7 +7,7 @@ import pytest
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.records.folder import read_run
-from semfacediff.records.identities import completed
+from semfacediff.records.legacy_metrics import completed
 
 # As version 0.1.0 wrote them.
 EARLIER = {

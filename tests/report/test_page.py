@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semfacediff.cli import main
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.errors import UserError
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def made(folders, out, **wish):
-    return Page(report(list(folders), out, Wish(**wish)).read_text())
+    return Page(report(list(folders), out, ReportOptions(**wish)).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_texts_from_records_stay_texts(written, tmp_path):
     folder = written["editing"](tmp_path / "run", rows, {evil: evil, "stratify": [evil]}, **facts)
     (folder / "config.yaml").write_text(evil)
     other = written["editing"](tmp_path / "other", rows, {evil: 3})
-    file = report([folder, other], tmp_path / "out", Wish())
+    file = report([folder, other], tmp_path / "out", ReportOptions())
     text, page = file.read_text(), Page(file.read_text())
     assert page.wrong == []
     assert sum(tag == "script" for tag, _ in page.tags) == 2
@@ -253,13 +253,13 @@ def test_no_run_at_all_is_a_sentence(tmp_path, capsys):
 def test_naming_a_run_twice_is_refused(written, tmp_path):
     folder = written["editing"](tmp_path / "a", written["edits"](2))
     with pytest.raises(UserError, match="named twice"):
-        report([folder, folder], tmp_path / "out", Wish())
+        report([folder, folder], tmp_path / "out", ReportOptions())
 
 
 def test_an_unknown_score_is_refused_with_the_known_ones(written, tmp_path):
     folder = written["editing"](tmp_path / "a", written["edits"](2))
     with pytest.raises(UserError, match="no score 'beauty' in these runs; there are ssim, iou, seam"):
-        report([folder], tmp_path / "out", Wish(rank="beauty"))
+        report([folder], tmp_path / "out", ReportOptions(rank="beauty"))
 
 
 def test_two_runs_of_one_name_are_told_apart(written, tmp_path):
@@ -271,10 +271,10 @@ def test_two_runs_of_one_name_are_told_apart(written, tmp_path):
 def test_the_default_place_is_named_after_the_runs(written, tmp_path, monkeypatch):
     folder = written["editing"](tmp_path / "run", written["edits"](2), run_id="../../elsewhere")
     monkeypatch.chdir(tmp_path)
-    assert str(report([folder], None, Wish())) == "outputs/report/run/index.html"
+    assert str(report([folder], None, ReportOptions())) == "outputs/report/run/index.html"
 
 
 def test_the_same_records_make_the_same_page(written, tmp_path):
     folder = written["editing"](tmp_path / "run", written["edits"](8))
-    texts = [report([folder], tmp_path / "out", Wish()).read_bytes() for _ in range(2)]
+    texts = [report([folder], tmp_path / "out", ReportOptions()).read_bytes() for _ in range(2)]
     assert texts[0] == texts[1]

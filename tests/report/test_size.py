@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.commands import report_pictures
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 
 PHOTOS, SPARE = 1000, 5
 PER_END, MB = 40, 1_000_000
@@ -27,7 +27,7 @@ def record(tmp_path_factory, repository):
 
 @pytest.fixture(scope="module")
 def with_photos(record, tmp_path_factory):
-    return report([record], tmp_path_factory.mktemp("photos"), Wish(with_photos=True)).read_text()
+    return report([record], tmp_path_factory.mktemp("photos"), ReportOptions(with_photos=True)).read_text()
 
 
 def samples(page):
@@ -48,7 +48,7 @@ def worst_and_best(record, count):
 
 
 def test_without_photos_it_is_15_mb_or_less(record, tmp_path):
-    page = report([record], tmp_path, Wish()).read_text()
+    page = report([record], tmp_path, ReportOptions()).read_text()
     assert len(page.encode()) <= 15 * MB
     assert EMBEDDED.search(page) is None
     data = samples(page)
@@ -75,7 +75,7 @@ def test_however_heavy_the_pictures_are_it_is_40_mb_or_less(record, tmp_path, mo
     monkeypatch.setattr(
         report_pictures, "thumbnail", lambda picture, px: f"data:image/webp;base64,{next(number):08d}{'A' * 20_000}"
     )
-    page = report([record], tmp_path, Wish(with_photos=True)).read_text()
+    page = report([record], tmp_path, ReportOptions(with_photos=True)).read_text()
     assert 30 * MB < len(page.encode()) <= 40 * MB
     cards = set(shown(page))
     assert set(worst_and_best(record, 25)) <= cards < set(worst_and_best(record, PER_END))

@@ -28,7 +28,7 @@ from semfacediff.parsing import ModelParser, load_parser
 from semfacediff.synthesis import SCADM, load_synthesis, save_synthesis
 from semfacediff.synthesis.model import SCADMOptions
 from semfacediff.synthesis.tasks import Synthesizer
-from semfacediff.tables.named import definitions, table
+from semfacediff.tables.definitions import definitions, table
 from semfacediff.tasks.synthesis import bench as synthesis_bench
 from semfacediff.tasks.synthesis.evaluate import SynthesisBench
 from semfacediff.tasks.synthesis.train_test_overlap import train_test_overlap

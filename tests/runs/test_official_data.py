@@ -20,7 +20,7 @@ from PIL import Image
 from semfacediff import config, hydra_app, tasks
 from semfacediff.cli import main
 from semfacediff.commands import thesis
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.face_facts import ita_deg, pose_proxy
@@ -262,7 +262,7 @@ class TestSynthesis:
 @pytest.mark.parametrize("tasks", [("parsing", "editing", "thesis", "synthesis"), ("cascade",)])
 def test_the_report_shows_the_photos_of_every_task(run, official_tree, checkpoint, tmp_path, tasks):
     parser = checkpoint if tasks == ("cascade",) else None
-    wish = Wish(with_photos=True, data=official_tree, parser=parser)
+    wish = ReportOptions(with_photos=True, data=official_tree, parser=parser)
     page = report([run(task, "official") for task in tasks], tmp_path, wish).read_text()
     assert page.count("data:image/webp;base64,") > 10
     for said in ("expected the photos that the run saw", "no parse and no masks", "no photos and no label maps"):

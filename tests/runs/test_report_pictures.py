@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.commands.report_pictures import pictures
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
@@ -141,6 +141,6 @@ def test_a_stage_whose_edit_is_gone_is_said_to_have_none(cascade, tmp_path):
 
 
 def test_the_page_holds_a_cascade(cascade, tmp_path):
-    text = report([cascade], tmp_path / "out", Wish(with_photos=True)).read_text()
+    text = report([cascade], tmp_path / "out", ReportOptions(with_photos=True)).read_text()
     assert "3_hair" in text
     assert text.count("data:image/webp;base64,") == len(shown(cascade).files)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import Wish, report
+from semfacediff.commands.report import report
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed
@@ -205,7 +205,7 @@ class TestChoices:
 
 
 def html(folders, out: Path, **wish) -> str:
-    return report(list(folders), out, Wish(**wish)).read_text()
+    return report(list(folders), out, ReportOptions(**wish)).read_text()
 
 
 @pytest.fixture(scope="module")

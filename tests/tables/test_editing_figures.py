@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.tables.drawn import draw
+from semfacediff.tables.draw_all import draw
 from semfacediff.tables.editing_figures import draw_editing_figures, score_bars
 from semfacediff.tables.text import published_editing
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semfacediff.tables.definitions import definitions, table
 from semfacediff.tables.formats import as_csv, as_latex, as_markdown, latex_text, markdown_code, markdown_text, number
 from semfacediff.tables.grid import Column, Grid, Row, Value
-from semfacediff.tables.named import definitions, table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

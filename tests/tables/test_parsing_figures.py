@@ -14,7 +14,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.metrics.photo_counts import PhotoCounts, confusion_table, photo_counts, summary
 from semfacediff.records.samples import write_csv, write_parquet
-from semfacediff.tables import drawn
+from semfacediff.tables import draw_all as drawn
 from semfacediff.tables.drawing import save_figure, styled
 from semfacediff.tables.parsing_figures import (
     Published,

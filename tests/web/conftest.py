@@ -1,4 +1,4 @@
-"""A desk whose parser knows a pixel's class by its colour, and a face painted in those colours."""
+"""A store whose parser knows a pixel's class by its colour, and a face painted in those colours."""
 
 import io
 import tempfile
@@ -12,8 +12,8 @@ from torch import nn
 from semfacediff.commands import photo_editing
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.parsing.checkpoint import ParserCard
-from semfacediff.web.desk import Desk
 from semfacediff.web.files import Files
+from semfacediff.web.model_store import ModelStore
 
 _COLOURS = torch.from_numpy(palette(CELEBAMASK).astype(np.float32) / 255)
 _PARTS = (
@@ -73,5 +73,5 @@ def files(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def desk(by_colour):
-    return Desk(parser="ckpt", device="cpu")
+def store(by_colour):
+    return ModelStore(parser="ckpt", device="cpu")

@@ -15,11 +15,11 @@ from semfacediff.web.styling import StyleModel
 
 
 @pytest.fixture
-def page(desk, files):
+def page(store, files):
     """``page(model)``, built and holding states as the server does."""
 
     def build(model=None):
-        built = build_page(desk, model, files, [], "recolor")
+        built = build_page(store, model, files, [], "recolor")
         built.state_session_capacity = 4
         StateHolder().set_blocks(built)
         return built
@@ -37,8 +37,8 @@ def stops(page):
     return {f.inputs[0]._id for f in page.fns.values() if f.name == "_begin"}
 
 
-def test_a_page_that_is_closed_ends_its_jobs_and_no_others(page, desk, tiny_synthesis, files):
-    built = page(StyleModel(str(tiny_synthesis), desk))
+def test_a_page_that_is_closed_ends_its_jobs_and_no_others(page, store, tiny_synthesis, files):
+    built = page(StyleModel(str(tiny_synthesis), store))
     mine, others = [Stop(), Stop()], [Stop(), Stop()]
     for visit, own in (("me", mine), ("you", others)):
         for i, stop in zip(stops(built), own, strict=True):

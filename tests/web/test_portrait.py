@@ -11,16 +11,16 @@ from PIL import Image
 from semfacediff import cli
 from semfacediff.errors import UserError
 from semfacediff.web import portrait as session
-from semfacediff.web.desk import Ask, Desk
 from semfacediff.web.jobs import Stop, StoppedError
+from semfacediff.web.model_store import EditForm, ModelStore
 
-GREEN = Ask("hair", "green hair", "recolor", 0.9)
-BLUE = Ask("lips", "blue lips", "recolor", 0.75)
+GREEN = EditForm("hair", "green hair", "recolor", 0.9)
+BLUE = EditForm("lips", "blue lips", "recolor", 0.75)
 
 
 @pytest.fixture
-def portrait(face, desk):
-    return session.opened(face(), "ada.png", desk)
+def portrait(face, store):
+    return session.opened(face(), "ada.png", store)
 
 
 def test_a_photo_is_parsed_once_it_is_there(portrait):
@@ -29,36 +29,36 @@ def test_a_photo_is_parsed_once_it_is_there(portrait):
     assert portrait.now is portrait.photo
 
 
-def test_an_edit_changes_its_region_alone(portrait, desk):
-    made = session.edit(portrait, GREEN, desk)
-    inside = session.masks(portrait, "hair", desk).blend[0].numpy() > 0
+def test_an_edit_changes_its_region_alone(portrait, store):
+    made = session.edit(portrait, GREEN, store)
+    inside = session.masks(portrait, "hair", store).blend[0].numpy() > 0
     assert (made.now != portrait.photo)[inside].any()
     assert np.array_equal(made.now[~inside], portrait.photo[~inside])
     assert np.array_equal(made.touched, inside)
     assert session.kept_outside(made) == {"psnr_outside": "inf", "max_abs_outside": 0}
 
 
-def test_no_portrait_is_ever_changed(portrait, desk):
+def test_no_portrait_is_ever_changed(portrait, store):
     before = portrait.photo.copy()
-    made = session.edit(portrait, GREEN, desk)
+    made = session.edit(portrait, GREEN, store)
     assert portrait.steps == ()
     assert np.array_equal(portrait.photo, before)
     assert made.photo is portrait.photo
 
 
-def test_a_cascade_edits_what_the_edit_before_it_left(portrait, desk):
-    one = session.edit(portrait, GREEN, desk)
-    two = session.edit(one, BLUE, desk)
-    assert [s.ask.attribute for s in two.steps] == ["hair", "lips"]
-    hair = one.touched & ~session.masks(one, "lips", desk).blend[0].numpy().astype(bool)
+def test_a_cascade_edits_what_the_edit_before_it_left(portrait, store):
+    one = session.edit(portrait, GREEN, store)
+    two = session.edit(one, BLUE, store)
+    assert [s.form.attribute for s in two.steps] == ["hair", "lips"]
+    hair = one.touched & ~session.masks(one, "lips", store).blend[0].numpy().astype(bool)
     assert np.array_equal(two.now[hair], one.now[hair])
     assert (two.touched >= one.touched).all()
     assert [s.facts["stage"] for s in two.steps] == [1, 2]
 
 
-def test_undo_brings_the_very_photo_back(portrait, desk):
-    one = session.edit(portrait, GREEN, desk)
-    two = session.edit(one, BLUE, desk)
+def test_undo_brings_the_very_photo_back(portrait, store):
+    one = session.edit(portrait, GREEN, store)
+    two = session.edit(one, BLUE, store)
     for undone, before in ((session.undone(two), one), (session.undone(session.undone(two)), portrait)):
         for name in ("now", "labels_now", "touched"):
             assert np.array_equal(getattr(undone, name), getattr(before, name))
@@ -67,13 +67,13 @@ def test_undo_brings_the_very_photo_back(portrait, desk):
         session.undone(portrait)
 
 
-def test_the_page_makes_what_the_command_makes(face, desk, tmp_path, monkeypatch):
+def test_the_page_makes_what_the_command_makes(face, store, tmp_path, monkeypatch):
     """The record's command, run on the same file, gives the same bytes."""
     (tmp_path / "ada.png").write_bytes(face())
     monkeypatch.chdir(tmp_path)
-    portrait = session.opened(face(), "ada.png", desk)
-    for ask in (Ask("hair", "curly", "recolor", 0.5), GREEN, BLUE):
-        portrait = session.edit(portrait, ask, desk)
+    portrait = session.opened(face(), "ada.png", store)
+    for form in (EditForm("hair", "curly", "recolor", 0.5), GREEN, BLUE):
+        portrait = session.edit(portrait, form, store)
     words = shlex.split(session.command(portrait))
     assert words[:2] == ["semfacediff", "edit"]
     assert cli.main([*words[1:], "--parser", "ckpt", "--out", "out"]) == 0
@@ -84,8 +84,8 @@ def test_the_page_makes_what_the_command_makes(face, desk, tmp_path, monkeypatch
         assert [s[f"mask_{kind}"] for s in stages] == [s.facts[f"mask_{kind}"] for s in portrait.steps]
 
 
-def test_the_record_holds_what_repeats_the_edit(portrait, desk):
-    facts = json.loads(json.dumps(session.record(session.edit(portrait, GREEN, desk), desk), allow_nan=False))
+def test_the_record_holds_what_repeats_the_edit(portrait, store):
+    facts = json.loads(json.dumps(session.record(session.edit(portrait, GREEN, store), store), allow_nan=False))
     (edit,) = facts["edits"]
     assert (edit["prompt"], edit["prompt_source"], edit["strength"]) == ("green hair", "user", 0.9)
     assert edit["editor"]["name"] == "recolor"
@@ -96,8 +96,8 @@ def test_the_record_holds_what_repeats_the_edit(portrait, desk):
     assert facts["outside_all_edits"]["max_abs_outside"] == 0
 
 
-def test_edits_that_no_single_command_makes_have_none(portrait, desk):
-    two = session.edit(session.edit(portrait, GREEN, desk), Ask("lips", "blue", "recolor", 0.9, seed=7), desk)
+def test_edits_that_no_single_command_makes_have_none(portrait, store):
+    two = session.edit(session.edit(portrait, GREEN, store), EditForm("lips", "blue", "recolor", 0.9, seed=7), store)
     assert session.command(two) is None
 
 
@@ -110,70 +110,70 @@ def test_edits_that_no_single_command_makes_have_none(portrait, desk):
         (0.0, 1.0, "background", None),
     ],
 )
-def test_the_class_under_a_click(portrait, desk, x, y, name, attribute):
-    assert session.class_at(portrait, x, y, desk) == (name, attribute)
+def test_the_class_under_a_click(portrait, store, x, y, name, attribute):
+    assert session.class_at(portrait, x, y, store) == (name, attribute)
 
 
-def test_words_that_recolor_understands(desk):
-    audit = session.audit(Ask("hair", "Curly copper red hair, shiny", "recolor", 0.9), desk)
+def test_words_that_recolor_understands(store):
+    audit = session.audit(EditForm("hair", "Curly copper red hair, shiny", "recolor", 0.9), store)
     assert audit.problem is None
     assert audit.understood == ["copper red"]
     assert audit.unused == ("Curly", "hair", "shiny")
 
 
 @pytest.mark.parametrize(
-    ("ask", "why"),
+    ("form", "why"),
     [
-        (Ask("hair", "...", "recolor", 0.9), "has no words"),
-        (Ask("hair", "brown", "paintbrush", 0.9), "editor: expected one of identity, inpaint, recolor"),
-        (Ask("beard", "brown", "recolor", 0.9), "unknown attribute 'beard'"),
-        (Ask("hair", "brown", "recolor", 2.0), "strength"),
-        (Ask("hair", "brown", "recolor", 0.9, negative="blue"), "editor 'recolor' reads none"),
-        (Ask("hair", "brown", "inpaint", 0.9), "recolor, which needs no weights"),
+        (EditForm("hair", "...", "recolor", 0.9), "has no words"),
+        (EditForm("hair", "brown", "paintbrush", 0.9), "editor: expected one of identity, inpaint, recolor"),
+        (EditForm("beard", "brown", "recolor", 0.9), "unknown attribute 'beard'"),
+        (EditForm("hair", "brown", "recolor", 2.0), "strength"),
+        (EditForm("hair", "brown", "recolor", 0.9, negative="blue"), "editor 'recolor' reads none"),
+        (EditForm("hair", "brown", "inpaint", 0.9), "recolor, which needs no weights"),
     ],
 )
-def test_what_cannot_be_asked_for_is_said_before_the_edit_and_by_it(portrait, desk, ask, why):
-    assert why in session.audit(ask, desk).problem
+def test_what_cannot_be_asked_for_is_said_before_the_edit_and_by_it(portrait, store, form, why):
+    assert why in session.audit(form, store).problem
     with pytest.raises(UserError, match=why):
-        session.edit(portrait, ask, desk)
+        session.edit(portrait, form, store)
 
 
-def test_a_region_that_is_not_there(portrait, desk):
+def test_a_region_that_is_not_there(portrait, store):
     with pytest.raises(UserError, match=r"The parse shows no hat \(0.00 % of the photo"):
-        session.edit(portrait, Ask("hat", "red", "recolor", 0.9), desk)
+        session.edit(portrait, EditForm("hat", "red", "recolor", 0.9), store)
 
 
-def test_edits_take_little_memory(face, desk):
+def test_edits_take_little_memory(face, store):
     """Nine bytes a pixel, and what the edits changed: all the rest is zeros, which take next to nothing."""
-    portrait = session.opened(face(600, 600), "ada.png", desk)
+    portrait = session.opened(face(600, 600), "ada.png", store)
     for attribute in ("hair", "nose", "eyes", "skin"):
-        portrait = session.edit(portrait, Ask(attribute, "bright green", "recolor", 0.9), desk)
+        portrait = session.edit(portrait, EditForm(attribute, "bright green", "recolor", 0.9), store)
     arrays = (portrait.photo, portrait.now, portrait.labels_now, portrait.touched, portrait.faces.owner)
     assert sum(array.nbytes for array in arrays) == 9 * 600 * 600
     assert sum(len(change) for step in portrait.steps for change in step.undo) < 600 * 600
 
 
-def test_a_photo_takes_so_many_edits(portrait, desk, monkeypatch):
+def test_a_photo_takes_so_many_edits(portrait, store, monkeypatch):
     monkeypatch.setattr(session, "MAX_EDITS", 1)
-    one = session.edit(portrait, GREEN, desk)
+    one = session.edit(portrait, GREEN, store)
     with pytest.raises(UserError, match="A photo takes 1 edits here; undo one"):
-        session.edit(one, BLUE, desk)
+        session.edit(one, BLUE, store)
 
 
-def test_a_stopped_edit_leaves_everything_as_it_was(portrait, desk):
+def test_a_stopped_edit_leaves_everything_as_it_was(portrait, store):
     stop = Stop()
     stop.now()
     with pytest.raises(StoppedError, match="everything is as it was before"):
-        session.edit(portrait, GREEN, desk, stop)
+        session.edit(portrait, GREEN, store, stop)
 
 
-def test_two_pages_at_once_get_what_each_would_alone(face, desk):
-    asks = [GREEN, Ask("hair", "purple hair", "recolor", 0.5)]
-    alone = [session.edit(session.opened(face(), "a.png", desk), ask, desk).now for ask in asks]
+def test_two_pages_at_once_get_what_each_would_alone(face, store):
+    asks = [GREEN, EditForm("hair", "purple hair", "recolor", 0.5)]
+    alone = [session.edit(session.opened(face(), "a.png", store), form, store).now for form in asks]
     found = {}
 
     def visit(i: int) -> None:
-        found[i] = session.edit(session.opened(face(), "a.png", desk), asks[i], desk).now
+        found[i] = session.edit(session.opened(face(), "a.png", store), asks[i], store).now
 
     threads = [threading.Thread(target=visit, args=(i,)) for i in (0, 1)]
     for thread in threads:
@@ -183,8 +183,8 @@ def test_two_pages_at_once_get_what_each_would_alone(face, desk):
     assert all(np.array_equal(found[i], alone[i]) for i in (0, 1))
 
 
-def test_without_a_face_whatever_is_parsed_is_edited(face, desk):
-    assert session.opened(face(64, 64, 9.0), "sky.png", desk).faces is None
+def test_without_a_face_whatever_is_parsed_is_edited(face, store):
+    assert session.opened(face(64, 64, 9.0), "sky.png", store).faces is None
 
 
 class TestDiffusion:
@@ -192,15 +192,15 @@ class TestDiffusion:
 
     @pytest.fixture
     def slow(self, tiny_sdxl, monkeypatch):
-        desk = Desk(parser="ckpt", weights=str(tiny_sdxl), device="cpu")
-        base = desk._base("sdxl_inpaint")
+        store = ModelStore(parser="ckpt", weights=str(tiny_sdxl), device="cpu")
+        base = store._base("sdxl_inpaint")
         base["editor"] |= {"native_size": 64, "steps": 4}
-        return desk
+        return store
 
     def test_every_step_is_told_and_any_may_be_the_last(self, portrait, slow):
         seen, stop = [], Stop()
-        ask = Ask("hair", "straight hair", "sdxl_inpaint", 1.0)
-        session.edit(portrait, ask, slow, stop, lambda *step: seen.append(step))
+        form = EditForm("hair", "straight hair", "sdxl_inpaint", 1.0)
+        session.edit(portrait, form, slow, stop, lambda *step: seen.append(step))
         assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
         def second(step, of):
@@ -210,14 +210,14 @@ class TestDiffusion:
 
         seen.clear()
         with pytest.raises(StoppedError):
-            session.edit(portrait, ask, slow, stop, second)
+            session.edit(portrait, form, slow, stop, second)
         assert seen == [1, 2]
 
     def test_what_the_tokenizers_would_lose_is_shown(self, slow):
-        audit = session.audit(Ask("hair", "lovely hair " * 60 + "at last", "sdxl_inpaint", 1.0), slow)
+        audit = session.audit(EditForm("hair", "lovely hair " * 60 + "at last", "sdxl_inpaint", 1.0), slow)
         assert [r.limit for r in audit.readings] == [77, 77]
         assert audit.readings[0].lost.endswith("at last")
         assert "would lose" in audit.problem
-        short = session.audit(Ask("hair", "straight hair", "sdxl_inpaint", 1.0), slow)
+        short = session.audit(EditForm("hair", "straight hair", "sdxl_inpaint", 1.0), slow)
         assert short.problem is None
         assert "curly hair" in short.negative

@@ -83,7 +83,7 @@ def run(_):
 
 fake = SimpleNamespace(run=run, started=False, should_exit=False)
 server._page_module = lambda: SimpleNamespace(build_page=lambda *_: None, server=lambda *_: fake)
-server.Desk = lambda *_: None
+server.ModelStore = lambda *_: None
 server.serve(int(sys.argv[1]), "recolor", None, None, None, "cpu")
 """
 """The server without a page, under which a thread computes that nothing stops."""

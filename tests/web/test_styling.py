@@ -24,23 +24,23 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def model(desk, tiny_synthesis):
-    return StyleModel(str(tiny_synthesis), desk)
+def model(store, tiny_synthesis):
+    return StyleModel(str(tiny_synthesis), store)
 
 
 @pytest.fixture(scope="module")
-def first(face, desk):
-    return styling.opened(face(), "ada.png", desk)
+def first(face, store):
+    return styling.opened(face(), "ada.png", store)
 
 
 @pytest.fixture(scope="module")
-def second(face, desk):
+def second(face, store):
     """Wider than high, and darker: another style."""
     with Image.open(io.BytesIO(face(96, 128))) as image:
         darker = image.point(lambda v: max(v - 20, 0))
     file = io.BytesIO()
     darker.save(file, "png")
-    return styling.opened(file.getvalue(), "bob.png", desk)
+    return styling.opened(file.getvalue(), "bob.png", store)
 
 
 class TestPhotos:
@@ -59,25 +59,25 @@ class TestPhotos:
         assert (photo[16:-16] != 255).any()
         assert "hair" in {CELEBAMASK.classes[c] for c in np.unique(labels)}
 
-    def test_a_large_one_is_scaled_however_long_it_is(self, face, desk):
-        found = styling.opened(face(320, 3 * SHOWN_PX), "long.png", desk)
+    def test_a_large_one_is_scaled_however_long_it_is(self, face, store):
+        found = styling.opened(face(320, 3 * SHOWN_PX), "long.png", store)
         assert found.sample.photo.shape == (SHOWN_PX, SHOWN_PX, 3)
         assert found.changed == f"padded with white to a square and scaled to {SHOWN_PX} px a side"
 
-    def test_of_several_faces_the_largest_is_kept(self, face, desk):
+    def test_of_several_faces_the_largest_is_kept(self, face, store):
         with Image.open(io.BytesIO(face(96, 96))) as large, Image.open(io.BytesIO(face(64, 64))) as small:
             both = np.zeros((96, 160, 3), np.uint8) + np.asarray(large)[0, 0]
             both[:, :96], both[16:80, 96:] = np.asarray(large), np.asarray(small)
         file = io.BytesIO()
         Image.fromarray(both).save(file, "png")
-        found = styling.opened(file.getvalue(), "two.png", desk)
+        found = styling.opened(file.getvalue(), "two.png", store)
         assert found.count == 2
         assert not found.sample.labels[:, 110:].any()
         assert "2 faces: the largest is used; padded" in wording.face(found)
 
-    def test_one_without_any_part_is_refused(self, face, desk):
+    def test_one_without_any_part_is_refused(self, face, store):
         with pytest.raises(UserError, match=r"sky.png: the parse shows no part of a face; load another photo"):
-            styling.opened(face(64, 64, 9.0), "sky.png", desk)
+            styling.opened(face(64, 64, 9.0), "sky.png", store)
 
     def test_it_is_shown_beside_its_parse(self, first):
         seen = parsed_beside(first.sample.photo, first.sample.labels, CELEBAMASK)
@@ -92,10 +92,10 @@ class TestModel:
         assert styling.offered_parts(space("lapa"))[:2] == ["hair", "lips"]
         assert "hat" not in styling.offered_parts(space("lapa"))
 
-    def test_another_order_of_the_same_classes_is_converted(self, desk, first, second, tmp_path):
+    def test_another_order_of_the_same_classes_is_converted(self, store, first, second, tmp_path):
         folder = tmp_path / "segface"
         save_synthesis(SCADM(PRESETS["test"]), folder, "segface")
-        other = StyleModel(str(folder), desk)
+        other = StyleModel(str(folder), store)
         made = styling.make(first, second, StyleAsk("swap_style", (), QUICK), other)
         model, _ = load_synthesis(folder)
         table = conversion(CELEBAMASK, space("segface"))
@@ -103,27 +103,27 @@ class TestModel:
         direct = Synthesizer(model, QUICK, space("segface")).swap_style(faces[:1], faces[1:])
         assert np.array_equal(made.images[0], to_uint8(direct.images[0]))
 
-    def test_one_that_lacks_classes_of_the_parser_is_refused(self, desk, tmp_path):
+    def test_one_that_lacks_classes_of_the_parser_is_refused(self, store, tmp_path):
         save_synthesis(SCADM(SCADMOptions(**{**vars(PRESETS["test"]), "classes": 11})), tmp_path / "lapa", "lapa")
         with pytest.raises(UserError, match="labels of space 'celebamask' cannot be converted to 'lapa'"):
-            StyleModel(str(tmp_path / "lapa"), desk)
+            StyleModel(str(tmp_path / "lapa"), store)
 
-    def test_a_folder_without_one_is_named(self, desk, tmp_path):
+    def test_a_folder_without_one_is_named(self, store, tmp_path):
         with pytest.raises(UserError, match=r"^--synthesis: .* holds no synthesis.json; expected a run of train_"):
-            StyleModel(str(tmp_path), desk)
+            StyleModel(str(tmp_path), store)
 
-    def test_a_file_of_another_kind_is_shown_as_it_begins(self, desk, tmp_path):
+    def test_a_file_of_another_kind_is_shown_as_it_begins(self, store, tmp_path):
         (tmp_path / "notes.txt").write_text("hello")
         with pytest.raises(UserError) as e:
-            StyleModel(str(tmp_path / "notes.txt"), desk)
+            StyleModel(str(tmp_path / "notes.txt"), store)
         assert str(e.value) == (
             f"--synthesis: {tmp_path / 'notes.txt'}: not a readable weights file (expected what torch.save writes, or "
             f".safetensors, got a file that begins with 'hello'); copy it again"
         )
 
-    def test_an_untrained_one_is_doubted(self, desk, model, tmp_path):
+    def test_an_untrained_one_is_doubted(self, store, model, tmp_path):
         save_synthesis(SCADM(PRESETS["test"]), tmp_path / "raw")
-        assert "never trained" in wording.style_model(StyleModel(str(tmp_path / "raw"), desk))
+        assert "never trained" in wording.style_model(StyleModel(str(tmp_path / "raw"), store))
         assert "never trained" not in wording.style_model(model)
 
 
@@ -145,9 +145,9 @@ class TestMaking:
         assert np.array_equal(made["interpolate"].images[-1], made["swap_parts"].images[0])
 
     def test_out_of_noise_needs_no_second_photo(self, model, first, second):
-        ask = StyleAsk("generate", (), QUICK)
-        alone = styling.make(first, None, ask, model)
-        assert np.array_equal(alone.images, styling.make(first, second, ask, model).images)
+        wanted = StyleAsk("generate", (), QUICK)
+        alone = styling.make(first, None, wanted, model)
+        assert np.array_equal(alone.images, styling.make(first, second, wanted, model).images)
         assert alone.facts["second"] is None
 
     @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ class TestMaking:
 
     def test_every_step_is_told_and_any_may_be_the_last(self, model, first, second):
         seen, stop = [], Stop()
-        ask = StyleAsk("swap_parts", ("hair",), SamplingOptions(4))
-        styling.make(first, second, ask, model, stop, lambda *step: seen.append(step))
+        wanted = StyleAsk("swap_parts", ("hair",), SamplingOptions(4))
+        styling.make(first, second, wanted, model, stop, lambda *step: seen.append(step))
         assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
         def second_step(step, of):
@@ -182,7 +182,7 @@ class TestMaking:
 
         seen.clear()
         with pytest.raises(StoppedError):
-            styling.make(first, second, ask, model, stop, second_step)
+            styling.make(first, second, wanted, model, stop, second_step)
         assert seen == [1, 2]
 
     def test_all_offered_steps_can_be_taken(self):
@@ -220,8 +220,8 @@ class TestWhatIsShownAndKept:
         again = styling.make(first, second, StyleAsk("mix", ("hair", "lips"), options), model)
         assert styling.record(again, model)["image_sha256"] == facts["image_sha256"]
 
-    def test_names_are_escaped(self, face, desk, tmp_path):
-        found = styling.opened(face(), f"{EVIL}.png", desk)
+    def test_names_are_escaped(self, face, store, tmp_path):
+        found = styling.opened(face(), f"{EVIL}.png", store)
         assert "<script" not in wording.said(wording.face(found))
         save_synthesis(SCADM(PRESETS["test"]), tmp_path / "evil", training={"run": EVIL})
-        assert "<script" not in wording.style_model(StyleModel(str(tmp_path / "evil"), desk))
+        assert "<script" not in wording.style_model(StyleModel(str(tmp_path / "evil"), store))

@@ -59,18 +59,18 @@ def _own_cache_of_pictures(monkeypatch, files):
 
 
 @pytest.fixture
-def editing(desk, files):
-    return Visit(lambda: EditingTab(desk, files, "recolor"))
+def editing(store, files):
+    return Visit(lambda: EditingTab(store, files, "recolor"))
 
 
 @pytest.fixture
-def style(desk, files, tiny_synthesis):
-    return Visit(lambda: StyleTab(desk, files, StyleModel(str(tiny_synthesis), desk)))
+def style(store, files, tiny_synthesis):
+    return Visit(lambda: StyleTab(store, files, StyleModel(str(tiny_synthesis), store)))
 
 
 @pytest.fixture
-def photo(desk, face):
-    return portrait.opened(face(), "face.png", desk)
+def photo(store, face):
+    return portrait.opened(face(), "face.png", store)
 
 
 def enabled(told, button):
@@ -125,7 +125,7 @@ def test_an_edit_is_shown(editing, photo):
     editing[tab.portrait] = photo
     editing.run("_begin")
     assert "Edited the hair." in editing.run("_edit", *ASKED)[tab.message]
-    assert [step.ask.prompt for step in editing[tab.portrait].steps] == ["bright green"]
+    assert [step.form.prompt for step in editing[tab.portrait].steps] == ["bright green"]
     assert enabled(editing.run("_end"), tab.go) is True
 
 

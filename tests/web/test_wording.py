@@ -8,7 +8,7 @@ import pytest
 from semfacediff.labels import palette
 from semfacediff.web import portrait as session
 from semfacediff.web import styling, wording
-from semfacediff.web.desk import Ask
+from semfacediff.web.model_store import EditForm
 
 EVIL = "<img src=x onerror=alert(1)> green"
 
@@ -17,21 +17,21 @@ def tags(html: str) -> set[str]:
     return set(re.findall(r"<\s*/?\s*(\w+)", html))
 
 
-def test_hostile_words_stay_words(face, desk):
-    portrait = session.edit(session.opened(face(), "a.png", desk), Ask("hair", EVIL, "recolor", 0.9), desk)
+def test_hostile_words_stay_words(face, store):
+    portrait = session.edit(session.opened(face(), "a.png", store), EditForm("hair", EVIL, "recolor", 0.9), store)
     for html in (
         wording.history(portrait),
         wording.refused(EVIL),
         wording.said(EVIL),
-        wording.words(session.audit(Ask("hair", EVIL, "recolor", 0.9), desk)),
+        wording.words(session.audit(EditForm("hair", EVIL, "recolor", 0.9), store)),
         wording.words(session.Audit(problem=EVIL, expanded=EVIL, negative=EVIL)),
     ):
         assert "img" not in tags(html)
         assert "&lt;img" in html or "img" not in html
 
 
-def test_the_legend_names_every_class_that_is_seen(face, desk):
-    html = wording.legend(session.opened(face(), "a.png", desk), desk.space)
+def test_the_legend_names_every_class_that_is_seen(face, store):
+    html = wording.legend(session.opened(face(), "a.png", store), store.space)
     names = re.findall(r"</span>(\w+) <small>", html)
     assert names[0] == "background"
     assert set(names) == {"background", "hair", "skin", "l_eye", "r_eye", "nose", "u_lip"}
@@ -39,14 +39,14 @@ def test_the_legend_names_every_class_that_is_seen(face, desk):
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
-def test_each_of_two_photos_has_a_legend_in_the_colours_of_its_parse(face, desk, which):
-    found = styling.opened(face(96, 128), "a.png", desk)
-    html = wording.face_legend(found, which, desk.space)
+def test_each_of_two_photos_has_a_legend_in_the_colours_of_its_parse(face, store, which):
+    found = styling.opened(face(96, 128), "a.png", store)
+    html = wording.face_legend(found, which, store.space)
     assert f"Classes of the {which} photo&#x27;s parse" in html
     listed = dict(re.findall(r'background:#(\w{6})"></span>(\w+) <small>', html))
     shown = np.unique(found.sample.labels)
-    colours = palette(desk.space)
-    assert listed == {bytes(colours[c]).hex(): desk.space.classes[c] for c in shown}
+    colours = palette(store.space)
+    assert listed == {bytes(colours[c]).hex(): store.space.classes[c] for c in shown}
     assert sum(map(float, re.findall(r"<small>([\d.]+) %", html))) == pytest.approx(100, abs=0.1 * len(shown))
     assert "→ lips" in html
 
@@ -56,5 +56,5 @@ def test_a_refusal_is_a_sentence_that_is_read_out():
 
 
 @pytest.mark.parametrize(("prompt", "says"), [("red", "Understood"), ("curly", "nothing: the region is kept as it is")])
-def test_what_is_understood(desk, prompt, says):
-    assert says in wording.words(session.audit(Ask("hair", prompt, "recolor", 0.9), desk))
+def test_what_is_understood(store, prompt, says):
+    assert says in wording.words(session.audit(EditForm("hair", prompt, "recolor", 0.9), store))

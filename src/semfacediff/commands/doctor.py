@@ -18,7 +18,7 @@ from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, P
 from semfacediff.data.files import PHOTO_SUFFIXES
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
-from semfacediff.folders import surviving
+from semfacediff.folders import intact_folder
 from semfacediff.hub import cached_place
 from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve
@@ -28,7 +28,7 @@ from semfacediff.parsing.named_file import read_name
 from semfacediff.parsing.public import PUBLIC_PARSERS
 from semfacediff.parsing.segformer_folder import WEIGHT_FILES
 from semfacediff.records.environment import hardware, package_versions
-from semfacediff.tables.named import definitions
+from semfacediff.tables.definitions import definitions
 from semfacediff.threads import allowed_cores
 from semfacediff.weight_files import file_digest, shown
 
@@ -190,7 +190,7 @@ def _parsers(checkpoint: str | None) -> list[dict]:
     shipped = default_parser()
     places = ("outputs/train_parser/*", "outputs/demo/parser", "results/runs/*")
     runs = (run for place in places for run in sorted(results(repository()).parent.glob(place)))
-    found = [_parser(run, hashed=False) for run in runs if surviving(run / "checkpoints" / "best")]
+    found = [_parser(run, hashed=False) for run in runs if intact_folder(run / "checkpoints" / "best")]
     return ([_parser(shipped, hashed=True) | {"shipped": True}] if shipped else []) + found
 
 

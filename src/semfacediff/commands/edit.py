@@ -15,9 +15,9 @@ import numpy as np
 
 from semfacediff import config
 from semfacediff.commands.photo_editing import (
+    EditOptions,
     Stage,
     Tools,
-    Wish,
     edited,
     editor_of,
     masks_of,
@@ -33,7 +33,7 @@ from semfacediff.errors import UserError, printable
 from semfacediff.records.environment import code_version, hardware, package_versions
 from semfacediff.records.folder import held
 from semfacediff.records.samples import EMPTY_REGION, OK
-from semfacediff.records.writing import failing_loudly, write_bytes, write_text
+from semfacediff.records.writing import write_bytes, write_errors, write_text
 from semfacediff.regions.faces import Faces, find_faces
 from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.regions.portraits import parse_faces
@@ -55,14 +55,14 @@ _TITLE_LETTERS = 50
 class _Task:
     """What is done with every photo."""
 
-    wish: Wish
+    wish: EditOptions
     tools: Tools
     specs: list[EditSpec]
     prompts: list[ResolvedPrompt]
     out: Path
 
 
-def edit_photos(source: Path, out: Path, wish: Wish) -> int:
+def edit_photos(source: Path, out: Path, wish: EditOptions) -> int:
     """Edit a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be edited.
 
     Writes ``<out>/<stem>.png`` (the photo's own size), and into ``<out>/<stem>/`` the three masks of every edit, the
@@ -86,7 +86,7 @@ def edit_photos(source: Path, out: Path, wish: Wish) -> int:
     return 1 if failed else 0
 
 
-def _task(out: Path, wish: Wish) -> _Task:
+def _task(out: Path, wish: EditOptions) -> _Task:
     settings = settings_of(wish)
     use_threads(settings.runtime.threads)
     editor, editor_facts = editor_of(settings)
@@ -149,7 +149,7 @@ def _with_profile(png: bytes, photo: bytes, name: str) -> bytes:
 
 def _clear(folder: Path) -> None:
     """Remove an earlier edit's record, first of all, and its pictures: they would pass for this one's."""
-    with failing_loudly(folder):
+    with write_errors(folder):
         (folder / "edit.json").unlink(missing_ok=True)
         for file in folder.iterdir() if folder.is_dir() else []:
             if _OURS.fullmatch(file.name):

@@ -34,7 +34,7 @@ from semfacediff.parsing.checkpoint import (
 from semfacediff.parsing.exporting import Program, exported, half_precision, quantise, write_onnx
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.parsing.opening import open_trained, or_shipped
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 from semfacediff.types import to_tensor
 
 KINDS = ("half", "onnx", "torch")
@@ -46,7 +46,7 @@ _DRAWN = 8
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportOptions:
     """What the command line asks for.
 
     Attributes:
@@ -78,7 +78,7 @@ class _Source:
         return ModelParser(self.model, self.card, torch.device("cpu"))
 
 
-def export_parser(order: Order) -> int:
+def export_parser(order: ExportOptions) -> int:
     """Write ``out`` and say what it costs; 0.
 
     Raises:
@@ -92,7 +92,7 @@ def export_parser(order: Order) -> int:
             f"which an exported graph does not take; use --to half"
         )
     photos = _photos(order.photos, source.card.input_size)
-    with failing_loudly(order.out), replacing(order.out) as new:
+    with write_errors(order.out), replacing(order.out) as new:
         lines = {"half": _half, "onnx": _onnx, "torch": _torch}[order.to](source, photos, new, order)
         for name in _COMPANIONS:
             if source.folder and (source.folder / name).is_file():
@@ -101,14 +101,14 @@ def export_parser(order: Order) -> int:
     return 0
 
 
-def _check(order: Order) -> None:
+def _check(order: ExportOptions) -> None:
     if order.to != "onnx" and (order.int8 or order.opset is not None):
         raise UserError(f"--to {order.to}: --int8 and --opset are for --to onnx; drop them")
     if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
         raise UserError(f"--out: {order.out} is there and not empty; give a new folder")
 
 
-def _source(order: Order) -> _Source:
+def _source(order: ExportOptions) -> _Source:
     settings = or_shipped(config.ParserConfig.trained(order.checkpoint, order.architecture))
     if settings.checkpoint is None:
         raise UserError("no parser ships with this version; name RUN (a run of train_parser.py or a checkpoint folder)")
@@ -141,20 +141,20 @@ def _read(file: Path) -> np.ndarray:
     return decode_photo(Blob(file, file.name).read(), file.name)
 
 
-def _written(new: Path, source: _Source, order: Order, **facts: object) -> None:
+def _written(new: Path, source: _Source, order: ExportOptions, **facts: object) -> None:
     """The card as it is, with where the export comes from beside the parser's own story."""
     origin = {"to": order.to, "from_digest": source.digest, "semfacediff": __version__, **facts}
     write_card(new, replace(source.card, training={**source.card.training, "exported": origin}))
 
 
-def _half(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+def _half(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
     write_weights(new, half_precision(source.model.state_dict()))
     _written(new, source, order)
     changed = _changed(source, ModelParser(*load_parser(new), torch.device("cpu")), photos)
     return [f"{WEIGHTS}: {_megabytes(new / WEIGHTS)}, float16 (computes in float32)", changed]
 
 
-def _onnx(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+def _onnx(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     facts = {"parser": source.card.name, "label_space": source.card.label_space, "digest": source.digest}
     facts |= {k: json.dumps(getattr(source.card, k)) for k in ("mean", "std", "input_size")}
@@ -177,7 +177,7 @@ def _onnx(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
     return lines + [f"{score}{folder}" for folder in folders]
 
 
-def _torch(source: _Source, photos: dict, new: Path, order: Order) -> list[str]:
+def _torch(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     torch.export.save(program, new / PROGRAM)
     _written(new, source, order)

@@ -11,7 +11,7 @@ from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineEr
 from semfacediff.errors import UserError
 from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
 from semfacediff.hydra_app import EXIT_MISTAKE
-from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, located
+from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, find_local
 from semfacediff.parsing.public import PUBLIC_PARSERS
 from semfacediff.parsing.registry import SEGFACE_BACKBONES
 from semfacediff.weight_files import file_digest, shown
@@ -88,7 +88,7 @@ def _imagenet(backbone: str) -> Path:
 
 
 def _metrics_weights(weights: PublicWeights) -> Path:
-    path = located(weights, None)
+    path = find_local(weights, None)
     if path is not None and not weights.published(path):
         raise DownloadError(f"{shown(path)} is another file than the public one; remove it first")
     return path or fetched(weights)
@@ -96,7 +96,7 @@ def _metrics_weights(weights: PublicWeights) -> Path:
 
 def _weights(public: PublicWeights, root: str | None) -> dict:
     """Weights of a metric: ``state`` is ``there``, ``another file`` (of that name), ``unread`` or ``missing``."""
-    path, original = located(public, root), public.files[0]
+    path, original = find_local(public, root), public.files[0]
     place = (Path(root).expanduser() if root else original.kept()[0].parent) / original.file
     wanted = {"file": original.file, "size": original.size, "sha256": original.sha256, "url": original.url}
     facts = {**wanted, "columns": list(public.columns), "place": str(path or place), "found_size": None, "digest": None}

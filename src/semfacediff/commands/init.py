@@ -5,7 +5,7 @@ from pathlib import Path
 
 from semfacediff import config
 from semfacediff.errors import UserError
-from semfacediff.records.writing import failing_loudly, write_text
+from semfacediff.records.writing import write_errors, write_text
 
 _PRESET = """\
 # @package _global_
@@ -41,7 +41,7 @@ def start_project(folder: Path) -> int:
     Raises:
         UserError: something is in ``folder``, or it cannot be written.
     """
-    with failing_loudly(folder):
+    with write_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} is not empty; name a new folder")
         for name in ("conf/prompts", "experiments/experiment"):

@@ -17,7 +17,7 @@ from semfacediff.labels import LabelSpace, conversion, palette, space
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.any_photo import ParsedPhoto
 from semfacediff.parsing.opening import open_trained, or_shipped
-from semfacediff.records.writing import failing_loudly, write_bytes, write_text
+from semfacediff.records.writing import write_bytes, write_errors, write_text
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay
 from semfacediff.threads import use_threads
@@ -84,7 +84,7 @@ def _task(
     model, card, digest = open_trained(settings)
     wanted = space(label_space or card.label_space)
     to_space = conversion(space(card.label_space), wanted)
-    with failing_loudly(out):
+    with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
 

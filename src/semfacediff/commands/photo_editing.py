@@ -37,7 +37,7 @@ _OTHERWISE = "or take --editor recolor, which needs no weights"
 
 
 @dataclass(frozen=True)
-class Wish:
+class EditOptions:
     """What a user asks for.
 
     Attributes:
@@ -136,7 +136,7 @@ def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
     return config.typed(cfg, config.EditingEvaluation).model_dump()
 
 
-def settings_of(wish: Wish, base: dict[str, Any] | None = None) -> config.EditingEvaluation:
+def settings_of(wish: EditOptions, base: dict[str, Any] | None = None) -> config.EditingEvaluation:
     """Those of an evaluation with this editor and these edits as its cascade: the same rules and the same checks.
 
     Args:

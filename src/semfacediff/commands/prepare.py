@@ -28,7 +28,7 @@ from semfacediff.data.celebamask_layout import OfficialEntry, OfficialIndex, ind
 from semfacediff.data.splits import SPLIT_LIST
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
-from semfacediff.records.writing import failing_loudly, write_text
+from semfacediff.records.writing import write_errors, write_text
 from semfacediff.threads import allowed_cores
 
 SETTINGS, LOG = "prepare.json", "prepare.jsonl"
@@ -84,7 +84,7 @@ def _begin(out: Path, settings: Settings) -> None:
         if other:
             raise UserError(f"{out} was begun with other settings ({'; '.join(other)}); give another --out")
         return
-    with failing_loudly(out):
+    with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         # A kill while the settings were written leaves the first name.
         if any(p.name != f".{SETTINGS}.new" for p in out.iterdir()):
@@ -97,14 +97,14 @@ def _write_attributes(entries: list[OfficialEntry], file: Path) -> None:
     if known:
         write_text(file, attributes_text(known))
     else:  # nor those of an earlier sitting
-        with failing_loudly(file):
+        with write_errors(file):
             file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _locked_log(out: Path) -> Iterator[TextIO]:
     with contextlib.ExitStack() as stack:
-        with failing_loudly(out / LOG):
+        with write_errors(out / LOG):
             log = stack.enter_context(open(out / LOG, "a", encoding="utf-8"))
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +114,7 @@ def _locked_log(out: Path) -> Iterator[TextIO]:
 
 
 def _append(log: TextIO, out: Path, rows: Iterable[Mapping]) -> None:
-    with failing_loudly(out / LOG):
+    with write_errors(out / LOG):
         log.writelines(json.dumps(row) + "\n" for row in rows)
         log.flush()
 
@@ -161,7 +161,7 @@ def _remove_others(out: Path, settings: Settings, entries: list[OfficialEntry], 
     else:
         wanted = {tar for tar, photos in shards(entries, settings.shard_size, out) if photos[0].id in kept}
         made = out.glob(f"celebamask_hq-{'[0-9]' * 5}.tar")
-    with failing_loudly(out):
+    with write_errors(out):
         for file in set(made) - wanted:
             file.unlink()
 
@@ -176,7 +176,7 @@ def _log_rows(log: Path) -> list[dict]:
         rows.append(row)
         end += len(line)
     if end < len(data):
-        with failing_loudly(log):
+        with write_errors(log):
             os.truncate(log, end)
     return rows
 

@@ -22,7 +22,7 @@ from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.reading import MIN_SIDE_PX, photo_size
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 
 CHUNK = 16  # photos a worker takes at a time
 # Label maps are runs of equal pixels: run-length matches alone make smaller files in less time than the full search.
@@ -117,7 +117,7 @@ def make(todo: list[OfficialEntry], settings: Settings, out: Path, workers: int)
     work = _in_memory
     if settings.layout == "folder":
         work = _in_folder
-        with failing_loudly(out):
+        with write_errors(out):
             for name in ("images", "masks"):
                 (out / name).mkdir(exist_ok=True)
     chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
@@ -147,7 +147,7 @@ def _written(made: Prepared, out: Path) -> Prepared:
         return made
     for file, data in zip(folder_files(made.id), (made.photo, made.labels), strict=True):
         new = out / f"{file}.new"  # of no suffix that a reader would take for a photo
-        with failing_loudly(out / file):
+        with write_errors(out / file):
             new.write_bytes(data)
             os.replace(new, out / file)
     return replace(made, photo=None, labels=None)
@@ -205,7 +205,7 @@ def into_tars(made: Iterator[Prepared], tars: Iterable[tuple[Path, list[Official
     """Write ``made`` tar by tar; a tar's photos are given back once it has its final name."""
     for file, photos in tars:
         new, done = file.with_suffix(".tar.new"), []
-        with failing_loudly(file):
+        with write_errors(file):
             with tarfile.open(new, "w") as tar:
                 for one in islice(made, len(photos)):
                     if one.error is None:

@@ -16,7 +16,7 @@ PAGE = "index.html"
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReportOptions:
     """What the command line asks for.
 
     Attributes:
@@ -30,7 +30,7 @@ class Wish:
     parser: Path | None = None
 
 
-def report(folders: list[Path], out: Path | None, wish: Wish) -> Path:
+def report(folders: list[Path], out: Path | None, wish: ReportOptions) -> Path:
     """Write the page of one or several runs; returns its path.
 
     Args:
@@ -57,7 +57,7 @@ def _rank(records: list[Record], asked: str | None) -> Score | None:
     return known[asked]
 
 
-def _pictures(records: list[Record], rank: Score | None, wish: Wish) -> Pictures:
+def _pictures(records: list[Record], rank: Score | None, wish: ReportOptions) -> Pictures:
     from semfacediff.commands.report_pictures import pictures  # torch; a page without photos needs none
 
     return pictures(records, rank, wish.data, wish.parser)
@@ -68,7 +68,7 @@ def _default(folders: list[Path]) -> Path:
     return Path("outputs") / "report" / f"{folders[0].resolve().name}{more}"
 
 
-def _command(folders: list[Path], out: Path | None, wish: Wish) -> str:
+def _command(folders: list[Path], out: Path | None, wish: ReportOptions) -> str:
     words = ["semfacediff", "report", *map(_place, folders)]
     words += ["--out", _place(out)] if out else []
     words += ["--with-photos"] if wish.with_photos else []

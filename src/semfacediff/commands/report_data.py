@@ -26,7 +26,7 @@ _DATA = {
 
 
 @dataclass(frozen=True)
-class Shown:
+class Thumbnails:
     """Panels of one sample (uint8 ``[h, w, 3]`` or ``[h, w]``) and what is missing."""
 
     panels: dict[str, np.ndarray]

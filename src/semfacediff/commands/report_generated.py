@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semfacediff.commands.report_data import Shown, recorded_data, saved_picture, thumbnail
+from semfacediff.commands.report_data import Thumbnails, recorded_data, saved_picture, thumbnail
 from semfacediff.errors import UserError
 from semfacediff.labels import palette
 from semfacediff.report.reading import Record
@@ -41,17 +41,17 @@ class GeneratedSource:
         except UserError as e:
             self.place, self.doubts = {}, [f"no photos and no label maps: {e}"]
 
-    def shown(self, sample_id: str, tasks: list[str]) -> dict[str, Shown]:
+    def shown(self, sample_id: str, tasks: list[str]) -> dict[str, Thumbnails]:
         """Panels of what was made of one label map."""
         made = {task: saved_picture(self.folder / "samples" / task / f"{sample_id}.png") for task in tasks}
         sizes = [picture.shape[0] for picture in made.values() if picture is not None]
         given = self._given(sample_id, sizes[0]) if sizes else {}
         return {task: self._of(f"samples/{task}/{sample_id}.png", p, given) for task, p in made.items()}
 
-    def _of(self, file: str, made: np.ndarray | None, given: dict[str, np.ndarray]) -> Shown:
+    def _of(self, file: str, made: np.ndarray | None, given: dict[str, np.ndarray]) -> Thumbnails:
         if made is None:
-            return Shown({}, [f"{file} is not there"])
-        return Shown(given | {"edit": made}, [])
+            return Thumbnails({}, [f"{file} is not there"])
+        return Thumbnails(given | {"edit": made}, [])
 
     def _given(self, sample_id: str, size: int) -> dict[str, np.ndarray]:
         if sample_id not in self.place:

@@ -15,7 +15,7 @@ import yaml
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.commands.report_data import Shown, recorded_data, saved_picture, thumbnail
+from semfacediff.commands.report_data import Thumbnails, recorded_data, saved_picture, thumbnail
 from semfacediff.commands.report_generated import GeneratedSource, showcase_thumbnails
 from semfacediff.data.opening import Data
 from semfacediff.data.sizes import at_working_size
@@ -144,16 +144,16 @@ class _Source:
             return cls(record, data, None, [f"no parse and no masks: {e}"])
         return cls(record, data, found, [])
 
-    def shown(self, sample_id: str, attributes: list[str]) -> dict[str, Shown]:
+    def shown(self, sample_id: str, attributes: list[str]) -> dict[str, Thumbnails]:
         """Panels of the edits of one photo."""
         if sample_id not in self.place:
-            return {a: Shown({}, ["the data set has no such photo"]) for a in attributes}
+            return {a: Thumbnails({}, ["the data set has no such photo"]) for a in attributes}
         sample = self.faces[self.place[sample_id]]
         photo = at_working_size(sample.photo, self.record.config.get("working_size"))
         parses: dict[tuple[bytes, bytes], tuple[torch.Tensor, np.ndarray]] = {}
         return {a: self._edit(sample, photo, a, parses) for a in attributes}
 
-    def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Shown:
+    def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Thumbnails:
         row = self.rows.loc[(sample.id, name)]
         given, notes = self._given(sample.id, name, photo), []
         panels = {"photo": given}
@@ -170,7 +170,7 @@ class _Source:
             panels["edit"] = edit
             difference = np.abs(edit.astype(np.int16) - given).max(axis=2) * _AMPLIFIED
             panels["difference"] = np.minimum(difference, 255).astype(np.uint8)
-        return Shown(panels, notes)
+        return Thumbnails(panels, notes)
 
     def _given(self, sample_id: str, name: str, photo: np.ndarray) -> np.ndarray:
         """What was edited: the photo, or in a cascade what the stages before left of it."""

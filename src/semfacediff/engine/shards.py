@@ -8,7 +8,7 @@ from semfacediff.data.subset import Subset
 from semfacediff.errors import UserError
 
 
-def taken(data: Data, shard: config.ShardConfig) -> tuple[Data, dict]:
+def shard_of(data: Data, shard: config.ShardConfig) -> tuple[Data, dict]:
     """(the shard's samples, facts for its record: none where the run takes all).
 
     The digest stays that of the whole data set, which every part has read through: parts of different data must not

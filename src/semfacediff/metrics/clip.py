@@ -14,8 +14,8 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import EditPair, Metric, declared
+from semfacediff.metrics.cache import LRUCache
 from semfacediff.metrics.clip_layouts import as_openai
-from semfacediff.metrics.keeping import Kept
 
 _KEPT_TEXTS = 512
 
@@ -54,7 +54,7 @@ class CLIP(Metric):
             _load(net, state, model)
         self.net = net.eval().to(device)
         self.together = device.type != "cpu"
-        self._texts: Kept[Tensor] = Kept(_KEPT_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(_KEPT_TEXTS)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         return self._scored([pair])[0]

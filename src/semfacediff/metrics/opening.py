@@ -26,7 +26,7 @@ from semfacediff.metrics.weights import (
     PublicWeights,
     find,
     find_clip,
-    located,
+    find_local,
 )
 from semfacediff.sweep_cache import SweepCache
 from semfacediff.weight_files import file_state
@@ -63,7 +63,7 @@ def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
         MissingWeightsError: weights are absent and ``metrics.on_missing=error``.
     """
     named = {w: getattr(settings.weights, w.key) for w in PUBLIC}
-    places = [Path(path).expanduser() if path else located(w, settings.weights.root) for w, path in named.items()]
+    places = [Path(path).expanduser() if path else find_local(w, settings.weights.root) for w, path in named.items()]
     files = [path and file_state(path) for path in places]
     asked = (settings.metrics, settings.protocol, settings.weights, on)
     return _metrics.get((asked, files), lambda: _made_metrics(settings, on))

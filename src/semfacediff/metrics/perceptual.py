@@ -11,8 +11,8 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import NO_RESIZE, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.deep_features import Box, Features, Trunk, is_part
-from semfacediff.metrics.keeping import Kept, content
 from semfacediff.metrics.outside import outside
 
 _KEPT_PHOTOS = 2
@@ -66,7 +66,7 @@ class LPIPS(Metric):
         self._slices = [list(getattr(self.net.net, f"slice{k}")) for k in range(1, 6)]
         self._trunk = Trunk([layer for part in self._slices for layer in part])
         self.together = device.type != "cpu"
-        self._photos: Kept[Features] = Kept(_KEPT_PHOTOS)
+        self._photos: LRUCache[Features] = LRUCache(_KEPT_PHOTOS)
 
     def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
         if not self.together or len({pair.photo.shape for pair in pairs}) != 1:

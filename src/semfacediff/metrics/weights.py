@@ -163,7 +163,7 @@ class FoundWeights:
     comparable: bool
 
 
-def located(weights: PublicWeights, root: str | None) -> Path | None:
+def find_local(weights: PublicWeights, root: str | None) -> Path | None:
     """The file in ``root`` or in a library's cache, if it is in one of them. Reads and fetches nothing.
 
     Of several files the first that has its published size: another one may be what an interrupted download left.
@@ -187,7 +187,7 @@ def fetched(weights: PublicWeights) -> Path:
     """
     ordered = sorted(weights.files, key=lambda file: file.hub is None)
     get(weights.key, [source for file in ordered if (source := file.source())])
-    return located(weights, None)
+    return find_local(weights, None)
 
 
 def find(weights: PublicWeights, explicit: str | None, root: str | None, download: bool) -> FoundWeights:
@@ -204,7 +204,7 @@ def find(weights: PublicWeights, explicit: str | None, root: str | None, downloa
         return FoundWeights(None, RANDOM, comparable=False)
     if explicit is not None:
         return _read(weights, _explicit(weights, Path(explicit).expanduser()), root)
-    path, why = located(weights, root), "weights.download is off"
+    path, why = find_local(weights, root), "weights.download is off"
     if path is None and download:
         try:
             path = fetched(weights)

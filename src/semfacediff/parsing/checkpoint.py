@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
-from semfacediff.folders import replacing, surviving
+from semfacediff.folders import intact_folder, replacing
 from semfacediff.hub import PLACE, cached_place, snapshot
 from semfacediff.labels import space
 from semfacediff.parsing.class_order import Stated
@@ -117,7 +117,7 @@ def resolve(path: str | Path) -> Path:
     """
     named, path = str(path), Path(path).expanduser()
     for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
-        found = surviving(candidate)
+        found = intact_folder(candidate)
         if found and (found / CARD).is_file():
             return found
     place = path if path.exists() else cached_place(named)

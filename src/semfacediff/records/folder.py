@@ -21,9 +21,9 @@ import yaml
 
 from semfacediff.errors import UserError
 from semfacediff.records.facts import checked
-from semfacediff.records.identities import complete_run
 from semfacediff.records.integrity import file_digests, refuse_changed
-from semfacediff.records.writing import failing_loudly, write_text
+from semfacediff.records.legacy_metrics import complete_run
+from semfacediff.records.writing import write_errors, write_text
 
 SCHEMA_VERSION = 1
 RUNNING, INCOMPLETE, DONE = "running", "incomplete", "done"
@@ -78,7 +78,7 @@ def held(folder: Path, way_out: str) -> Iterator[None]:
 
 
 def _opened(folder: Path) -> int:
-    with failing_loudly(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder, os.O_RDONLY)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, INCOMPLETE, RUNNING, read_run
-from semfacediff.records.writing import failing_loudly, write_text
+from semfacediff.records.writing import write_errors, write_text
 
 INDEX = "sweep.json"
 REFUSED, INTERRUPTED, CRASHED = "refused", "interrupted", "crashed"
@@ -70,7 +70,7 @@ def noted(folder: Path, cell: str, overrides: list[str]) -> Iterator[list[int]]:
 
 def note(folder: Path, cell: str, overrides: list[str], status: str, code: int | None) -> None:
     """Write a cell's ``status`` and exit ``code`` into the index of the sweep in ``folder``."""
-    with failing_loudly(folder / INDEX):
+    with write_errors(folder / INDEX):
         lock = os.open(folder / _INDEX_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a launcher may run at the same time

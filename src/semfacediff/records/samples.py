@@ -13,7 +13,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.columns import fits
-from semfacediff.records.writing import failing_loudly, write_bytes, write_chunks
+from semfacediff.records.writing import write_bytes, write_chunks, write_errors
 
 OK, EMPTY_REGION, ERROR = "ok", "empty_region", "error"
 
@@ -101,7 +101,7 @@ class SampleLog:
         self._end = 0
         kept = (row for row in iterate_rows(file, key) if row["status"] != ERROR and still_valid(row))
         write_chunks(file, map(self._placed, kept))
-        with failing_loudly(file):
+        with write_errors(file):
             self._handle = open(file, "ab", buffering=0)  # noqa: SIM115  kept open for the run
 
     @property
@@ -133,7 +133,7 @@ class SampleLog:
     def append(self, row: dict) -> None:
         """Add one row and wait until it is on the disk; after an error the log is of no more use."""
         line = self._placed(row)
-        with failing_loudly(self.file):
+        with write_errors(self.file):
             if self._handle.write(line) < len(line):
                 raise OSError(errno.ENOSPC, "no space left on the device")
             os.fsync(self._handle.fileno())

@@ -9,7 +9,7 @@ from semfacediff.errors import FatalError
 
 
 @contextlib.contextmanager
-def failing_loudly(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn a failed write (full disk, no permission, a folder in the way) into a :class:`FatalError`."""
     try:
         yield
@@ -26,7 +26,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     So does an exception of ``chunks``, which may be read from the old content.
     """
     new = path.with_name(f".{path.name}.new")
-    with failing_loudly(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(new, "wb") as f:

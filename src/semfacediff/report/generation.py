@@ -10,8 +10,8 @@ from semfacediff.report.headline import OURS, PUBLISHED, Row, Table
 from semfacediff.report.reading import SYNTHESIS, Record
 from semfacediff.report.wording import Score
 from semfacediff.tables.grid import Column, Value
-from semfacediff.tables.of_runs import synthesis_grid
 from semfacediff.tables.published import published_reconstruction
+from semfacediff.tables.run_tables import synthesis_grid
 
 _RECONSTRUCTION = "reconstruction"
 _DRAWN = "toy"

@@ -14,7 +14,7 @@ _NONE = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryItem:
     """One picture; ``uri`` is ``None`` where its file is missing or damaged, ``note`` what was not as asked."""
 
     caption: str
@@ -29,7 +29,7 @@ class Group:
 
     heading: str
     said: str
-    strips: list[list[Shown]]
+    strips: list[list[GalleryItem]]
 
     @property
     def columns(self) -> int:
@@ -77,11 +77,11 @@ def _groups(found: kinds.Showcase, uris: Mapping[str, str]) -> list[Group]:
     for item in found.files:
         by_face.setdefault(item.ids[0], {}).setdefault(item.kind, []).append(item)
 
-    def show(item: Item) -> Shown:
+    def show(item: Item) -> GalleryItem:
         caption, alt = _WORDS[item.kind](item) if item.kind in _WORDS else (item.kind, f"{item.kind} of {item.ids[0]}")
-        return Shown(caption, alt, uris.get(found.files[item]), found.notes[item])
+        return GalleryItem(caption, alt, uris.get(found.files[item]), found.notes[item])
 
-    def strips(pick: Callable[[dict[str, list[Item]]], list[Item]]) -> list[list[Shown]]:
+    def strips(pick: Callable[[dict[str, list[Item]]], list[Item]]) -> list[list[GalleryItem]]:
         picked = [pick(of_face) for of_face in by_face.values()]
         return [[show(item) for item in items] for items in picked if any(i.kind not in _GIVEN for i in items)]
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from semfacediff.errors import UserError
-from semfacediff.folders import replacing, surviving
+from semfacediff.folders import intact_folder, replacing
 from semfacediff.labels import space
 from semfacediff.parsing.checkpoint import WEIGHTS, write_weights
 from semfacediff.parsing.registry import load_exactly
@@ -78,7 +78,7 @@ def load_synthesis(folder: Path) -> tuple[SCADM, SynthesisCard]:
     Raises:
         UserError: missing, damaged or misfitting weights or card.
     """
-    place = surviving(Path(folder).expanduser())
+    place = intact_folder(Path(folder).expanduser())
     if place is None:
         raise UserError(f"nothing is at {folder}; train a model with train_synthesis.py, or correct the path")
     card = read_synthesis_card(place)

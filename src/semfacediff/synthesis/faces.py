@@ -65,7 +65,7 @@ def one_each(references: Faces, layouts: Faces) -> Faces:
     return list(references) * len(layouts) if len(references) == 1 else references
 
 
-class Intake:
+class Preprocessor:
     """What a model takes of faces.
 
     Args:

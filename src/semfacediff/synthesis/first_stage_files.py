@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.folders import surviving
+from semfacediff.folders import intact_folder
 from semfacediff.parsing.checkpoint import WEIGHTS
 from semfacediff.parsing.registry import flat_state_dict, load_exactly
 from semfacediff.synthesis.first_stage import FirstStage
@@ -122,7 +122,7 @@ def _weights(checkpoint: str | None) -> Path:
     if path.is_file():
         return path
     for candidate in (path, path / "checkpoints" / "average"):
-        found = surviving(candidate)
+        found = intact_folder(candidate)
         if found and (found / CARD).is_file() and (found / WEIGHTS).is_file():
             return found / WEIGHTS
     there = f"{path} holds no {CARD}" if path.is_dir() else f"nothing is at {path}"

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from semfacediff.errors import UserError
-from semfacediff.folders import surviving
+from semfacediff.folders import intact_folder
 from semfacediff.parsing.checkpoint import WEIGHTS
 from semfacediff.synthesis.checkpoint import CARD, SynthesisCard, load_synthesis
 from semfacediff.synthesis.model import SCADM, SCADMOptions
@@ -30,7 +30,7 @@ def resolve_synthesis(path: str | Path | None, key: str) -> Path:
     if path.is_file():
         return path.parent if (path.parent / CARD).is_file() else path  # one file of a checkpoint means all of it
     for candidate in (path, path / "checkpoints" / "average"):
-        found = surviving(candidate)
+        found = intact_folder(candidate)
         if found and (found / CARD).is_file():
             return found
     if len(archives := list(path.glob("*.ckpt"))) == 1:

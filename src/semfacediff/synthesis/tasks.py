@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, LabelSpace
-from semfacediff.synthesis.faces import Faces, Intake, one_each, relaid
+from semfacediff.synthesis.faces import Faces, Preprocessor, one_each, relaid
 from semfacediff.synthesis.layouts import part_indices
 from semfacediff.synthesis.model import SCADM
 from semfacediff.synthesis.sampling import OnStep, SamplingOptions, denoiser, generators, invert, sample, start_noise
@@ -73,7 +73,7 @@ class Synthesizer:
             )
         self.model, self.options, self.space, self.absent = model, options or SamplingOptions(), space, absent
         self.on_step = on_step
-        self._intake = Intake(model.options.image_size, space, data_space or space)
+        self._intake = Preprocessor(model.options.image_size, space, data_space or space)
         self._all_parts = list(range(space.n))
 
     def autoencode(self, faces: Faces) -> Synthesis:

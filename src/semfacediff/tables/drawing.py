@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 
 BLUE, ORANGE, SKY, GREEN, PINK, BLACK = "#0072b2", "#d55e00", "#56b4e9", "#009e73", "#cc79a7", "#000000"
 _STYLE = {
@@ -53,7 +53,7 @@ def save_figure(figure, file: Path) -> None:
     """
     for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
         target = file.with_suffix(suffix)
-        with failing_loudly(target), styled():
+        with write_errors(target), styled():
             target.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(target, dpi=_DPI, metadata=metadata)
             figure.set_layout_engine("none")  # laid out by the first file; it costs as much as the drawing

@@ -10,7 +10,7 @@ import pandas as pd
 
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.records.columns import read_table
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, new_figure, save_figure, styled
 
 _LINES = {"train": (BLUE, "-"), "val": (ORANGE, "--")}
@@ -117,7 +117,7 @@ def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, fi
             ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
     for ax, (caption, _) in zip(figure.axes[:columns], rows[0], strict=True):
         ax.set_title(caption, fontsize=9)
-    with failing_loudly(file):
+    with write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # a prompt may be in any script

@@ -8,7 +8,7 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.records.columns import read_table
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 from semfacediff.tables.formats import markdown
 
 SHOWN_TARGETS = 3
@@ -90,6 +90,6 @@ def leakage_figure(leakage: pd.DataFrame, title: str, file: Path) -> None:
     axes.set(xlabel="class before the edit, outside the region", ylabel="edit")
     axes.set_title(title.replace("$", r"\$"), fontsize=10)
     figure.colorbar(image, ax=axes, label="changed class, %")
-    with failing_loudly(file):
+    with write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)

@@ -9,7 +9,7 @@ from semfacediff.tables.grid import Column
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScoreFormat:
     """How a score is printed.
 
     Attributes:
@@ -24,32 +24,35 @@ class Shown:
     factor: float = 1.0
 
 
-OF_EDITS: Mapping[str, Shown] = {
-    "lpips": Shown("LPIPS", False, 4),
-    "ssim": Shown("SSIM", True, 4),
-    "iou": Shown("mask IoU", True, 4),
-    "clip": Shown("CLIP", True, 2, 100),  # the record holds the cosine
-    "psnr_outside": Shown("PSNR outside", True, 2),
-    "max_abs_outside": Shown("largest change outside", False, 1),
-    "seam": Shown("seam", False, 3),
-    "geometry_shift_pct": Shown("shape shift", False, 2),
-    "parts_lost": Shown("parts lost", False, 2),
-    "latency_s": Shown("latency", False, 3),
-    "peak_memory_mib": Shown("peak memory", False, 0),
+OF_EDITS: Mapping[str, ScoreFormat] = {
+    "lpips": ScoreFormat("LPIPS", False, 4),
+    "ssim": ScoreFormat("SSIM", True, 4),
+    "iou": ScoreFormat("mask IoU", True, 4),
+    "clip": ScoreFormat("CLIP", True, 2, 100),  # the record holds the cosine
+    "psnr_outside": ScoreFormat("PSNR outside", True, 2),
+    "max_abs_outside": ScoreFormat("largest change outside", False, 1),
+    "seam": ScoreFormat("seam", False, 3),
+    "geometry_shift_pct": ScoreFormat("shape shift", False, 2),
+    "parts_lost": ScoreFormat("parts lost", False, 2),
+    "latency_s": ScoreFormat("latency", False, 3),
+    "peak_memory_mib": ScoreFormat("peak memory", False, 0),
 }
 """Scores with a value for each edit; all but the last two have a ``*_raw`` twin, before the composite."""
 OF_CASCADES = ("lpips", "ssim", "iou", "clip", "psnr_outside", "max_abs_outside")
 """Scores with a ``*_total`` twin: of the photo after a stage against the one before the first."""
-OF_SETS: Mapping[str, Shown] = {"fid": Shown("FID", False, 2), "kid": Shown("KID x1000", False, 2, 1000)}
+OF_SETS: Mapping[str, ScoreFormat] = {
+    "fid": ScoreFormat("FID", False, 2),
+    "kid": ScoreFormat("KID x1000", False, 2, 1000),
+}
 """Scores of all edits of an attribute together."""
-OF_PARSERS: Mapping[str, Shown] = {
-    "miou": Shown("mIoU %", True, 2, 100),
-    "miou_no_background": Shown("mIoU without background %", True, 2, 100),
-    "mean_f1_no_background": Shown("mean F1 without background %", True, 2, 100),
-    "pixel_accuracy": Shown("pixel accuracy %", True, 2, 100),
-    "mean_accuracy": Shown("mean accuracy %", True, 2, 100),
-    "long_tail_miou": Shown("long-tail mIoU %", True, 2, 100),
-    "boundary_f1": Shown("boundary F1 %", True, 2, 100),
+OF_PARSERS: Mapping[str, ScoreFormat] = {
+    "miou": ScoreFormat("mIoU %", True, 2, 100),
+    "miou_no_background": ScoreFormat("mIoU without background %", True, 2, 100),
+    "mean_f1_no_background": ScoreFormat("mean F1 without background %", True, 2, 100),
+    "pixel_accuracy": ScoreFormat("pixel accuracy %", True, 2, 100),
+    "mean_accuracy": ScoreFormat("mean accuracy %", True, 2, 100),
+    "long_tail_miou": ScoreFormat("long-tail mIoU %", True, 2, 100),
+    "boundary_f1": ScoreFormat("boundary F1 %", True, 2, 100),
 }
 """Rows of a parser's ``summary.csv``."""
 _NO_RAW = ("latency_s", "peak_memory_mib")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.records.strata import MIN_STRATUM, Strata
-from semfacediff.records.writing import failing_loudly
+from semfacediff.records.writing import write_errors
 from semfacediff.tables.formats import markdown, number
 from semfacediff.tables.grid import Column, Grid, Row, Value
 from semfacediff.tables.scores import column
@@ -121,6 +121,6 @@ def strata_figure(rows: pd.DataFrame, title: str, file: Path) -> None:
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(labelsize=8)
         axes.set_yticks(list(place.values()), [f"{a}: {s}" for a, s in place], fontsize=7)
-    with failing_loudly(file):
+    with write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)

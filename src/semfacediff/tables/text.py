@@ -7,7 +7,7 @@ import pandas as pd
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.tables.formats import table_markdown
-from semfacediff.tables.of_runs import editing_grid, parsing_grid, synthesis_grid
+from semfacediff.tables.run_tables import editing_grid, parsing_grid, synthesis_grid
 
 RARE_IMAGES = 80
 """Photos of a class under which the interval of its pooled IoU covers less than 93 % (benchmarks/coverage.py)."""
@@ -15,12 +15,12 @@ _PUBLISHED = Path("results") / "published" / "semfacediff_table_6_1.csv"
 
 
 def parsing_table(summary: pd.DataFrame) -> str:
-    """:func:`semfacediff.tables.of_runs.parsing_grid` as Markdown."""
+    """:func:`semfacediff.tables.run_tables.parsing_grid` as Markdown."""
     return table_markdown(parsing_grid(summary))
 
 
 def editing_table(summary: pd.DataFrame, published: pd.DataFrame | None, run: dict | None = None) -> str:
-    """:func:`semfacediff.tables.of_runs.editing_grid` as Markdown."""
+    """:func:`semfacediff.tables.run_tables.editing_grid` as Markdown."""
     return table_markdown(editing_grid(summary, published, run))
 
 

@@ -41,7 +41,7 @@ class Course(Protocol):
     def restore(self, state: dict) -> None: ...
 
 
-class Scheduled(Course):
+class FixedPlan(Course):
     """AdamW along a schedule; ends early if ``patience`` validations bring nothing better."""
 
     phase = "adamw"
@@ -69,7 +69,7 @@ class Scheduled(Course):
         self.stalled = state["stalled"]
 
 
-class Phased(Course):
+class PlateauPlan(Course):
     """:class:`AdamThenSGD` with its optimisers; rates change from epoch to epoch."""
 
     def __init__(self, settings: PlateauSettings):
@@ -106,5 +106,5 @@ def new_course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
     """The optimiser, its rates and the end of a training, as ``optim=`` and ``train=`` say."""
     optim, train = settings.optim.model_dump(exclude={"name"}), settings.train
     if settings.optim.name == "adam_then_sgd":
-        return Phased(PlateauSettings(**optim, max_epochs=train.epochs))
-    return Scheduled(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)
+        return PlateauPlan(PlateauSettings(**optim, max_epochs=train.epochs))
+    return FixedPlan(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)

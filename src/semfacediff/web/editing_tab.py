@@ -10,8 +10,8 @@ from semfacediff.labels import ATTRIBUTES
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
-from semfacediff.web.desk import Ask, Desk, offered
 from semfacediff.web.files import Files, Folder
+from semfacediff.web.model_store import EditForm, ModelStore, offered
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
 from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
 from semfacediff.web.tab import LIVE, PROGRESS, QUIET, Tab, told
@@ -26,8 +26,8 @@ class EditingTab(Tab):
         editor: chosen at first.
     """
 
-    def __init__(self, desk: Desk, files: Files, editor: str):
-        super().__init__(desk, files)
+    def __init__(self, store: ModelStore, files: Files, editor: str):
+        super().__init__(store, files)
         self.portrait = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -43,7 +43,7 @@ class EditingTab(Tab):
         self.prompt = gr.Textbox(label="What it should look like", placeholder="copper red hair", elem_id="prompt")
         with gr.Row():
             self.editor = gr.Dropdown(offered(), value=editor, label="Editor", elem_id="editor")
-            own = self.desk.strength(editor)
+            own = self.store.strength(editor)
             self.strength = gr.Slider(0.05, 1, value=own or 1, step=0.05, label="Strength", elem_id="strength")
         with gr.Accordion("Seed and negative prompt", open=False):
             self.seed = gr.Number(42, label="Seed", precision=0, minimum=0, elem_id="seed")
@@ -98,7 +98,7 @@ class EditingTab(Tab):
     def _click(self, portrait: Portrait | None, event: gr.SelectData):
         at = _present(portrait)
         height, width = shown(at.now).shape[:2]
-        name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.desk)
+        name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.store)
         if attribute is None:
             raise UserError(f"'{name}' is no region that can be edited; choose one of {', '.join(ATTRIBUTES)}")
         return {self.attribute: attribute, self.message: wording.said(f"{name}: the region is '{attribute}'.")}
@@ -109,20 +109,20 @@ class EditingTab(Tab):
 
     @told
     def _choose_editor(self, editor: str):
-        own = self.desk.strength(editor)
+        own = self.store.strength(editor)
         return {self.strength: gr.Slider(value=own or 1, interactive=own is not None)}
 
     @told
     def _audit(self, *asked):
-        ask = Ask(*asked)
-        return {self.words: wording.words(session.audit(ask, self.desk)) if ask.prompt.strip() else ""}
+        form = EditForm(*asked)
+        return {self.words: wording.words(session.audit(form, self.store)) if form.prompt.strip() else ""}
 
     @told
     def _edit(
         self, stop, at, attribute, prompt, editor, strength, seed, negative, request: gr.Request, progress=PROGRESS
     ):
-        own, ask = self._own(request), Ask(attribute, prompt, editor, strength, seed, negative)
-        made = session.edit(_present(at), ask, self.desk, stop, self._told(progress, "Editing"))
+        own, form = self._own(request), EditForm(attribute, prompt, editor, strength, seed, negative)
+        made = session.edit(_present(at), form, self.store, stop, self._told(progress, "Editing"))
         view = self._view(made, attribute, f"Edited the {attribute}.", own)
         stop.check()
         return view
@@ -138,9 +138,9 @@ class EditingTab(Tab):
         return {
             self.portrait: portrait,
             self.message: wording.said(text),
-            self.parse: own.picture("parse", parse_picture(portrait.now, portrait.labels_now, self.desk.space)),
+            self.parse: own.picture("parse", parse_picture(portrait.now, portrait.labels_now, self.store.space)),
             self.mask: self._mask(portrait, attribute, own),
-            self.legend: wording.legend(portrait, self.desk.space),
+            self.legend: wording.legend(portrait, self.store.space),
             self.compare: (before, after),
             self.history: wording.history(portrait),
             self.files: gr.File(self._downloads(portrait, own), visible=bool(portrait.steps)),
@@ -148,12 +148,12 @@ class EditingTab(Tab):
         }
 
     def _mask(self, portrait: Portrait, attribute: str, own: Folder) -> str:
-        return own.picture("mask", mask_picture(portrait.now, session.masks(portrait, attribute, self.desk)))
+        return own.picture("mask", mask_picture(portrait.now, session.masks(portrait, attribute, self.store)))
 
     def _downloads(self, portrait: Portrait, own: Folder) -> list[str] | None:
         if not portrait.steps:
             return None
-        record = json.dumps(session.record(portrait, self.desk), indent=1, ensure_ascii=False) + "\n"
+        record = json.dumps(session.record(portrait, self.store), indent=1, ensure_ascii=False) + "\n"
         return own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
 
 

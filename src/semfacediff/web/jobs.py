@@ -17,7 +17,7 @@ class Stop:
         self._event = threading.Event()
 
     def now(self) -> None:
-        """Ask for the end; the job ends at its next step."""
+        """EditForm for the end; the job ends at its next step."""
         self._event.set()
 
     def check(self) -> None:

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from semfacediff.web.access import MAX_UPLOAD_MB, OwnPagesOnly, upload_routes
-from semfacediff.web.desk import Desk
 from semfacediff.web.editing_tab import EditingTab
 from semfacediff.web.files import Files
+from semfacediff.web.model_store import ModelStore
 from semfacediff.web.runs_tab import runs_tab
 from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
@@ -23,7 +23,9 @@ _THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-mono
 """Fonts of the system: none is fetched."""
 
 
-def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequence[Path], editor: str) -> gr.Blocks:
+def build_page(
+    store: ModelStore, model: StyleModel | None, files: Files, roots: Sequence[Path], editor: str
+) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
@@ -33,12 +35,12 @@ def build_page(desk: Desk, model: StyleModel | None, files: Files, roots: Sequen
     with gr.Blocks(title="SemFaceDiff", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# SemFaceDiff")
         with gr.Tab("Edit a photo"):
-            EditingTab(desk, files, editor)
+            EditingTab(store, files, editor)
         with gr.Tab("Two photos"):
             if model is None:
                 gr.Markdown(WITHOUT, elem_id="without")
             else:
-                StyleTab(desk, files, model)
+                StyleTab(store, files, model)
         with gr.Tab("Runs"):
             runs_tab(roots)
 

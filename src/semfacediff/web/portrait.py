@@ -30,8 +30,8 @@ from semfacediff.regions.portraits import parse_faces
 from semfacediff.tasks.editing.cascade import staged
 from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt
 from semfacediff.types import RegionMasks
-from semfacediff.web.desk import Ask, Desk
 from semfacediff.web.jobs import Stop
+from semfacediff.web.model_store import EditForm, ModelStore
 
 SCHEMA_VERSION = 1
 MAX_MEGAPIXELS = 16
@@ -44,12 +44,12 @@ class Step:
     """One edit.
 
     Attributes:
-        ask: as it was asked for. facts: for the record.
+        form: as it was asked for. facts: for the record.
         undo: what it changed of the portrait's ``now``, ``labels_now`` and ``touched`` (exclusive or, zlib). Mostly
             zeros: an edit takes little memory, however many pixels the photo has.
     """
 
-    ask: Ask
+    form: EditForm
     facts: dict[str, Any]
     undo: tuple[bytes, ...]
 
@@ -75,24 +75,24 @@ class Portrait:
     steps: tuple[Step, ...] = ()
 
 
-def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Portrait:
+def opened(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Portrait:
     """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large.
 
     Args:
         before_each: called before each parse; what it raises ends the work.
     """
     photo = decode_photo(data, name, MAX_MEGAPIXELS * 1_000_000)
-    labels = parse_faces(desk.parser, photo, name, before_each).labels
-    faces = find_faces(labels, desk.space)
+    labels = parse_faces(store.parser, photo, name, before_each).labels
+    faces = find_faces(labels, store.space)
     digest, touched = hashlib.sha256(data).hexdigest(), np.zeros(labels.shape, bool)
     return Portrait(name, digest, photo, faces if faces.shares else None, photo, labels, touched)
 
 
-def class_at(portrait: Portrait, x: float, y: float, desk: Desk) -> tuple[str, str | None]:
+def class_at(portrait: Portrait, x: float, y: float, store: ModelStore) -> tuple[str, str | None]:
     """(class, its attribute or ``None``) at a place in the photo, ``x`` and ``y`` in 0..1 from the top left."""
     height, width = portrait.labels_now.shape
     row, column = (min(max(int(share * n), 0), n - 1) for share, n in ((y, height), (x, width)))
-    name = desk.space.classes[portrait.labels_now[row, column]]
+    name = store.space.classes[portrait.labels_now[row, column]]
     return name, attribute_of(name)
 
 
@@ -101,9 +101,9 @@ def attribute_of(class_name: str) -> str | None:
     return next((a for a, classes in ATTRIBUTES.items() if class_name in classes), None)
 
 
-def masks(portrait: Portrait, attribute: str, desk: Desk) -> RegionMasks:
+def masks(portrait: Portrait, attribute: str, store: ModelStore) -> RegionMasks:
     """What the next edit of ``attribute`` would change."""
-    return masks_of(portrait.labels_now, portrait.faces, attribute, desk.space, desk.region)
+    return masks_of(portrait.labels_now, portrait.faces, attribute, store.space, store.region)
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,17 @@ class Audit:
     problem: str | None = None
 
 
-def audit(ask: Ask, desk: Desk) -> Audit:
+def audit(form: EditForm, store: ModelStore) -> Audit:
     """What would be understood of the words, and what lost; computes nothing and refuses nothing."""
     try:
-        tools = desk.tools(ask)
+        tools = store.tools(form)
     except UserError as e:
         return Audit(problem=str(e))
-    understood = tools.editor.understood(ask.prompt, ask.attribute)
-    unused = () if understood is None else _without(ask.prompt, understood)
-    found = Audit(understood, unused, tuple(readings(ask.prompt, tools.editor.tokenizers())))
+    understood = tools.editor.understood(form.prompt, form.attribute)
+    unused = () if understood is None else _without(form.prompt, understood)
+    found = Audit(understood, unused, tuple(readings(form.prompt, tools.editor.tokenizers())))
     try:
-        specs, _ = _resolved(ask, tools)
+        specs, _ = _resolved(form, tools)
     except UserError as e:
         return dataclasses.replace(found, problem=str(e))
     words = specs[0].words
@@ -149,15 +149,15 @@ def _without(prompt: str, understood: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word and word.lower() not in used))
 
 
-def _resolved(ask: Ask, tools: Tools) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
-    negatives = {ask.attribute: ask.negative} if ask.negative else {}
+def _resolved(form: EditForm, tools: Tools) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
+    negatives = {form.attribute: form.negative} if form.negative else {}
     return staged(tools.settings.cascade.ordered(), negatives, PromptRules.of(tools.settings), tools.editor)
 
 
 def edit(
     portrait: Portrait,
-    ask: Ask,
-    desk: Desk,
+    form: EditForm,
+    store: ModelStore,
     stop: Stop | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Portrait:
@@ -174,26 +174,26 @@ def edit(
     stop.check()
     if len(portrait.steps) == MAX_EDITS:
         raise UserError(f"A photo takes {MAX_EDITS} edits here; undo one, or download the edit and go on with that")
-    tools = desk.tools(ask)
-    (spec,), (words,) = _resolved(ask, tools)
-    before = sum(step.ask.attribute == ask.attribute for step in portrait.steps)
+    tools = store.tools(form)
+    (spec,), (words,) = _resolved(form, tools)
+    before = sum(step.form.attribute == form.attribute for step in portrait.steps)
     spec = dataclasses.replace(spec, stage=len(portrait.steps) + 1, nth=before)
-    region = masks(portrait, ask.attribute, desk)
+    region = masks(portrait, form.attribute, store)
     made = edited(
         Path(portrait.name).stem, portrait.now, portrait.labels_now, region, spec, tools, stop.after_step(on_step)
     )
     if made.facts["status"] == EMPTY_REGION:
         raise UserError(
-            f"The parse shows no {ask.attribute} ({100 * region.coverage:.2f} % of the photo, at least "
+            f"The parse shows no {form.attribute} ({100 * region.coverage:.2f} % of the photo, at least "
             f"{100 * MIN_COVERAGE:g} % are needed); choose another region or photo"
         )
     stop.check()
-    labels = parse_faces(desk.parser, made.photo, before_each=stop.check).labels
+    labels = parse_faces(store.parser, made.photo, before_each=stop.check).labels
     touched = portrait.touched | (region.blend[0].numpy() > 0)
     facts = json.loads(json.dumps(made.facts | words.facts() | tools.identity()))
     after = {"now": made.photo, "labels_now": labels, "touched": touched}
     undo = tuple(zlib.compress(getattr(portrait, name) ^ array, 1) for name, array in after.items())
-    return dataclasses.replace(portrait, **after, steps=(*portrait.steps, Step(ask, facts, undo)))
+    return dataclasses.replace(portrait, **after, steps=(*portrait.steps, Step(form, facts, undo)))
 
 
 def undone(portrait: Portrait) -> Portrait:
@@ -214,10 +214,10 @@ def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:
     return {k: "inf" if v is not None and math.isinf(v) else v for k, v in scores.items()}
 
 
-def record(portrait: Portrait, desk: Desk) -> dict[str, Any]:
+def record(portrait: Portrait, store: ModelStore) -> dict[str, Any]:
     """Everything that is needed to make the edit again, and what it did outside its regions."""
     height, width = portrait.photo.shape[:2]
-    card = desk.parser.card
+    card = store.parser.card
     return {
         "schema_version": SCHEMA_VERSION,
         "photo": portrait.name,
@@ -225,7 +225,7 @@ def record(portrait: Portrait, desk: Desk) -> dict[str, Any]:
         "height": height,
         "width": width,
         "faces": list(portrait.faces.shares) if portrait.faces else [],
-        "parser": {"name": card.name, "digest": desk.parser_digest, "label_space": card.label_space},
+        "parser": {"name": card.name, "digest": store.parser_digest, "label_space": card.label_space},
         "edits": [step.facts for step in portrait.steps],
         "outside_all_edits": kept_outside(portrait),
         "edit_sha256": hashlib.sha256(portrait.now.tobytes()).hexdigest(),
@@ -237,7 +237,7 @@ def record(portrait: Portrait, desk: Desk) -> dict[str, Any]:
 
 def command(portrait: Portrait) -> str | None:
     """``semfacediff edit`` with the same result; ``None`` where edits differ in what one command has once."""
-    asks = [step.ask for step in portrait.steps]
+    asks = [step.form for step in portrait.steps]
     if len({(a.editor, a.seed, a.negative or None) for a in asks}) != 1:
         return None
     first = asks[0]

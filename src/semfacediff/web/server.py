@@ -16,8 +16,8 @@ from pathlib import Path
 from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.threads import use_threads
-from semfacediff.web.desk import Desk, offered
 from semfacediff.web.files import Files
+from semfacediff.web.model_store import ModelStore, offered
 from semfacediff.web.styling import StyleModel
 
 _HOST = "127.0.0.1"
@@ -37,10 +37,10 @@ def serve(port: int, editor: str, parser: str | None, weights: str | None, synth
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(files.root)}
         page_module = _page_module()
         use_threads()
-        desk = Desk(parser, weights, device)
-        model = StyleModel(synthesis, desk) if synthesis else None
+        store = ModelStore(parser, weights, device)
+        model = StyleModel(synthesis, store) if synthesis else None
         roots = [config.results(config.repository()) / "runs", Path("outputs").resolve()]
-        page = page_module.build_page(desk, model, files, roots, editor)
+        page = page_module.build_page(store, model, files, roots, editor)
         sys.addaudithook(_reach_nothing_else)
         with running(page_module.server(page, files, port), listening) as thread:
             print(f"http://{_HOST}:{port}/ (Ctrl-C ends it)", flush=True)

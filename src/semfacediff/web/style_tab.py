@@ -8,8 +8,8 @@ from semfacediff.errors import UserError
 from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import styling, wording
-from semfacediff.web.desk import Desk
 from semfacediff.web.files import Files
+from semfacediff.web.model_store import ModelStore
 from semfacediff.web.pictures import parsed_beside, row
 from semfacediff.web.portrait import MAX_MEGAPIXELS
 from semfacediff.web.styling import STEPS, TASKS, StyleAsk, StyleModel
@@ -36,8 +36,8 @@ _FORMS = {
 class StyleTab(Tab):
     """Two photos, and a face made of the layout of the first and the style of the second."""
 
-    def __init__(self, desk: Desk, files: Files, model: StyleModel):
-        super().__init__(desk, files, "style-")
+    def __init__(self, store: ModelStore, files: Files, model: StyleModel):
+        super().__init__(store, files, "style-")
         self.model, self.first, self.second = model, gr.State(None), gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -101,11 +101,11 @@ class StyleTab(Tab):
         _, state, seen, legend = self._of(which)
         own = self._own(request)
         face = self._opened(path, styling.opened, own)
-        picture = parsed_beside(face.sample.photo, face.sample.labels, self.desk.space)
+        picture = parsed_beside(face.sample.photo, face.sample.labels, self.store.space)
         return {
             state: face,
             seen: own.picture(which, picture),
-            legend: wording.face_legend(face, which, self.desk.space),
+            legend: wording.face_legend(face, which, self.store.space),
             self.message: wording.said(f"{which.capitalize()} photo: {wording.face(face)}"),
         }
 
@@ -121,8 +121,8 @@ class StyleTab(Tab):
     def _make(
         self, stop, first, second, task, parts, steps, seed, form, guidance, request: gr.Request, progress=PROGRESS
     ):
-        own, ask = self._own(request), StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
-        made = styling.make(first, second, ask, self.model, stop, self._told(progress, "Making"))
+        own, wanted = self._own(request), StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
+        made = styling.make(first, second, wanted, self.model, stop, self._told(progress, "Making"))
         faces = styling.compared(made, first, second if TASKS[task].second else None, self.model.size)
         stem = f"{Path(first.name).stem}_{task}"
         record = styling.record_text(made, self.model)

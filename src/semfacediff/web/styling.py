@@ -23,8 +23,8 @@ from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.synthesis.tasks import Synthesis, Synthesizer
 from semfacediff.types import FaceSample, to_uint8
 from semfacediff.web import portrait
-from semfacediff.web.desk import Desk
 from semfacediff.web.jobs import Stop
+from semfacediff.web.model_store import ModelStore
 from semfacediff.web.pictures import SHOWN_PX
 
 SCHEMA_VERSION = 1
@@ -117,7 +117,7 @@ class StyleModel:
 
     Args:
         path: a run of ``train_synthesis.py``, a folder of its checkpoint, or a released file.
-        desk: its parser makes the label maps, its device is the model's.
+        store: its parser makes the label maps, its device is the model's.
 
     Attributes:
         size: side of its photos, px. space: its label space. parts: names to choose from.
@@ -127,16 +127,16 @@ class StyleModel:
         UserError: no model is there, or its label space lacks classes of the parser's.
     """
 
-    def __init__(self, path: str, desk: Desk):
+    def __init__(self, path: str, store: ModelStore):
         place = resolve_synthesis(path, "--synthesis")
         try:
             model, card, self.digest = trained_synthesis(place)
         except UserError as e:
             raise UserError(f"--synthesis: {e}") from e
         self.space, self.training, self.size = space(card.label_space), card.training, card.options.image_size
-        conversion(desk.space, self.space)
+        conversion(store.space, self.space)
         self.parts = offered_parts(self.space)
-        self._model, self._desk = model.to(desk.parser.device), desk
+        self._model, self._desk = model.to(store.parser.device), store
 
     def synthesizer(self, options: SamplingOptions, on_step: Callable[[int, int], None]) -> Synthesizer:
         return Synthesizer(self._model, options, self.space, self._desk.space, on_step=on_step)
@@ -156,13 +156,13 @@ def offered_parts(of: LabelSpace) -> list[str]:
     return [*whole, *(c for c in of.classes if c not in covered)]
 
 
-def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] | None = None) -> Face:
+def opened(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Face:
     """The face of an uploaded file, parsed and brought into a square.
 
     Raises:
         UserError: no photo, too large, or one whose parse shows no part of a face.
     """
-    seen = portrait.opened(data, name, desk, before_each)
+    seen = portrait.opened(data, name, store, before_each)
     height, width = seen.photo.shape[:2]
     square, place = to_square(seen.photo, min(max(height, width), SHOWN_PX), enlarge=False)
     labels = labels_to_square(of_face(seen.labels_now, seen.faces), place)
@@ -178,12 +178,12 @@ def opened(data: bytes, name: str, desk: Desk, before_each: Callable[[], None] |
 def make(
     first: Face | None,
     second: Face | None,
-    ask: StyleAsk,
+    wanted: StyleAsk,
     model: StyleModel,
     stop: Stop | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """The face that ``ask`` wants: the same photos, seed and steps give the same one.
+    """The face that ``wanted`` wants: the same photos, seed and steps give the same one.
 
     Args:
         on_step: called with (steps taken, of how many).
@@ -192,25 +192,25 @@ def make(
         StoppedError: ``stop`` asked for it.
         UserError: a photo or parts that the task needs are not there.
     """
-    stop, task = stop or Stop(), TASKS[ask.task]
+    stop, task = stop or Stop(), TASKS[wanted.task]
     if first is None:
         raise UserError("Load a first photo: its layout is what the face is made from")
     if task.second and second is None:
         raise UserError(f"Load a second photo, whose style is taken, or choose '{TASKS['generate'].label}'")
-    if task.parts and not ask.parts:
+    if task.parts and not wanted.parts:
         raise UserError("Choose at least one part that the second photo gives its style to")
     stop.check()
     start = time.perf_counter()
     reference = second.sample if task.second else None
-    found = task.run(model.synthesizer(ask.options, stop.after_step(on_step)), first.sample, reference, ask.parts)
+    found = task.run(model.synthesizer(wanted.options, stop.after_step(on_step)), first.sample, reference, wanted.parts)
     images = np.stack([to_uint8(image) for image in found.images])
     facts = {
-        "task": ask.task,
+        "task": wanted.task,
         "first": _facts(first),
         "second": _facts(second) if task.second else None,
-        "parts": list(ask.parts) if task.parts else None,
+        "parts": list(wanted.parts) if task.parts else None,
         "weights": list(BETWEEN) if len(images) > 1 else None,
-        "sampling": dataclasses.asdict(ask.options),
+        "sampling": dataclasses.asdict(wanted.options),
         "notes": list(found.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }

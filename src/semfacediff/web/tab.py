@@ -9,9 +9,9 @@ import gradio as gr
 
 from semfacediff.errors import UserError
 from semfacediff.web import wording
-from semfacediff.web.desk import Desk
 from semfacediff.web.files import Files, Folder, safe_name
 from semfacediff.web.jobs import Stop
+from semfacediff.web.model_store import ModelStore
 
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
@@ -43,8 +43,8 @@ class Tab:
         files: of the server. name: begins the ids of elements, and names the queue: one after the other of all pages.
     """
 
-    def __init__(self, desk: Desk, files: Files, name: str = ""):
-        self.desk, self._server_files, self.name = desk, files, name
+    def __init__(self, store: ModelStore, files: Files, name: str = ""):
+        self.store, self._server_files, self.name = store, files, name
         self.turns = {"concurrency_limit": 1, "concurrency_id": f"{name}making", **PRIVATE}
         # There while a job waits or runs. A page that is closed ends it. No time limit: a synthesis may take hours.
         self.stop = gr.State(None, delete_callback=lambda stop: stop and stop.now())
@@ -59,10 +59,10 @@ class Tab:
         return lambda step, of: progress((step, of), desc=what, unit="steps")
 
     def _opened(self, path: str | None, opened: Callable, own: Folder):
-        """What ``opened`` (bytes, name, desk, before each parse) makes of an upload."""
+        """What ``opened`` (bytes, name, store, before each parse) makes of an upload."""
         if path is None:
             raise UserError("Load a photo first")
-        return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.desk, own.check)
+        return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.store, own.check)
 
     def _loads(self, upload: gr.File, load, inputs: list, outputs: list, ready: gr.State, **turns) -> None:
         """``load(*inputs)`` of what is uploaded, which is then forgotten; the button as soon as one can be made."""

@@ -81,7 +81,7 @@ def history(portrait: Portrait) -> str:
     if not portrait.steps:
         return "<p>No edit yet.</p>"
     items = "".join(
-        f"<li><b>{escape(s.ask.attribute)}</b>: {escape(s.ask.prompt)} <small>{escape(s.ask.editor)}, "
+        f"<li><b>{escape(s.form.attribute)}</b>: {escape(s.form.prompt)} <small>{escape(s.form.editor)}, "
         f"{s.facts['seconds']:.1f} s{escape(_noted(s.facts['note']))}</small></li>"
         for s in portrait.steps
     )

@@ -18,7 +18,7 @@ from semfacediff.commands.gpu_check.rows import FAIL, TOY, Row, Sizes
 from semfacediff.engine.devices import choose_device
 from semfacediff.errors import UserError
 from semfacediff.records.environment import code_version, hardware, package_versions
-from semfacediff.records.writing import failing_loudly, write_text
+from semfacediff.records.writing import write_errors, write_text
 
 CHECKS = {
     "parser": parsing.training,
@@ -48,7 +48,7 @@ def gpu_check(folder: Path, device: str = "auto", toy: bool = False, only: Seque
     on = choose_device(config.checked(config.DeviceConfig, {"device": "cpu" if toy else device}))
     if on.type == "cpu" and not toy:
         raise UserError("gpu-check measures an accelerator, and there is none here; --toy rehearses it on the CPU")
-    with failing_loudly(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     sizes, start, rows = TOY if toy else Sizes(), time.perf_counter(), []
     print(_HEAD, flush=True)

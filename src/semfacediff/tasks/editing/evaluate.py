@@ -10,7 +10,7 @@ from semfacediff.editing.opening import open_editor
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity, protocol_deviations
-from semfacediff.engine.shards import taken
+from semfacediff.engine.shards import shard_of
 from semfacediff.metrics.opening import open_metrics
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.parsing.opening import open_parser
@@ -42,7 +42,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     parser.check(settings.attributes)
     metrics = open_metrics(settings, device)
     labels_needed = settings.parser.name == "ground_truth"
-    data, part = taken(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
+    data, part = shard_of(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
     facts = {
         "parser": parser_facts,

@@ -13,7 +13,7 @@ from semfacediff.engine.devices import choose_device
 from semfacediff.engine.prefetch import in_order, one_core_each, read_ahead
 from semfacediff.engine.processes import agreed, in_turn, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity
-from semfacediff.engine.shards import taken
+from semfacediff.engine.shards import shard_of
 from semfacediff.errors import UserError
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import GroundTruthParser, Parser
@@ -39,7 +39,7 @@ def evaluate_parsing(settings: config.ParsingEvaluation, folder: Path) -> int:
     parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
     if isinstance(parser, GroundTruthParser):
         raise UserError("task=parsing: ground_truth would be scored against itself; set parser.checkpoint=FOLDER")
-    data, part = taken(open_data(settings.data, limit=settings.limit), settings.shard)
+    data, part = shard_of(open_data(settings.data, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes, OF_FACES)
     scorer = PhotoScorer(parser, data.label_space, settings.protocol)
     facts = {

@@ -12,7 +12,7 @@ from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, in_turn, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity
-from semfacediff.engine.shards import taken
+from semfacediff.engine.shards import shard_of
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, space
 from semfacediff.metrics.generated import Diversity, FrameSSIM
@@ -78,7 +78,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     conversion(label_space_of(settings.data), known)
     judge, measures = Judge.of(settings, known, device), _measures(settings, device)
     whole = open_data(settings.data, limit=settings.limit)
-    data, part = taken(whole, settings.shard)
+    data, part = shard_of(whole, settings.shard)
     made = {"name": "sca_dm", "digest": digest, "trained": card.training, "guidance": options.scale}
     seen = train_test_overlap(training_record(place, card.training.get("run")), settings.data, whole.faces.ids)
     made |= {"judged_photos": seen, "steps": settings.generation.steps}

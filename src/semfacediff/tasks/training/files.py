@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semfacediff.errors import UserError
-from semfacediff.folders import recover, replacing, surviving
+from semfacediff.folders import intact_folder, recover, replacing
 from semfacediff.parsing.checkpoint import ParserCard, save_parser
 from semfacediff.training.checks import out_of_memory
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
@@ -38,7 +38,7 @@ class TrainingFiles:
     @property
     def any(self) -> bool:
         """Whether there is a checkpoint to go back to."""
-        return surviving(self.path("last")) is not None
+        return intact_folder(self.path("last")) is not None
 
     def found(self) -> dict | None:
         """State of the last checkpoint with its ``weights``; ``None`` if there is none.
@@ -52,7 +52,7 @@ class TrainingFiles:
             for name in {_LEFT.sub("", f.name) for f in self.path("last").parent.glob("*") if f.is_dir()}:
                 recover(self.path(name))
         self._accelerator.wait_for_everyone()
-        folder = surviving(self.path("last"))
+        folder = intact_folder(self.path("last"))
         if folder is None:
             return None
         try:
@@ -119,7 +119,7 @@ class TrainingFiles:
         """
         if not self.path(which).parent.is_dir():
             return
-        folder = surviving(self.path(which))
+        folder = intact_folder(self.path(which))
         try:
             cards = [json.loads(f.read_text("utf-8")) for f in folder.glob("*.json")] if folder else []
             found = next((card["training"].get(key) for card in cards if "training" in card), None)

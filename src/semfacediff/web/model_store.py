@@ -7,8 +7,8 @@ from typing import Any
 from semfacediff import config
 from semfacediff.commands.photo_editing import (
     WITHOUT_WEIGHTS,
+    EditOptions,
     Tools,
-    Wish,
     base_settings,
     editor_of,
     editors,
@@ -25,7 +25,7 @@ _DRAWN = "recolor"
 
 
 @dataclass(frozen=True)
-class Ask:
+class EditForm:
     """One edit as it is asked for.
 
     Attributes:
@@ -45,7 +45,7 @@ def offered() -> list[str]:
     return [name for name in editors() if name not in _OF_A_REFERENCE]
 
 
-class Desk:
+class ModelStore:
     """Opened editors and the parser. Safe to be used by several threads.
 
     Args:
@@ -65,7 +65,7 @@ class Desk:
         self._lock = threading.Lock()
         self._plain: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
-        settings = self.settings(Ask("hair", "brown", _DRAWN, 1.0))
+        settings = self.settings(EditForm("hair", "brown", _DRAWN, 1.0))
         self.parser, self.parser_digest = parser_of(settings)
         self.space, self.region = self.parser.label_space, settings.region
 
@@ -73,15 +73,15 @@ class Desk:
         """The editor's own; ``None`` = it has none."""
         return self._base(editor)["editor"].get("strength")
 
-    def settings(self, ask: Ask) -> config.EditingEvaluation:
+    def settings(self, form: EditForm) -> config.EditingEvaluation:
         """Those of ``semfacediff edit``; a :class:`UserError` says what cannot be asked for."""
-        base = self._base(ask.editor)
-        wish = Wish(
-            edits=[(ask.attribute, ask.prompt)],
-            editor=ask.editor,
-            seed=ask.seed,
-            strengths=[] if "strength" not in base["editor"] else [ask.strength],
-            negative=ask.negative or None,
+        base = self._base(form.editor)
+        wish = EditOptions(
+            edits=[(form.attribute, form.prompt)],
+            editor=form.editor,
+            seed=form.seed,
+            strengths=[] if "strength" not in base["editor"] else [form.strength],
+            negative=form.negative or None,
             face="largest",
             reparse=True,
             order="given",
@@ -90,9 +90,9 @@ class Desk:
         )
         return settings_of(wish, base)
 
-    def tools(self, ask: Ask) -> Tools:
+    def tools(self, form: EditForm) -> Tools:
         """What an edit is made with; a :class:`UserError` if the editor's weights are not there."""
-        settings = self.settings(ask)
+        settings = self.settings(form)
         editor, facts = self._editor(settings)
         return Tools(settings, self.parser, self.parser_digest, editor, facts)
 

@@ -12,7 +12,7 @@ import numpy as np
 Made = TypeVar("Made")
 
 
-class Kept(Generic[Made]):
+class LRUCache(Generic[Made]):
     """The last ``size`` things made, by what they were made of; threads may share it.
 
     A thread that asks for what another is making waits for it.

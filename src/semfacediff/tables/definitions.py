@@ -19,7 +19,6 @@ from semfacediff.records.writing import write_text
 from semfacediff.tables.ablation import ablation_grid
 from semfacediff.tables.formats import FORMATS, rendered
 from semfacediff.tables.grid import Grid
-from semfacediff.tables.of_runs import editing_grid, empty_columns, parsing_grid
 from semfacediff.tables.published import (
     beside,
     class_f1,
@@ -29,6 +28,7 @@ from semfacediff.tables.published import (
     step_rows,
     synthesis_rows,
 )
+from semfacediff.tables.run_tables import editing_grid, empty_columns, parsing_grid
 from semfacediff.tables.scores import OF_PARSERS, edit_scores, refuse_unknown
 from semfacediff.tables.strata import strata_grid
 from semfacediff.tables.text import comparable_rows, editing_notes, parsing_notes, run_notes, synthesis_notes
