@@ -25,7 +25,7 @@ import numpy as np
 from comparing import Comparison, in_turns
 from PIL import Image
 
-from semfacediff.commands.prepare_files import Settings, make
+from semfacediff.commands.prepare.files import Settings, make
 from semfacediff.data.celebamask_layout import OfficialEntry, index_official
 from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.part_masks import fast_zlib

@@ -24,7 +24,7 @@ import yaml
 from comparing import Comparison, shown
 
 from semfacediff import config
-from semfacediff.commands.report import report
+from semfacediff.commands.report.page import ReportOptions, report
 from semfacediff.data.opening import open_data
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed

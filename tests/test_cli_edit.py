@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 from torch import nn
 
 from semfacediff import cli
-from semfacediff.commands import edit as edit_photos
-from semfacediff.commands import photo_editing
+from semfacediff.commands.edit import one_photo as photo_editing
+from semfacediff.commands.edit import photos as edit_photos
 from semfacediff.editing.recolor import Recolor
 from semfacediff.labels import palette, space
 from semfacediff.parsing.checkpoint import ParserCard

@@ -11,7 +11,8 @@ import torch
 from huggingface_hub import constants
 
 from semfacediff.cli import main
-from semfacediff.commands import doctor, fetch
+from semfacediff.commands.doctor import machine as doctor
+from semfacediff.commands.fetch import weights as fetch
 from semfacediff.data.toy_official import write_official
 from semfacediff.metrics import weights
 from semfacediff.metrics.weights import PUBLIC

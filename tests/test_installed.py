@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import semfacediff
-from semfacediff.commands.init import start_project
+from semfacediff.commands.init.project import start_project
 from semfacediff.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,5 +1,9 @@
 """The exception a user's mistake raises, and the form in which strange names are shown."""
 
+EXIT_INCOMPLETE = 1
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
 
 class UserError(ValueError):
     """A mistake that the user can fix: one sentence saying what was expected, what was got, where, and what to do.

@@ -26,13 +26,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semfacediff.errors import UserError
+from semfacediff.errors import EXIT_INCOMPLETE, EXIT_MISTAKE, UserError
 from semfacediff.places import results
 from semfacediff.threads import announce
-
-EXIT_INCOMPLETE = 1
-EXIT_MISTAKE = 2
-EXIT_INTERRUPTED = 130
 
 
 def _folder_digest(*, _root_: DictConfig) -> str:

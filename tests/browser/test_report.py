@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import report
+from semfacediff.commands.report.page import ReportOptions, report
 from semfacediff.hydra_app import composed
 
 REPOSITORY = Path(__file__).resolve().parents[2]

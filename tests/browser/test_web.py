@@ -40,10 +40,10 @@ def edited(at, form, store, stop, on_step):
     if "{SLOW}" in form.prompt:
         wait(stop, on_step, 9)
     return edit(at, form, store, stop, on_step)
-def made(first, second, form, model, stop, on_step):
+def made(first, second, wanted, model, stop, on_step):
     if wanted.options.steps == 200:
         wait(stop, on_step, 200)
-    return make(first, second, form, model, stop, on_step)
+    return make(first, second, wanted, model, stop, on_step)
 portrait.edit, styling.make = edited, made
 plain, tiny = store.base_settings, ["editor.native_size=64", "editor.steps=500"]
 store.base_settings = lambda editor, words: plain(editor, tiny if editor == "sd_inpaint" else words)

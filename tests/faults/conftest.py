@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from semfacediff.commands import edit as edit_photos
-from semfacediff.commands import photo_editing
+from semfacediff.commands.edit import one_photo as photo_editing
+from semfacediff.commands.edit import photos as edit_photos
 from semfacediff.parsing.checkpoint import ParserCard
 
 

@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semfacediff.cli import main
-from semfacediff.commands import merge, report
-from semfacediff.commands import track as track_sync
-from semfacediff.commands.compare import compare
+from semfacediff.commands.compare.runs import compare
+from semfacediff.commands.merge import parts as merge
+from semfacediff.commands.report import page as report
+from semfacediff.commands.track import sync as track_sync
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.words import Words
 from semfacediff.errors import UserError

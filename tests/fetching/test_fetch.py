@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from semfacediff.cli import main
-from semfacediff.commands import fetch as command
+from semfacediff.commands.fetch import weights as command
 from semfacediff.editing.diffusion import find_pipeline
 from semfacediff.errors import UserError
 from semfacediff.metrics import weights

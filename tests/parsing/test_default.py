@@ -9,7 +9,7 @@ import torch
 
 import semfacediff
 from semfacediff import cli, config
-from semfacediff.commands.photo_editing import EditOptions, settings_of
+from semfacediff.commands.edit.one_photo import EditOptions, settings_of
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import ParserCard, build_parser, default, save_parser

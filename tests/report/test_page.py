@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semfacediff.cli import main
-from semfacediff.commands.report import report
+from semfacediff.commands.report.page import ReportOptions, report
 from semfacediff.errors import UserError
 
 VOID = {"meta", "link", "img", "input", "br"}

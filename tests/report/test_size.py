@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from semfacediff.commands import report_pictures
-from semfacediff.commands.report import report
+from semfacediff.commands.report import pictures as report_pictures
+from semfacediff.commands.report.page import ReportOptions, report
 
 PHOTOS, SPARE = 1000, 5
 PER_END, MB = 40, 1_000_000

@@ -13,7 +13,7 @@ from torch import nn
 
 import semfacediff
 from semfacediff import cli, config, tasks
-from semfacediff.commands import export as export_parser
+from semfacediff.commands.export import parser as export_parser
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES, CELEBAMASK, attribute_indices
 from semfacediff.parsing import ModelParser, ParserCard, build_parser, exporting, load_parser, registry, save_parser

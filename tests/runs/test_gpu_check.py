@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from semfacediff.cli import main
-from semfacediff.commands import gpu_check as package
-from semfacediff.commands.gpu_check import CHECKS, gpu_check, several
+from semfacediff.commands.gpu_check import checks as package
+from semfacediff.commands.gpu_check.checks import CHECKS, gpu_check, several
 from semfacediff.commands.gpu_check.rows import FAIL, PASS, SKIPPED, TOY, Row, Taken, judged, timed
 from semfacediff.errors import UserError
 

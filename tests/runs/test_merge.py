@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies
 
 from semfacediff import config, tasks
 from semfacediff.cli import main
-from semfacediff.commands import merge as merging
-from semfacediff.commands.merge import merge
+from semfacediff.commands.merge import parts as merging
+from semfacediff.commands.merge.parts import merge
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.metrics import opening, set_scores

@@ -19,8 +19,8 @@ from PIL import Image
 
 from semfacediff import config, hydra_app, tasks
 from semfacediff.cli import main
-from semfacediff.commands import thesis
-from semfacediff.commands.report import report
+from semfacediff.commands.report.page import ReportOptions, report
+from semfacediff.commands.thesis import experiments as thesis
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.face_facts import ita_deg, pose_proxy

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from semfacediff import cli, config
-from semfacediff.commands import prepare as prepare_runs
-from semfacediff.commands import prepare_files
-from semfacediff.commands.prepare import prepare
-from semfacediff.commands.prepare_files import Settings
+from semfacediff.commands.prepare import files as prepare_files
+from semfacediff.commands.prepare import folder as prepare_runs
+from semfacediff.commands.prepare.files import Settings
+from semfacediff.commands.prepare.folder import prepare
 from semfacediff.data.opening import open_data
 from semfacediff.data.toy_official import GROUPS, write_official, write_part
 from semfacediff.errors import UserError

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import report
-from semfacediff.commands.report_pictures import pictures
+from semfacediff.commands.report.page import ReportOptions, report
+from semfacediff.commands.report.pictures import pictures
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.parsing import opening

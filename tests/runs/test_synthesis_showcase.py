@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from semfacediff import config, tasks
-from semfacediff.commands.report import report
+from semfacediff.commands.report.page import ReportOptions, report
 from semfacediff.config import repository
 from semfacediff.data.toy import ToyFaces
 from semfacediff.hydra_app import composed

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from semfacediff.cli import main
-from semfacediff.commands import thesis as module
+from semfacediff.commands.thesis import experiments as module
 
 
 @pytest.fixture

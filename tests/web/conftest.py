@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from semfacediff.commands import photo_editing
+from semfacediff.commands.edit import one_photo as photo_editing
 from semfacediff.labels import CELEBAMASK, palette
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.web.files import Files

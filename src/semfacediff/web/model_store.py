@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semfacediff import config
-from semfacediff.commands.photo_editing import (
+from semfacediff.commands.edit.one_photo import (
     WITHOUT_WEIGHTS,
     EditOptions,
     Tools,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
-from semfacediff.commands.photo_editing import Tools, edited, masks_of
+from semfacediff.commands.edit.one_photo import Tools, edited, masks_of
 from semfacediff.data.reading import decode_photo
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.audit import Reading, readings

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
-from semfacediff.commands.photo_editing import of_face
+from semfacediff.commands.edit.one_photo import of_face
 from semfacediff.data.square import labels_to_square, to_square
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES, LabelSpace, conversion, space

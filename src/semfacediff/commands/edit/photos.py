@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from semfacediff import config
-from semfacediff.commands.photo_editing import (
+from semfacediff.commands.edit.one_photo import (
     EditOptions,
     Stage,
     Tools,

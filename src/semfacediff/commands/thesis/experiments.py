@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semfacediff.commands.doctor import DATA, HOW, OFFICIAL, PARSER, examined, presence
+from semfacediff.commands.doctor.machine import DATA, HOW, OFFICIAL, PARSER, examined, presence
 from semfacediff.config import repository, results
 from semfacediff.downloads import fetch_line
 from semfacediff.hydra_app import EXIT_INTERRUPTED, composed

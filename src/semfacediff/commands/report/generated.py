@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semfacediff.commands.report_data import Thumbnails, recorded_data, saved_picture, thumbnail
+from semfacediff.commands.report.data import Thumbnails, recorded_data, saved_picture, thumbnail
 from semfacediff.errors import UserError
 from semfacediff.labels import palette
 from semfacediff.report.reading import Record

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from semfacediff.commands.prepare_files import Prepared, Settings, fingerprint, folder_files, into_tars, make, shards
+from semfacediff.commands.prepare.files import Prepared, Settings, fingerprint, folder_files, into_tars, make, shards
 from semfacediff.data.attributes import ATTRIBUTES_FILE, attributes_text
 from semfacediff.data.celebamask_layout import OfficialEntry, OfficialIndex, index_official
 from semfacediff.data.splits import SPLIT_LIST

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from semfacediff.commands.fetch import HUB_PARSERS, of_public
+from semfacediff.commands.fetch.weights import HUB_PARSERS, of_public
 from semfacediff.config import repository, results
 from semfacediff.data.celebamask_layout import ATTRIBUTES, MAPPING, PARTITION, PARTS, PHOTOS, POSE
 from semfacediff.data.files import PHOTO_SUFFIXES

@@ -58,7 +58,7 @@ def _rank(records: list[Record], asked: str | None) -> Score | None:
 
 
 def _pictures(records: list[Record], rank: Score | None, wish: ReportOptions) -> Pictures:
-    from semfacediff.commands.report_pictures import pictures  # torch; a page without photos needs none
+    from semfacediff.commands.report.pictures import pictures  # torch; a page without photos needs none
 
     return pictures(records, rank, wish.data, wish.parser)
 

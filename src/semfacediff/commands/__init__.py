@@ -1,0 +1,1 @@
+"""The subcommands of ``semfacediff``: each states its arguments; what it does lies beside them, or in its task."""

@@ -1,0 +1,24 @@
+"""``semfacediff doctor``: what is there, and what each command would need; fetches nothing."""
+
+import argparse
+from pathlib import Path
+
+HELP = "what is there, and what each command would need; fetches nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", help="folder of weights, as weights.root")
+    parser.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
+    parser.add_argument("--checkpoint", metavar="RUN", help="as parser.checkpoint (default: the runs in this checkout)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--make-tiny", type=Path, metavar="DIR", help="write tiny diffusion pipelines to try things")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.make_tiny:
+        from semfacediff.commands.doctor.machine import make_twins
+
+        return make_twins(arguments.make_tiny.expanduser())
+    from semfacediff.commands.doctor.machine import doctor
+
+    return doctor(arguments.root, arguments.json, arguments.data, arguments.checkpoint)

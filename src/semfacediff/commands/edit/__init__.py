@@ -1,0 +1,63 @@
+"""``semfacediff edit``: edit regions of a photo, or of a folder of photos, from words."""
+
+import argparse
+from pathlib import Path
+
+from semfacediff.errors import UserError
+
+HELP = "edit regions of a photo, or of a folder of photos, from words"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photo", type=Path, metavar="PHOTO|DIR", help="a photo, or a folder of photos (not nested)")
+    parser.add_argument("edits", nargs="+", metavar="ATTRIBUTE PROMPT", help='pairs, in order: hair "brown curls"')
+    parser.add_argument("--out", type=Path, default=Path("outputs") / "edit", help="default: outputs/edit")
+    parser.add_argument("--editor", default="sdxl_inpaint", help="a choice of conf/editor (default: sdxl_inpaint)")
+    parser.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--strength", type=_strengths, default=[], metavar="X[,X...]", help="one for all or one each")
+    parser.add_argument("--negative", metavar="WORDS", help="instead of the negative prompt made from the prompt")
+    parser.add_argument(
+        "--face", choices=("one", "largest", "all"), default="one", help="of a photo with several faces"
+    )
+    parser.add_argument("--no-reparse", action="store_true", help="masks of all edits from the parse of the photo")
+    parser.add_argument("--order", choices=("given", "anatomical"), default="given", help="of several edits")
+    parser.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|mps|cuda|cuda:N")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.py: editor.steps=30"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from semfacediff.commands.edit.one_photo import EditOptions
+    from semfacediff.commands.edit.photos import edit_photos
+
+    a = arguments
+    if len(a.edits) % 2:
+        raise UserError(
+            f"EDITS: expected pairs ATTRIBUTE PROMPT, got {len(a.edits)} words ({', '.join(a.edits)}); quote each "
+            f'prompt, as in: semfacediff edit photo.jpg hair "curly brown hair"'
+        )
+    options = EditOptions(
+        edits=list(zip(a.edits[::2], a.edits[1::2], strict=True)),
+        editor=a.editor,
+        seed=a.seed,
+        strengths=a.strength,
+        negative=a.negative,
+        parser=a.parser,
+        face=a.face,
+        reparse=not a.no_reparse,
+        order=a.order,
+        weights=a.weights,
+        device=a.device,
+        overrides=a.set,
+    )
+    return edit_photos(a.photo.expanduser(), a.out.expanduser(), options)
+
+
+def _strengths(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers parted by commas, got '{text}'") from None

@@ -1,0 +1,19 @@
+"""``semfacediff leakage``: which classes a run's edits disturbed outside their regions."""
+
+import argparse
+from pathlib import Path
+
+HELP = "which classes a run's edits disturbed outside their regions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("--attribute", help="one attribute's edits (default: all)")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the heat map (.pdf or .png)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from semfacediff.tasks.strata_report import leakage
+
+    print(leakage(arguments.folder.expanduser(), arguments.attribute, arguments.figure))
+    return 0

@@ -1,0 +1,40 @@
+"""``semfacediff tables``: render tables from records into results/tables."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from semfacediff.errors import EXIT_INCOMPLETE, UserError
+
+HELP = "render tables from records into results/tables"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
+    parser.add_argument(
+        "--fresh", action="store_true", help="with --check: also fail on records that should be renewed"
+    )
+    parser.add_argument("--format", choices=("md", "tex", "csv"), help="default: md; with --check all that are there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from semfacediff.config import repository
+    from semfacediff.tables.definitions import definitions, stale_tables, tables_to_renew, write_tables
+
+    a = arguments
+    if a.fresh and not a.check:
+        raise UserError("--fresh tells what --check also refuses; write semfacediff tables --check --fresh")
+    if a.check:
+        stale = stale_tables(a.name, repository(), a.format)
+        for file in stale:
+            print(f"error: {file} is stale; run: semfacediff tables {Path(file).stem}", file=sys.stderr)
+        renew = tables_to_renew(a.name, repository()) if a.fresh else {}
+        for name, reasons in renew.items():
+            command = definitions(repository())[name].command
+            print(f"error: {name} is not fresh: {'; '.join(reasons)}; repeat: {command}", file=sys.stderr)
+        return EXIT_INCOMPLETE if stale or renew else 0
+    for name, runs in write_tables(a.name, repository(), a.format or "md").items():
+        command = definitions(repository())[name].command
+        print(f"not made: {name} needs {', '.join(runs)}; make with: {command}", file=sys.stderr)
+    return 0

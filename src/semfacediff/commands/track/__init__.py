@@ -1,0 +1,26 @@
+"""``semfacediff track``: records to Weights & Biases, afterwards."""
+
+import argparse
+from pathlib import Path
+
+HELP = "records to Weights & Biases, afterwards"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    sync = actions.add_parser("sync", help="send what W&B does not have yet of these runs; safe to repeat")
+    sync.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, tracked or not")
+    sync.add_argument("--mode", choices=("auto", "online", "offline"), help="default: the run's, else auto")
+    sync.add_argument("--project", help="default: the run's, else that of conf/tracking/wandb.yaml; so are the others")
+    sync.add_argument("--entity", help="W&B user or team")
+    sync.add_argument("--group", help="default: the run's, else its name")
+    sync.add_argument("--tag", dest="tags", action="append", help="may be repeated")
+    sync.add_argument("--images", action="store_true", default=None, help="send figures too; they show people's photos")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from semfacediff.commands.track.sync import track_sync
+
+    a = vars(arguments)
+    given = {k: a[k] for k in ("mode", "project", "entity", "group", "tags", "images") if a[k] is not None}
+    return track_sync([run.expanduser() for run in arguments.runs], given)
