@@ -11,6 +11,8 @@ import pytest
 from semfacediff.runs import report_pictures
 from semfacediff.runs.report import Wish, report
 
+pytestmark = pytest.mark.slow
+
 PHOTOS, SPARE = 1000, 5
 PER_END, MB = 40, 1_000_000
 EMBEDDED = re.compile(r'id="(p\d+)">(data:image/webp;base64,[^<]*)<')
