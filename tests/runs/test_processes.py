@@ -160,7 +160,6 @@ def one(jobs) -> dict[str, Path]:
 
 
 QUICK = ("editing", "parsing", "parser")
-FAULTS = ("another seed", "another's folder", "a process dies")
 
 
 @pytest.fixture(scope="module")
