@@ -128,6 +128,7 @@ ELSEWHERE = {"TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "1", "CUDA_VISIBLE_DE
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups and affinity are Linux's")
 class TestMachines:
+    @pytest.mark.slow
     def test_a_run_on_64_cores_with_a_quota_of_two(self, checkout, comma, tmp_path):
         run = evaluated(checkout, tmp_path, ["quota", "no home"], **ELSEWHERE, **comma)
         record = json.loads((run / "run.json").read_text())

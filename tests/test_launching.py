@@ -74,6 +74,7 @@ def test_jobs_that_slurm_refuses(slurm, monkeypatch, capsys):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_lost_jobs_are_reported_without_accounting(slurm, monkeypatch, capsys):
     """squeue shows that one job was killed and does not know the other one any more; there is no sacct."""
     slurm(srun="", sbatch="echo Submitted batch job 7", squeue="echo '7_1|OUT_OF_MEMORY'")

@@ -246,6 +246,7 @@ def test_from_upload_to_download_and_back_again(visit, photo, server):
     assert not list(server[1].rglob("face.png"))
 
 
+@pytest.mark.slow
 def test_a_click_on_the_parse_chooses_the_region(visit, photo):
     page = visit()
     load(page, photo)
@@ -278,6 +279,7 @@ def test_by_keyboard_alone(visit, photo):
     assert all(page.locator("#parse img, #mask img, #compare img").evaluate_all("(all) => all.map((i) => i.alt)"))
 
 
+@pytest.mark.slow
 def test_bad_uploads_get_a_sentence(visit, tmp_path):
     page = visit()
     (tmp_path / "page.png").write_bytes(b"<html><script>alert(1)</script></html>")
@@ -301,6 +303,7 @@ def test_hostile_names_and_words_are_shown_and_do_nothing(visit, photo, tmp_path
     assert "49" not in page.locator("#history").inner_text()
 
 
+@pytest.mark.slow
 def test_two_pages_at_once_keep_their_own_photos(visit, photo, tmp_path):
     pages, files = [visit(), visit()], [photo, tmp_path / "turned.png"]
     Image.open(photo).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[1])
@@ -320,6 +323,7 @@ def test_two_pages_at_once_keep_their_own_photos(visit, photo, tmp_path):
     assert [f["photo"] for f in made] == ["face.png", "turned.png"]
 
 
+@pytest.mark.slow
 def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo):
     """One edit at a time, and that one is stopped; nor does it run again by itself."""
     page = visit()
@@ -344,6 +348,7 @@ def another_can_be_made(page):
     assert page.locator("#history li").count() == 1
 
 
+@pytest.mark.slow
 def test_another_photo_ends_an_edit(visit, photo, other):
     page = visit()
     begin_a_slow_edit(page, photo)
@@ -353,6 +358,7 @@ def test_another_photo_ends_an_edit(visit, photo, other):
     assert downloaded(page)[1]["photo"] == "other.png"
 
 
+@pytest.mark.slow
 def test_undo_during_an_edit_ends_it(visit, photo):
     page = visit()
     load(page, photo)
@@ -411,6 +417,7 @@ def test_a_face_of_two_photos(visit, photo, other, server):
     assert not list(server[1].rglob("other.png"))
 
 
+@pytest.mark.slow
 def test_without_a_second_photo_the_page_says_so(visit, photo):
     page = visit()
     page.get_by_role("tab", name="Two photos").click()
@@ -420,6 +427,7 @@ def test_without_a_second_photo_the_page_says_so(visit, photo):
     says(page, "Load a second photo, whose style is taken, or choose 'All out of noise'.", "style-message")
 
 
+@pytest.mark.slow
 def test_a_long_synthesis_can_be_stopped(visit, photo, other):
     page = visit()
     begin_a_long_synthesis(page, photo, other)
@@ -475,6 +483,7 @@ def test_how_it_looks(visit, photo, shots, scheme):
     assert dark == (scheme == "dark")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_how_two_photos_look(visit, photo, other, shots, scheme):
     page = visit(1280, scheme)

@@ -140,6 +140,7 @@ def test_a_training_killed_at_any_operation_on_a_checkpoint_ends_whole(repositor
     compared(repository, tmp_path, script, words, every=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "words"), [("train_parser.py", PARSER), ("train_synthesis.py", SYNTHESIS)])
 def test_a_training_killed_at_the_last_operation_on_a_checkpoint_ends_whole(repository, tmp_path, script, words):
     compared(repository, tmp_path, script, words, every=10_000)

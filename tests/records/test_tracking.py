@@ -352,6 +352,7 @@ class TestConfiguration:
 
 
 class TestWholeRuns:
+    @pytest.mark.slow
     def test_a_parsing_run_is_the_same_with_and_without(self, tmp_path, toy_folder, compose, stub, capsys):
         root = toy_folder(2)
         shutil.copytree(root / "masks", tmp_path / "parses" / "before")

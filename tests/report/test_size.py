@@ -11,6 +11,8 @@ import pytest
 from semfacediff.commands.report import pictures as report_pictures
 from semfacediff.commands.report.page import ReportOptions, report
 
+pytestmark = pytest.mark.slow
+
 PHOTOS, SPARE = 1000, 5
 PER_END, MB = 40, 1_000_000
 EMBEDDED = re.compile(r'id="(p\d+)">(data:image/webp;base64,[^<]*)<')

@@ -161,7 +161,8 @@ def test_the_distance_in_the_span_is_pytorch_fids():
     assert in_their_span(*arguments) == pytest.approx(PYTORCH_FIDS(*arguments), rel=1e-6)
 
 
-@pytest.mark.parametrize("distance", ["in their span", pytest.param("whole", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("distance", ["in their span", "whole"])
 def test_thesis_values_equal_the_libraries(files, weights, tmp_path, monkeypatch, capsys, distance):
     if distance == "in their span":
         monkeypatch.setattr(fid_score, "calculate_frechet_distance", in_their_span)

@@ -148,6 +148,7 @@ def test_cells_of_a_sweep_share_a_pipeline_and_get_what_they_get_alone(places, t
     assert len(opened) == 3
 
 
+@pytest.mark.slow
 def test_what_a_pipeline_is_opened_as_decides_whether_it_is_opened_again(places, opened, tiny_sdxl, tmp_path):
     def shared(*words):
         asked = settings(*places, *words)

@@ -101,6 +101,7 @@ class TestHalf:
         assert (tmp_path / "half" / "LICENSE-WEIGHTS").read_text() == "not for sale"
 
 
+@pytest.mark.slow
 def test_onnx_and_its_eight_bit_twin(checkpoint, tmp_path, toy_folder, toy_samples, capsys):
     for name in exporting.PACKAGES:
         pytest.importorskip(name, reason="needs the extra 'export'")

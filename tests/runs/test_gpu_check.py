@@ -18,6 +18,15 @@ def rows_of(folder):
     return json.loads((folder / "gpu_check.json").read_text())["rows"]
 
 
+def test_a_part_of_the_chain_is_rehearsed(tmp_path, capsys):
+    assert main(["gpu-check", "--toy", "--out", str(tmp_path), "--only", "parser"]) == 0, capsys.readouterr().out
+    rows, said = rows_of(tmp_path), capsys.readouterr().out
+    assert {row["status"] for row in rows} == {PASS}
+    assert all(row["rate"] > 0 and row["ratio"] > 0 and row["peak_mib"] > 0 for row in rows)
+    assert "training step, segformer_b0" in said
+
+
+@pytest.mark.slow
 def test_the_rehearsal_runs_the_chain(tmp_path, tiny_sdxl, capsys):
     (tmp_path / "sdxl_inpaint").symlink_to(tiny_sdxl / "sdxl_inpaint")
     words = ["gpu-check", "--toy", "--out", str(tmp_path), "--only", "parser", "loader", "metrics", "sca_dm", "sdxl"]

@@ -342,6 +342,7 @@ def run_with_kills(asked: config.Closed, folder: Path, kills: list[int]) -> None
     assert tasks.start(asked, folder) == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(
     order=strategies.permutations(CELLS),

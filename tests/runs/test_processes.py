@@ -132,13 +132,13 @@ def unfinish(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory, write_files, tiny_checkpoint, tiny_synthesis) -> dict[str, dict]:
-    """By name, to be done by one process; ``folder`` is that of one process."""
+def jobs(request, tmp_path_factory, write_files, tiny_checkpoint, tiny_synthesis) -> dict[str, dict]:
+    """By name, to be done by one process; ``folder`` is that of one process. Without ``--slow`` those of three."""
     place = tmp_path_factory.mktemp("one")
     root = write_files(tmp_path_factory.mktemp("files"), [(64, 64)] * 4)
     files = [f"data.root={root}", f"parser.root={root}/parses"]
     made = [f"generation.checkpoint={tiny_synthesis}", f"parser.checkpoint={tiny_checkpoint}"]
-    return {
+    every = {
         "editing": job("evaluate", [*EDITING, *SOFT, *files, f"editor.root={root}/edits"], place / "editing"),
         "parsing": job("evaluate", [*PARSING, *files], place / "parsing"),
         "synthesis": job("evaluate", [*SYNTHESIS, *made], place / "synthesis"),
@@ -148,6 +148,7 @@ def jobs(tmp_path_factory, write_files, tiny_checkpoint, tiny_synthesis) -> dict
             "train_synthesis", [*SCA_DM, f"first_stage.checkpoint={place / 'first'}"], place / "diffusion"
         ),
     }
+    return every if request.config.getoption("--slow") else {name: every[name] for name in QUICK}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def one(jobs) -> dict[str, Path]:
     return {name: Path(asked["folder"]) for name, asked in jobs.items()}
 
 
-FAULTS = ("another seed", "another's folder", "a process dies")
+QUICK = ("editing", "parsing", "parser")
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +213,13 @@ def test_parsing_writes_the_record_of_one(one, two):
         assert (two[0]["parsing"] / name).read_bytes() == (one["parsing"] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_synthesis_writes_the_record_of_one(one, two):
     pd.testing.assert_frame_equal(samples(one["synthesis"]), samples(two[0]["synthesis"]), check_exact=True)
     assert (two[0]["synthesis"] / "summary.csv").read_bytes() == (one["synthesis"] / "summary.csv").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["parser", "first", "diffusion"])
+@pytest.mark.parametrize("name", ["parser", *(pytest.param(n, marks=pytest.mark.slow) for n in ("first", "diffusion"))])
 def test_a_training_moves_the_weights_as_one(one, two, name):
     """Sums of gradients in another order move each of a few steps by roundings of float32."""
     kept = "last" if name == "parser" else "average"

@@ -83,7 +83,9 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert (uninterrupted / "figures" / "curves.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 3, 5])
+@pytest.mark.parametrize(
+    "stop_at", [0, pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrupted, tmp_path, monkeypatch, stop_at):
     stop_after(stop_at, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -127,6 +129,7 @@ def test_stopped_between_the_last_checkpoint_and_its_record(uninterrupted, tmp_p
     assert json.loads((tmp_path / "run.json").read_text())["epochs_done"] == 2
 
 
+@pytest.mark.slow
 def test_checkpoint_that_cannot_be_written_is_one_sentence_and_loses_nothing(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "train_parser.py", *SMALL, f"hydra.run.dir={folder}"]
@@ -178,6 +181,7 @@ def test_another_configuration_is_refused_with_the_difference(uninterrupted):
         tasks.start(settings("optim.decoder_lr=0.5"), uninterrupted)
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_in_the_middle_too_and_harms_nothing(uninterrupted, tmp_path, monkeypatch):
     stop_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -273,13 +277,13 @@ def one_epoch(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "switch",
     [
-        "train.precision=bfloat16",
-        "train.loss_stride=2",
+        pytest.param("train.precision=bfloat16", marks=pytest.mark.slow),
+        pytest.param("train.loss_stride=2", marks=pytest.mark.slow),
         "train.gradient_clip_norm=0.01",
         "train.augment=strong",
         "loss=cross_entropy_dice",
-        "loss.class_weights=inverse",
-        "optim.decay_norms_and_biases=false",
+        pytest.param("loss.class_weights=inverse", marks=pytest.mark.slow),
+        pytest.param("optim.decay_norms_and_biases=false", marks=pytest.mark.slow),
         "optim.schedule=polynomial",
     ],
 )
@@ -291,8 +295,8 @@ def test_switch_changes_the_outcome(one_epoch, tmp_path, switch):
 @pytest.mark.parametrize(
     ("switch", "changed"),
     [
-        ("train.accumulate=2", "last"),
-        ("train.ema_decay=0.5", "best"),
+        pytest.param("train.accumulate=2", "last", marks=pytest.mark.slow),
+        pytest.param("train.ema_decay=0.5", "best", marks=pytest.mark.slow),
         ("train.sampling=repeat_factor train.paste_accessories=1.0", "last"),
     ],
 )
@@ -330,6 +334,7 @@ def trainer(tmp_path, *overrides: str) -> ParserTrainer:
     )
 
 
+@pytest.mark.slow
 def test_layout_and_compilation_are_what_was_asked_for(tmp_path):
     plain, other = trainer(tmp_path), trainer(tmp_path, "train.channels_last=false", "train.compile=true")
     kernel = "global_feature_extractor.bottleneck1.0.conv.0.weight"

@@ -123,6 +123,7 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
     assert (tmp_path / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_process_continues(trained, first, tmp_path):
     asked = settings(f"first_stage.checkpoint={first}")
     # Not a fork: autograd refuses to run in one once it has threads of its own in this process.

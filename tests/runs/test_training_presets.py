@@ -183,7 +183,9 @@ def as_value(word: str) -> str:
     return str(yaml.safe_load(word))
 
 
-@pytest.mark.parametrize("name", sorted(SWEEPS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "parser_lr_split" else [pytest.mark.slow]) for n in sorted(SWEEPS)]
+)
 def test_every_cell_of_a_sweep_leaves_a_record(name, script, tmp_path):
     ((key, values),) = SWEEPS[name]["hydra"]["sweeper"]["params"].items()
     # What is swept stays; sizes stay small by having one step an epoch.

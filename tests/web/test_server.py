@@ -89,7 +89,14 @@ server.serve(int(sys.argv[1]), "recolor", None, None, None, "cpu")
 """The server without a page, under which a thread computes that nothing stops."""
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGINT, signal.SIGTERM], [signal.SIGTERM], [signal.SIGHUP]])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [signal.SIGINT, signal.SIGTERM],
+        pytest.param([signal.SIGTERM], marks=pytest.mark.slow),
+        pytest.param([signal.SIGHUP], marks=pytest.mark.slow),
+    ],
+)
 def test_it_ends_cleanly_while_something_computes(numbers, free_port, repository, tmp_path):
     """And removes what a server left that was killed."""
     environment = os.environ | {"PYTHONPATH": str(repository / "src"), "TMPDIR": str(tmp_path)}
