@@ -35,6 +35,8 @@ from PIL import Image
 from semfacediff import hydra_app
 from semfacediff.data.toy import ToyFaces
 
+from .drawn_files import alexnet_file, checkpoint, drawn, write_files  # noqa: F401  fixtures
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = "SEMFACEDIFF_SHARED_DATA"
 

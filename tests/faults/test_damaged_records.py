@@ -29,7 +29,7 @@ from semfacediff.records.joining import joined_samples
 from semfacediff.records.samples import SampleLog, write_csv, write_parquet, write_rows
 from semfacediff.records.summary import summarise_edits
 from semfacediff.synthesis.checkpoint import load_synthesis, read_synthesis_card
-from semfacediff.tables import ablation, editing_figures, named, parsing_figures, presence_figures
+from semfacediff.tables import ablation, definitions, editing_figures, parsing_figures, presence_figures
 from semfacediff.tables.draw_all import draw
 from semfacediff.tasks.editing.sample_row import KEY
 from semfacediff.tasks.editing.tables import write_editing_tables
@@ -184,12 +184,12 @@ def readers_of(whole, repository, tmp_path, monkeypatch):
     for module in (editing_figures, parsing_figures, presence_figures):
         monkeypatch.setattr(module, "save_figure", lambda figure, file: None)
     monkeypatch.setattr(editing_figures, "leakage_figure", lambda *_: None)
-    monkeypatch.setattr(parsing_figures, "training_curves", lambda history, file: named.read_table(history))
+    monkeypatch.setattr(parsing_figures, "training_curves", lambda history, file: definitions.read_table(history))
     monkeypatch.setattr(merge, "draw_scores", lambda *_: None)
     monkeypatch.setattr(track_sync, "sync", mirroring.is_new)
 
     def table(kind, **keys):
-        return lambda f: named.table(named.TableDefinition("t", "t", kind, run=str(f), **keys), repository)
+        return lambda f: definitions.table(definitions.TableDefinition("t", "t", kind, run=str(f), **keys), repository)
 
     def page(f):
         """With a whole one beside it, the damaged one costs nobody the page."""

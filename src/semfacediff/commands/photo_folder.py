@@ -11,7 +11,7 @@ from tqdm import tqdm
 from semfacediff.data.files import PHOTO_SUFFIXES, unusable_stem
 from semfacediff.errors import FatalError, UserError, printable
 from semfacediff.records.writing import write_text
-from semfacediff.training.checks import out_of_memory
+from semfacediff.tasks.training.checks import out_of_memory
 
 PARSE_REPORT = "parse_report.json"
 

@@ -15,7 +15,7 @@ from semfacediff.data.files import FileFaces, index_folder
 from semfacediff.data.toy import ToyFaces
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
-from semfacediff.training.step import OptimisationStep
+from semfacediff.tasks.training.step import OptimisationStep
 
 PRECISION, DTYPE = "bfloat16", torch.bfloat16
 _CLIP = 1.0

@@ -20,7 +20,7 @@ from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import processes
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
-from semfacediff.training.step import OptimisationStep
+from semfacediff.tasks.training.step import OptimisationStep
 
 _STEPS = 3
 """After so many, the losses of one process and of several are compared."""

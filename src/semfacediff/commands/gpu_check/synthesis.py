@@ -13,8 +13,8 @@ from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.synthesis import PRESETS, SCADM
 from semfacediff.synthesis.latents import PreparedFaces
+from semfacediff.tasks.training.step import GradientStep
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
-from semfacediff.training.step import GradientStep
 
 
 def training(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:

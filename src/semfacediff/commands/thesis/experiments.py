@@ -10,7 +10,8 @@ from pathlib import Path
 from semfacediff.commands.doctor.machine import DATA, HOW, OFFICIAL, PARSER, examined, presence
 from semfacediff.config import repository, results
 from semfacediff.downloads import fetch_line
-from semfacediff.hydra_app import EXIT_INTERRUPTED, composed
+from semfacediff.errors import EXIT_INTERRUPTED
+from semfacediff.hydra_app import composed
 
 ACCELERATOR, PIPELINE = "accelerator", "pipeline"
 

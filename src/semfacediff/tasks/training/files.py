@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from semfacediff.errors import UserError
 from semfacediff.folders import intact_folder, recover, replacing
 from semfacediff.parsing.checkpoint import ParserCard, save_parser
-from semfacediff.training.checks import out_of_memory
+from semfacediff.tasks.training.checks import out_of_memory
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
 _EPOCH = re.compile(r"epoch_(\d+)")

@@ -23,15 +23,15 @@ from semfacediff.errors import UserError
 from semfacediff.labels import LONG_TAIL
 from semfacediff.metrics.segmentation import long_tail
 from semfacediff.parsing.checkpoint import ParserCard, load_parser
-from semfacediff.parsing.losses import build_loss, class_weights, count_pixels
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.seeding import derive_seed
 from semfacediff.tasks.parsing.validation import Validation, validate
+from semfacediff.tasks.training.averaging import MovingAverage
+from semfacediff.tasks.training.checks import out_of_memory, single_value_norms
+from semfacediff.tasks.training.course import new_course
 from semfacediff.tasks.training.files import TrainingFiles
-from semfacediff.training.averaging import MovingAverage
-from semfacediff.training.checks import out_of_memory, single_value_norms
-from semfacediff.training.course import new_course
-from semfacediff.training.step import OptimisationStep, deterministic
+from semfacediff.tasks.training.losses import build_loss, class_weights, count_pixels
+from semfacediff.tasks.training.step import OptimisationStep, deterministic
 
 
 @dataclass

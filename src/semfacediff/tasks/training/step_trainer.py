@@ -21,10 +21,10 @@ from semfacediff import config
 from semfacediff.data.sampling import epoch_batches, steps_per_epoch
 from semfacediff.engine.processes import joined
 from semfacediff.errors import UserError
+from semfacediff.tasks.training.averaging import MovingAverage
+from semfacediff.tasks.training.checks import out_of_memory
 from semfacediff.tasks.training.files import TrainingFiles
-from semfacediff.training.averaging import MovingAverage
-from semfacediff.training.checks import out_of_memory
-from semfacediff.training.step import GradientStep
+from semfacediff.tasks.training.step import GradientStep
 
 
 @dataclass

@@ -7,7 +7,8 @@ import torch
 
 from semfacediff.cli import main
 from semfacediff.commands.gpu_check import checks as package
-from semfacediff.commands.gpu_check.checks import CHECKS, gpu_check, several
+from semfacediff.commands.gpu_check import several
+from semfacediff.commands.gpu_check.checks import CHECKS, gpu_check
 from semfacediff.commands.gpu_check.rows import FAIL, PASS, SKIPPED, TOY, Row, Taken, judged, timed
 from semfacediff.errors import UserError
 

@@ -23,7 +23,7 @@ from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training import parser as train_parser
 from semfacediff.tasks.training import parser as training
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
-from semfacediff.training.step import OptimisationStep
+from semfacediff.tasks.training.step import OptimisationStep
 from semfacediff.weight_files import read_pickle_safely
 
 REPOSITORY = Path(__file__).resolve().parents[2]

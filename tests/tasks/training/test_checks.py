@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from semfacediff.parsing import build_parser
-from semfacediff.training.checks import single_value_norms
+from semfacediff.tasks.training.checks import single_value_norms
 
 
 def test_norms_over_single_pixels_are_found_by_name():

@@ -11,9 +11,9 @@ import yaml
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from semfacediff.errors import UserError
-from semfacediff.training.plateau import AdamThenSGD, Decision, PlateauSettings
+from semfacediff.tasks.training.plateau import AdamThenSGD, Decision, PlateauSettings
 
-CURVES = Path(__file__).parents[1] / "fixtures" / "ce7454_curves"
+CURVES = Path(__file__).parents[2] / "fixtures" / "ce7454_curves"
 PUBLISHED = {
     "segformer": (50, [48, 61, 73, 85], 49, 0.20704),
     "unet": (25, [49, 82, 94, 120], 111, 0.26730),

@@ -1,6 +1,6 @@
 """The whole program as a user starts it, against committed numbers.
 
-After an intended change: SEMFACEDIFF_UPDATE_GOLDEN=1 pytest tests/runs/test_golden.py, then read the difference.
+After an intended change: SEMFACEDIFF_UPDATE_GOLDEN=1 pytest tests/tasks/test_golden.py, then read the difference.
 """
 
 import os

@@ -15,7 +15,7 @@ from semfacediff.parsing import GroundTruthParser, ModelParser, PrecomputedParse
 from semfacediff.parsing.checkpoint import load_parser
 from semfacediff.parsing.opening import new_parser, open_parser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from semfacediff.training.averaging import MovingAverage
+from semfacediff.tasks.training.averaging import MovingAverage
 
 
 def moved(model: nn.Module, value: float) -> nn.Module:

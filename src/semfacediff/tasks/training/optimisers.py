@@ -14,7 +14,7 @@ class AdamWSettings:
         encoder_lr, decoder_lr: rates before the schedule; "decoder" is everything outside the encoder.
         weight_decay: decoupled. decay_norms_and_biases: also of tensors of one dimension.
         schedule: ``constant``, ``cosine``, ``polynomial`` or ``multistep``; see
-            :func:`semfacediff.training.schedules.rate_factor` for the rest.
+            :func:`semfacediff.tasks.training.schedules.rate_factor` for the rest.
     """
 
     encoder_lr: float

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff.training.step import OptimisationStep, strided
+from semfacediff.tasks.training.step import OptimisationStep, strided
 
 
 def squared(logits, labels, total):

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from semfacediff.training.optimisers import AdamWSettings
-from semfacediff.training.schedules import rate_factor
+from semfacediff.tasks.training.optimisers import AdamWSettings
+from semfacediff.tasks.training.schedules import rate_factor
 
 
 def factors(epochs: int, steps: int, s: AdamWSettings) -> list[float]:

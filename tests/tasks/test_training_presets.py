@@ -18,7 +18,7 @@ from semfacediff.parsing import load_parser
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.parsing.segformer_folder import STARTS
 from semfacediff.tasks.training import parser as train_parser
-from semfacediff.training.course import new_course
+from semfacediff.tasks.training.course import new_course
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

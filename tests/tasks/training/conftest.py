@@ -2,7 +2,7 @@
 
 import pytest
 
-from semfacediff.training.optimisers import AdamWSettings
+from semfacediff.tasks.training.optimisers import AdamWSettings
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semfacediff.parsing import build_parser
-from semfacediff.training.optimisers import adamw, parameter_groups
+from semfacediff.tasks.training.optimisers import adamw, parameter_groups
 
 
 @pytest.mark.parametrize("name", ["fastscnn_lite", "unet_lite", "face_lite"])

@@ -106,7 +106,7 @@ def launched(jobs: list[dict], file: Path) -> list[subprocess.CompletedProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, str(REPOSITORY / "tests/runs/test_processes.py"), str(file)]
+    words = [sys.executable, str(REPOSITORY / "tests/engine/test_processes.py"), str(file)]
     with contextlib.ExitStack() as stack:
         said = [
             [stack.enter_context((file.parent / f"{k}.{of}").open("w+")) for of in ("out", "err")] for k in range(2)

@@ -2,7 +2,7 @@
 
 import math
 
-from semfacediff.training.optimisers import AdamWSettings
+from semfacediff.tasks.training.optimisers import AdamWSettings
 
 
 def rate_factor(step: int, steps_per_epoch: int, epochs: int, settings: AdamWSettings) -> float:

@@ -13,10 +13,10 @@ from torchvision.ops import sigmoid_focal_loss
 
 from semfacediff import config
 from semfacediff.errors import UserError
-from semfacediff.parsing import losses
-from semfacediff.parsing.losses import IGNORED, build_loss, class_weights, count_pixels
+from semfacediff.tasks.training import losses
+from semfacediff.tasks.training.losses import IGNORED, build_loss, class_weights, count_pixels
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 CLASSES = 5
 LOSSES = {
     "cross_entropy": {"cross_entropy": 1.0, "label_smoothing": 0.1},

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from semfacediff import config
-from semfacediff.training.optimisers import AdamWSettings, adamw
-from semfacediff.training.plateau import AdamThenSGD, PlateauSettings
-from semfacediff.training.schedules import rate_factor
+from semfacediff.tasks.training.optimisers import AdamWSettings, adamw
+from semfacediff.tasks.training.plateau import AdamThenSGD, PlateauSettings
+from semfacediff.tasks.training.schedules import rate_factor
 
 
 @dataclass(frozen=True)

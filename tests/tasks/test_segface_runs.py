@@ -26,7 +26,7 @@ from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.folder_digest import folder_digest
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing
 from semfacediff.tasks.training import parser as train_parser
-from semfacediff.training.course import new_course
+from semfacediff.tasks.training.course import new_course
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS = REPOSITORY / "experiments" / "experiment"
