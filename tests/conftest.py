@@ -131,10 +131,10 @@ def encode() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def toy_samples() -> Callable[[int, int], list]:
     """``toy_samples(n, size)``: the first toy faces, drawn once a session."""
-    drawn: dict[int, list] = {}
+    known_faces: dict[int, list] = {}
 
     def first(n: int, size: int = 64) -> list:
-        known = drawn.setdefault(size, [])
+        known = known_faces.setdefault(size, [])
         known += [ToyFaces(n, size)[i] for i in range(len(known), n)]
         return known[:n]
 
