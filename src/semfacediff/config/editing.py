@@ -2,7 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
@@ -76,8 +85,39 @@ class SCADMEditor(Closed):
         return self
 
 
+class OtherEditor(Closed):
+    """An editor that :mod:`semfacediff.plugins` finds by its name; every other key is one of its options."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        return dict(self.model_extra or {})
+
+
+_KINDS = {
+    "identity": "identity",
+    "recolor": "recolor",
+    "precomputed": "precomputed",
+    **dict.fromkeys(("sdxl_inpaint", "sd_inpaint", "inpaint"), "inpaint"),
+    "sca_dm": "sca_dm",
+}
+
+
+def _kind(editor: object) -> str:
+    name = editor.get("name") if isinstance(editor, dict) else getattr(editor, "name", None)
+    return _KINDS.get(str(name), "other")
+
+
 AnyEditor = Annotated[
-    IdentityEditor | RecolorEditor | PrecomputedEditor | InpaintEditor | SCADMEditor, Field(discriminator="name")
+    Annotated[IdentityEditor, Tag("identity")]
+    | Annotated[RecolorEditor, Tag("recolor")]
+    | Annotated[PrecomputedEditor, Tag("precomputed")]
+    | Annotated[InpaintEditor, Tag("inpaint")]
+    | Annotated[SCADMEditor, Tag("sca_dm")]
+    | Annotated[OtherEditor, Tag("other")],
+    Discriminator(_kind),
 ]
 
 
@@ -169,7 +209,7 @@ class EditingEvaluation(Evaluation):
                 raise ValueError(f"cascade: the prompt of stage {i} ('{stage.attribute}') {why}; give it other words")
             if stage.strength is None:
                 continue
-            if "strength" not in type(self.editor).model_fields:
+            if "strength" not in self.editor.model_dump():
                 raise ValueError(
                     f"cascade: stage {i} sets a strength, editor '{self.editor.name}' has none; leave it out"
                 )

@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
+from semfacediff.plugins import find
+
+METRICS = ("ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
 
 
 class WeightsConfig(Closed):
@@ -25,9 +28,17 @@ class ClipConfig(Closed):
 
 
 class MetricsConfig(Closed):
-    columns: list[Literal["ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid"]]
+    columns: list[str]
     clip: ClipConfig
     on_missing: Literal["error", "skip"]
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: list[str]) -> list[str]:
+        for name in columns:
+            if name not in METRICS and find("metric", name) is None:
+                raise ValueError(f"expected {', '.join(METRICS)} or a metric of your own, got '{name}'")
+        return columns
 
 
 class ShardConfig(Closed):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from semfacediff import config
+from semfacediff import config, plugins
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
@@ -37,6 +37,9 @@ def open_editor(
         return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
     if isinstance(settings, config.InpaintEditor):
         return _inpaint_editor(settings, on, weights, runtime)
+    if isinstance(settings, config.OtherEditor):
+        made = plugins.made("editor", settings.name, settings.options)
+        return made, {"name": settings.name, "digest": plugins.code_digest(type(made)), "numerics": None}
     if settings.name == "identity":
         return Identity(), {"name": "identity"}
     if settings.name == "recolor":

@@ -67,3 +67,6 @@ class GeometryShift(Metric):
             input="label maps before and after",
             parts=", ".join(FACE_PARTS),
         )
+
+
+METRIC = GeometryShift

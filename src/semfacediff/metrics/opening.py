@@ -5,16 +5,14 @@ from pathlib import Path
 
 import torch
 
-from semfacediff import config
+from semfacediff import config, plugins
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
-from semfacediff.metrics.geometry import GeometryShift
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
-from semfacediff.metrics.seam import Seam
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.metrics.weights import (
     CLIP_VIT_B_32,
@@ -83,7 +81,7 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
         elif column in _OF_PROTOCOL:
             each.append(_OF_PROTOCOL[column](protocol))
         elif column not in SET_COLUMNS:
-            each.append({"seam": Seam, "geometry": GeometryShift}[column]())
+            each.append(plugins.made("metric", column, {}))
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))

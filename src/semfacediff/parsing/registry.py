@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES, space
 from semfacediff.parsing.segformer_keys import published
+from semfacediff.plugins import find
 
 CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
 CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
@@ -122,6 +123,8 @@ def kind(name: str) -> Kind:
     if name.startswith(FPN):
         return _fpn(name.removeprefix(FPN))
     if name not in KINDS:
+        if (own := find("parser", name)) is not None:
+            return own
         raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}, or {FPN}ENCODER (any of timm)")
     return KINDS[name]
 

@@ -9,6 +9,7 @@ from semfacediff.records.samples import EMPTY_REGION, ERROR
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
+_NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
     + [f"{s}_{part}" for s in SCORES for part in ("mean", "sd")]
@@ -35,7 +36,7 @@ def summarise_edits(
         n_expected: samples that should be there for each attribute.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
     """
-    rows = []
+    rows, others = [], other_scores(samples)
     for attribute in attributes:
         group = samples[samples["attribute"] == attribute] if len(samples) else samples
         status = group["status"] if len(group) else pd.Series(dtype=object)
@@ -47,12 +48,19 @@ def summarise_edits(
             "n_empty": int((status == EMPTY_REGION).sum()),
             "n_error": int((status == ERROR).sum()),
         }
-        for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES):
+        for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others):
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
-    return pd.DataFrame(rows, columns=EDITING_COLUMNS).astype({"fid_n": "Int64"})
+    own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
+    return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
+
+
+def other_scores(samples: pd.DataFrame) -> list[str]:
+    """Columns of metrics that are not the framework's: those with a ``*_raw`` twin that nothing above names."""
+    known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
+    return [str(c) for c in samples if c not in known and f"{c}_raw" in samples]
 
 
 TOTAL_SCORES = ("lpips_total", "ssim_total", "iou_total", "clip_total")

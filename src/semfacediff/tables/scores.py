@@ -76,7 +76,7 @@ def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> No
 def column(name: str, run: dict | None = None) -> Column:
     """The column of a score, with the direction and unit that ``run`` (its ``run.json``) declares."""
     bare = name.removesuffix("_raw").removesuffix("_total")
-    shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}[bare]
+    shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}.get(bare) or ScoreFormat(bare.replace("_", " "), None, 4)
     up = directions(run or {}).get(name)
     label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))
     return Column(name, label, shown.up if up is None else up, shown.digits, shown.factor)

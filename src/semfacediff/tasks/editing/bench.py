@@ -66,6 +66,8 @@ class EditingBench:
         self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
         self.folder, self.specs, self.state = folder, specs, state or processes(torch.device("cpu"))
         self.rules, self._editor_threads = EditRules.of(settings), torch.get_num_threads()
+        others = [c for metric in metrics for c in metric.columns if c not in self.columns]
+        self.log_columns = (*self.columns, *others, *(f"{c}_raw" for c in others))
         self.scorer = EditScorer(self.rules, parser, metrics, folder)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
@@ -83,7 +85,7 @@ class EditingBench:
         with tqdm(total=total, initial=len(self.earlier), desc="edit", unit="edit", **quiet) as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
                 if self.log:
-                    self.log.append({c: row.get(c) for c in self.columns})
+                    self.log.append({c: row.get(c) for c in self.log_columns})
                     bar.update()
 
     def rows(self, indices: Sequence[int]) -> Iterator[dict]:
