@@ -124,9 +124,11 @@ TOLERANCES = {
     # 4 x 32 x 32 and of the 1,200 that a class has.
     "parsing": {"rtol": 5e-3, "atol": 5e-3},
     "synthesis": {"rtol": 5e-3, "atol": 5e-3},
-    # A few steps of AdamW, whose first ones divide gradients by themselves: rounding grows from 1e-7 to some 1e-4.
-    "parser training": {"rtol": 2e-3, "atol": 2e-3},
-    "first stage training": {"rtol": 2e-3, "atol": 0.0},
+    # A few steps of AdamW, which divides small gradients by their own size, so that it magnifies rounding; in the
+    # parser with batch norms over three values. Starting anew ends 20 % away there.
+    "parser training": {"rtol": 2e-2, "atol": 2e-3},
+    # Here a latent that lies between two codes of the book may take the other one.
+    "first stage training": {"rtol": 5e-2, "atol": 0.0},
     "diffusion training": {"rtol": 2e-3, "atol": 0.0},
 }
 """Of an earlier version's numbers, which another machine made."""
@@ -190,30 +192,24 @@ def test_an_interrupted_training_continues_from_its_checkpoint(name, workplace, 
     assert contents(tmp_path / "cache") == cache, "pixel counts, prepared photos and latents are used as they are"
 
 
-@pytest.mark.parametrize("task", ["editing", "parsing"])
-def test_parts_are_merged(task, workplace, whole, tmp_path, capsys):
-    parts = [workplace("finished", f"{task} part {k}") for k in range(2)]
-    semfacediff("merge", *parts, "--out", tmp_path / "merged")
-    end = whole(task)
-    assert printed_number(task, end) in capsys.readouterr().out
-    for name in {"editing": ["summary.csv", "leakage.csv"], "parsing": ["summary.csv", "confusion.csv"]}[task]:
-        same_table(*(pd.read_csv(place / name) for place in (tmp_path / "merged", end)), **EXACT)
-
-
 @pytest.mark.parametrize("name", MERGED)
-def test_what_was_merged_is_finished_and_merged_anew_alike(name, workplace, tmp_path):
+def test_parts_are_merged(name, workplace, whole, tmp_path, capsys):
     parts = [workplace("finished", f"{name} part {k}") for k in range(2)]
     earlier = unpacked(f"finished/{MERGED[name]}", tmp_path / MERGED[name])
     before = contents(earlier)
     semfacediff("merge", *parts, "--out", earlier)
-    assert contents(earlier) == before
-    semfacediff("merge", *parts, "--out", tmp_path / "anew")
-    anew, then = (pd.read_csv(place / "summary.csv") for place in (tmp_path / "anew", earlier))
-    same_table(anew, then, **EXACT)
-    assert ("kid" in anew and anew["kid"].notna().all()) == (name == "features"), "from the features of the parts"
+    assert contents(earlier) == before, "what was merged then is finished"
+    shown = capsys.readouterr().out
+    semfacediff("merge", *parts, "--out", tmp_path / "merged")
+    assert capsys.readouterr().out.replace(str(tmp_path / "merged"), str(earlier)) == shown
+    end = earlier if name == "features" else whole(name)
+    for table in {"editing": ["leakage.csv"], "parsing": ["confusion.csv"], "features": []}[name] + ["summary.csv"]:
+        same_table(*(pd.read_csv(place / table) for place in (tmp_path / "merged", end)), **EXACT)
+    if name == "features":
+        assert pd.read_csv(tmp_path / "merged" / "summary.csv")["kid"].notna().all()
 
 
-@pytest.mark.parametrize("task", ["editing", "parsing"])
+@pytest.mark.parametrize("task", ["editing", pytest.param("parsing", marks=pytest.mark.slow)])
 def test_a_part_of_then_is_merged_with_one_of_now(task, workplace, whole, tmp_path):
     first = workplace("finished", f"{task} part 0")
     semfacediff(*COMMANDS[f"{task} part 1"])
