@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from unittest import mock
 
@@ -145,7 +145,12 @@ def printed_number(name: str, folder: Path) -> str:
     return f"{100 * summary.set_index(summary.columns[0]).at[row, column]:.2f}"
 
 
-@pytest.mark.parametrize("name", [*EVALUATIONS, *TRAININGS])
+def seldom(names: Iterable[str], *slow: str) -> list:
+    """``names`` as parameters, some of them of slow tests."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+@pytest.mark.parametrize("name", seldom(EVALUATIONS + TRAININGS, "cascade", "first stage training"))
 def test_a_finished_run_prints_its_table_and_changes_nothing(name, workplace, tmp_path, capsys):
     folder = workplace("finished", name)
     before = contents(tmp_path)
@@ -154,7 +159,7 @@ def test_a_finished_run_prints_its_table_and_changes_nothing(name, workplace, tm
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.parametrize("name", seldom(EVALUATIONS, "cascade"))
 def test_an_unfinished_run_ends_with_the_numbers_of_one_in_one_piece(name, workplace, whole):
     folder = workplace("unfinished", name)
     end = whole(name)
@@ -209,7 +214,7 @@ def test_parts_are_merged(name, workplace, whole, tmp_path, capsys):
         assert pd.read_csv(tmp_path / "merged" / "summary.csv")["kid"].notna().all()
 
 
-@pytest.mark.parametrize("task", ["editing", pytest.param("parsing", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", seldom(["editing", "parsing"], "parsing"))
 def test_a_part_of_then_is_merged_with_one_of_now(task, workplace, whole, tmp_path):
     first = workplace("finished", f"{task} part 0")
     semfacediff(*COMMANDS[f"{task} part 1"])
