@@ -23,9 +23,10 @@ def script(name, *words, cwd):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["data.rot=x"], 1, "unknown key 'data.rot'; known here: count, n, name, seed"),
-        (["data=folder", "data.rot=x"], 1, "unknown key 'data.rot'; did you mean 'root'?"),
-        (["data=foldr"], 1, "Could not find 'data/foldr'"),
+        (["data.rot=x"], 2, "unknown key 'data.rot'; known here: count, n, name, seed"),
+        (["data=folder", "data.rot=x"], 2, "unknown key 'data.rot'; did you mean 'root'?"),
+        (["data=foldr"], 2, "Could not find 'data/foldr'"),
+        (["generation.steps=9"], 2, "'generation' is named 'synthesis' now: synthesis.steps"),
         (["+data.extra=1"], 2, "unknown key 'data.extra'"),
         (["attributes=[hair,ears]"], 2, "unknown attribute 'ears'; choose one of hair, lips"),
         (["prompts.hair=''"], 2, "the prompt for 'hair' is empty"),

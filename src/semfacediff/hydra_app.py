@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semfacediff.errors import EXIT_INCOMPLETE, EXIT_MISTAKE, UserError
+from semfacediff.errors import EXIT_MISTAKE, UserError
 from semfacediff.places import results
 from semfacediff.threads import announce
 
@@ -164,7 +164,7 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     except HydraException as e:
         launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(e))
         _complain(_no_launcher(launcher[1]) if launcher else _explained(str(e), root, config_name))
-        sys.exit(EXIT_MISTAKE if launcher else EXIT_INCOMPLETE)
+        sys.exit(EXIT_MISTAKE)
     except UserError as e:
         _complain(e)
         sys.exit(EXIT_MISTAKE)
@@ -210,6 +210,10 @@ def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
+
+
+_RENAMED = {"generation": "synthesis"}
+"""Group of the configuration as it was -> as it is."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -280,6 +284,9 @@ def _explained(message: str, root: Path, config_name: str) -> str:
     groups = {p.name for p in (root / "conf").iterdir() if p.is_dir()}
     chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
     node = composed(config_name, chosen, root)
+    old, _, rest = unknown[1].partition(".")
+    if new := _RENAMED.get(old):
+        return f"unknown key '{unknown[1]}'; '{old}' is named '{new}' now: {new}.{rest}"
     *parents, key = unknown[1].split(".")
     for parent in parents:
         node = node[parent] if OmegaConf.is_dict(node) and parent in node else {}

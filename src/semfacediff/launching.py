@@ -23,8 +23,8 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
-from semfacediff.errors import UserError
-from semfacediff.hydra_app import EXIT_INCOMPLETE, JobFailed, exit_codes, leave_stopped
+from semfacediff.errors import EXIT_INCOMPLETE, UserError
+from semfacediff.hydra_app import JobFailed, exit_codes, leave_stopped
 from semfacediff.records.folder import DONE
 from semfacediff.records.ledger import CRASHED, STATUS, note
 

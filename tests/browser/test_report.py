@@ -39,9 +39,9 @@ def faces(tmp_path_factory, tiny_synthesis, tiny_checkpoint):
     """Two label maps of drawn faces, and what a model with random weights makes of them, with their pictures."""
     root = tmp_path_factory.mktemp("faces")
     words = "task=synthesis data=toy data.count=2 data.size=32 runtime.device=cpu runtime.workers=0"
-    words += " weights.download=false generation.steps=1 generation.diversity_samples=0"
-    words += " generation.latency_steps=[1,2] generation.showcase=2"
-    words += f" metrics.columns=[ssim,iou] generation.checkpoint={tiny_synthesis} parser.checkpoint={tiny_checkpoint}"
+    words += " weights.download=false synthesis.steps=1 synthesis.diversity_samples=0"
+    words += " synthesis.latency_steps=[1,2] synthesis.showcase=2"
+    words += f" metrics.columns=[ssim,iou] synthesis.checkpoint={tiny_synthesis} parser.checkpoint={tiny_checkpoint}"
     overrides = words.split()
     settings = config.typed(composed("evaluate", overrides, REPOSITORY), config.SynthesisEvaluation)
     assert tasks.start(settings, root / "toy") == 0

@@ -79,14 +79,14 @@ def parsing(root: Path, *overrides: str) -> config.Closed:
 
 SYNTHESIS = (
     "task=synthesis data=toy data.count=5 data.size=32 runtime.device=cpu runtime.workers=0 name=small "
-    "generation.steps=1 generation.diversity_samples=2 generation.diversity_photos=3 generation.latency_steps=[1] "
-    "generation.showcase=2 metrics.columns=[ssim,lpips,iou,fid] weights.inception=random "
+    "synthesis.steps=1 synthesis.diversity_samples=2 synthesis.diversity_photos=3 synthesis.latency_steps=[1] "
+    "synthesis.showcase=2 metrics.columns=[ssim,lpips,iou,fid] weights.inception=random "
     "weights.lpips_alexnet=random weights.download=false"
 ).split()
 
 
 def synthesis(networks: tuple[Path, Path], *overrides: str) -> config.Closed:
-    places = f"generation.checkpoint={networks[0]}", f"parser.checkpoint={networks[1]}"
+    places = f"synthesis.checkpoint={networks[0]}", f"parser.checkpoint={networks[1]}"
     return _typed((*SYNTHESIS, *places, *overrides))
 
 
@@ -239,7 +239,7 @@ def test_parts_that_do_not_make_a_synthesis_run_are_refused(generated, networks,
     assert refused([parts[0], three[1], parts[2]], out) == (
         f"merge: {parts[0]} is a part of task=synthesis, {three[1]} of task=editing; name parts of one run"
     )
-    few = "generation.latency_steps=[] generation.showcase=0 metrics.columns=[ssim] generation.tasks=[noise]".split()
+    few = "synthesis.latency_steps=[] synthesis.showcase=0 metrics.columns=[ssim] synthesis.tasks=[noise]".split()
     asked = synthesis(networks, *few, "shard.index=1", "shard.count=3")
     assert tasks.start(asked, tmp_path / "other") == 0
     said = refused([parts[0], tmp_path / "other", parts[2]], out)

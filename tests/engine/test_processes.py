@@ -31,8 +31,8 @@ EDITING = "data=folder editor=precomputed parser=precomputed metrics=no_weights 
 SOFT = ["region.dilate_px=32", "region.feather_sigma_px=32"]
 PARSING = "task=parsing data=folder parser=precomputed".split()
 SYNTHESIS = (
-    "task=synthesis data=toy data.count=3 data.size=32 generation.steps=2 generation.diversity_samples=2 "
-    "generation.diversity_photos=2 generation.latency_steps=[1] generation.showcase=0 metrics.columns=[ssim,iou]"
+    "task=synthesis data=toy data.count=3 data.size=32 synthesis.steps=2 synthesis.diversity_samples=2 "
+    "synthesis.diversity_photos=2 synthesis.latency_steps=[1] synthesis.showcase=0 metrics.columns=[ssim,iou]"
 ).split()
 PARSER = (
     "data.count=24 data.size=64 data.split_rule.modulo=4 train.size=64 train.batch_size=4 train.epochs=1 "
@@ -137,7 +137,7 @@ def jobs(request, tmp_path_factory, write_files, tiny_checkpoint, tiny_synthesis
     place = tmp_path_factory.mktemp("one")
     root = write_files(tmp_path_factory.mktemp("files"), [(64, 64)] * 4)
     files = [f"data.root={root}", f"parser.root={root}/parses"]
-    made = [f"generation.checkpoint={tiny_synthesis}", f"parser.checkpoint={tiny_checkpoint}"]
+    made = [f"synthesis.checkpoint={tiny_synthesis}", f"parser.checkpoint={tiny_checkpoint}"]
     every = {
         "editing": job("evaluate", [*EDITING, *SOFT, *files, f"editor.root={root}/edits"], place / "editing"),
         "parsing": job("evaluate", [*PARSING, *files], place / "parsing"),

@@ -156,8 +156,8 @@ def archive(released, tmp_path, monkeypatch):
 
 def test_the_released_archive_opens_by_file_and_by_folder(archive, tiny, monkeypatch):
     monkeypatch.setattr(model_files, "SCADMOptions", lambda: tiny.options)
-    assert resolve_synthesis(archive.parent, "generation.checkpoint") == archive
-    assert resolve_synthesis(str(archive), "generation.checkpoint") == archive
+    assert resolve_synthesis(archive.parent, "synthesis.checkpoint") == archive
+    assert resolve_synthesis(str(archive), "synthesis.checkpoint") == archive
     model, card, digest = trained_synthesis(archive)
     assert torch.equal(weights(model.unet), weights(tiny.unet) + 1)
     assert (card.label_space, card.training, len(digest)) == ("celebamask", {"run": "released"}, 64)
@@ -166,5 +166,5 @@ def test_the_released_archive_opens_by_file_and_by_folder(archive, tiny, monkeyp
 
 def test_two_archives_in_a_folder_are_not_chosen_between(archive):
     (archive.parent / "last.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"generation.checkpoint: .* holds no synthesis.json"):
-        resolve_synthesis(archive.parent, "generation.checkpoint")
+    with pytest.raises(UserError, match=r"synthesis.checkpoint: .* holds no synthesis.json"):
+        resolve_synthesis(archive.parent, "synthesis.checkpoint")

@@ -38,8 +38,8 @@ OPTIONS = {"image_size": 32, "vq_channels": 32, "vq_multipliers": (1, 1, 2), "vq
 OPTIONS |= {"style_features": 1, "style_down": 3, "token_width": 4, "unet_channels": 32, "unet_multipliers": (1,)}
 OPTIONS |= {"unet_layers": 1, "attention_factors": (1,)}
 SMALL = (
-    "task=synthesis data=toy data.count=3 data.size=32 runtime.device=cpu runtime.workers=0 generation.steps=2 "
-    "generation.diversity_samples=2 generation.diversity_photos=2 generation.latency_steps=[1,2] generation.showcase=0 "
+    "task=synthesis data=toy data.count=3 data.size=32 runtime.device=cpu runtime.workers=0 synthesis.steps=2 "
+    "synthesis.diversity_samples=2 synthesis.diversity_photos=2 synthesis.latency_steps=[1,2] synthesis.showcase=0 "
     "metrics.columns=[ssim,lpips,iou] weights.lpips_alexnet=random weights.download=false"
 ).split()
 
@@ -67,7 +67,7 @@ def settings(model, tiny_checkpoint):
     """``settings(*overrides)``: the typed configuration."""
 
     def typed(*overrides: str) -> config.SynthesisEvaluation:
-        words = [*SMALL, f"generation.checkpoint={model}", f"parser.checkpoint={tiny_checkpoint}", *overrides]
+        words = [*SMALL, f"synthesis.checkpoint={model}", f"parser.checkpoint={tiny_checkpoint}", *overrides]
         return config.typed(composed("evaluate", words, repository()), config.SynthesisEvaluation)
 
     return typed
@@ -154,8 +154,8 @@ def test_interrupted_and_continued_it_has_the_same_numbers(scored, settings, tmp
 
 
 def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, settings, tmp_path):
-    few = ["generation.diversity_samples=0", "generation.latency_steps=[]", "metrics.columns=[ssim]"]
-    half = settings("generation.precision=bfloat16", *few)
+    few = ["synthesis.diversity_samples=0", "synthesis.latency_steps=[]", "metrics.columns=[ssim]"]
+    half = settings("synthesis.precision=bfloat16", *few)
     assert tasks.start(half, tmp_path) == 0
     ids = ("00000", "00001", "00002")
     floats, halves = (np.stack([generated(at, "noise", i) for i in ids]).astype(int) for at in (scored, tmp_path))
@@ -166,10 +166,10 @@ def test_half_precision_is_another_run_of_nearly_the_same_photos(scored, setting
 
 
 def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
-    words = ("weights.lpips_alexnet=null", "metrics.columns=[ssim,lpips,fid]", "generation.latency_steps=[]")
+    words = ("weights.lpips_alexnet=null", "metrics.columns=[ssim,lpips,fid]", "synthesis.latency_steps=[]")
     with pytest.raises(UserError, match=r"weights.lpips_alexnet: .*metrics.on_missing=skip"):
         tasks.start(settings(*words), tmp_path / "error")
-    asked = settings(*words, "metrics.on_missing=skip", "data.n=1", "generation.steps=1")
+    asked = settings(*words, "metrics.on_missing=skip", "data.n=1", "synthesis.steps=1")
     assert tasks.start(asked, tmp_path / "skip") == 0
     run = json.loads((tmp_path / "skip" / "run.json").read_text())
     assert set(run["empty_columns"]) == {"lpips_diversity", "fid"}
@@ -179,26 +179,26 @@ def test_columns_of_missing_weights_stay_empty_and_say_so(settings, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["generation.checkpoint=null"], r"generation.checkpoint is not set: name a run of train_synthesis.py"),
-        (["generation.checkpoint=nowhere"], r"generation.checkpoint: nothing is at nowhere; expected a run"),
-        (["generation.steps=60"], r"steps: 60 does not divide 1000 .* use 50 or 100"),
+        (["synthesis.checkpoint=null"], r"synthesis.checkpoint is not set: name a run of train_synthesis.py"),
+        (["synthesis.checkpoint=nowhere"], r"synthesis.checkpoint: nothing is at nowhere; expected a run"),
+        (["synthesis.steps=60"], r"steps: 60 does not divide 1000 .* use 50 or 100"),
         (
-            ["generation.steps=60"],
-            r"^generation.steps: .*, or generation.spacing=compatible for those 63$",
+            ["synthesis.steps=60"],
+            r"^synthesis.steps: .*, or synthesis.spacing=compatible for those 63$",
         ),
-        (["generation.steps=300"], r"use 250 or 500, or generation.sampler=ddpm generation.steps=1000$"),
+        (["synthesis.steps=300"], r"use 250 or 500, or synthesis.sampler=ddpm synthesis.steps=1000$"),
         (
-            ["generation.latency_steps=[300]"],
-            r"^generation.latency_steps: 300 would need step 1000 .*; use 250 or 500$",
+            ["synthesis.latency_steps=[300]"],
+            r"^synthesis.latency_steps: 300 would need step 1000 .*; use 250 or 500$",
         ),
         (
-            ["generation.latency_steps=[1000]", "generation.sampler=ddpm", "generation.steps=1000"],
-            r"^generation.latency_steps: 1000 would need step 1000 of a schedule that ends at 999; use 500$",
+            ["synthesis.latency_steps=[1000]", "synthesis.sampler=ddpm", "synthesis.steps=1000"],
+            r"^synthesis.latency_steps: 1000 would need step 1000 of a schedule that ends at 999; use 500$",
         ),
-        (["generation.tasks=[noise,noise]"], r"^generation.tasks: expected each once, got \['noise', 'noise'\]$"),
-        (["generation.latency_steps=[9,2,9]"], r"^generation.latency_steps: expected each once, got \[9, 2, 9\]$"),
-        (["generation.latency_steps=[60]"], r"use 50 or 100, or generation.spacing=compatible for those 63$"),
-        (["generation.guidance=1.2"], r"guidance 1.2 is ambiguous: name its form"),
+        (["synthesis.tasks=[noise,noise]"], r"^synthesis.tasks: expected each once, got \['noise', 'noise'\]$"),
+        (["synthesis.latency_steps=[9,2,9]"], r"^synthesis.latency_steps: expected each once, got \[9, 2, 9\]$"),
+        (["synthesis.latency_steps=[60]"], r"use 50 or 100, or synthesis.spacing=compatible for those 63$"),
+        (["synthesis.guidance=1.2"], r"guidance 1.2 is ambiguous: name its form"),
         (["parser.name=ground_truth", "parser.checkpoint=null"], r"ground_truth cannot judge generated photos"),
     ],
 )
@@ -220,7 +220,7 @@ def test_the_time_of_a_step_count_is_the_median_of_three(settings, monkeypatch):
 
     monkeypatch.setattr(synthesis_bench, "Synthesizer", Timed)
     bench = object.__new__(SynthesisBench)
-    bench.settings, bench.faces = settings("generation.latency_steps=[4]"), ToyFaces(1, 32)
+    bench.settings, bench.faces = settings("synthesis.latency_steps=[4]"), ToyFaces(1, 32)
     bench.synthesizer = Timed(SCADM(SCADMOptions(**OPTIONS)))
     assert bench.latencies() == [{"steps": 4, "seconds": 4, "seconds_per_step": 1, "photos": 3}]
     assert made == [1, 4, 4, 4]
@@ -231,15 +231,15 @@ def test_label_maps_of_another_space_are_refused_before_any_photo_is_read(settin
     with pytest.raises(
         UserError, match=r"labels of space 'celebamask' cannot be converted to 'lapa', which lacks eye_g"
     ):
-        tasks.start(settings(f"generation.checkpoint={lapa}"), tmp_path / "run")
+        tasks.start(settings(f"synthesis.checkpoint={lapa}"), tmp_path / "run")
 
 
 def test_an_untrained_model_is_not_comparable_and_enters_no_table(settings, tmp_path):
     place = untrained(tmp_path / "untrained", {})
     root = tmp_path / "checkout"
     folder = root / "results" / "runs" / "ours"
-    words = (f"generation.checkpoint={place}", "data.n=1", "metrics.columns=[ssim]", "generation.latency_steps=[]")
-    assert tasks.start(settings(*words, "generation.tasks=[reconstruction]"), folder) == 0
+    words = (f"synthesis.checkpoint={place}", "data.n=1", "metrics.columns=[ssim]", "synthesis.latency_steps=[]")
+    assert tasks.start(settings(*words, "synthesis.tasks=[reconstruction]"), folder) == 0
     shutil.copytree(repository() / "results" / "published", root / "results" / "published")
     (root / "experiments" / "tables").mkdir(parents=True)
     text = (
@@ -406,3 +406,8 @@ def test_diversity_is_the_mean_over_pairs():
 
     photos = [np.full((8, 8, 3), level, np.uint8) for level in (0, 10, 40)]
     assert Diversity(Brightness()).score(photos) == pytest.approx((10 + 40 + 30) / 3)
+
+
+def test_the_group_under_its_old_name():
+    with pytest.raises(UserError, match=r"generation: this group is named synthesis now; write synthesis\.<key>"):
+        settings("+generation.steps=3")

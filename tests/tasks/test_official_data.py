@@ -37,7 +37,7 @@ CHEAP = "runtime.device=cpu runtime.workers=0".split()
 EVALUATED = [*CHEAP, *"data.split=all metrics=no_weights weights.download=false strips=0".split()]
 STAGES = "cascade={stages: [{attribute: hair, prompt: purple hair}, {attribute: skin, prompt: green skin}]}"
 TRAINING = "parser=unet_lite train.size=64 train.batch_size=1 train.epochs=1 train.augment=none train.test=true".split()
-SYNTHESIS = "task=synthesis generation.steps=1 generation.latency_steps=[] generation.diversity_samples=0".split()
+SYNTHESIS = "task=synthesis synthesis.steps=1 synthesis.latency_steps=[] synthesis.diversity_samples=0".split()
 PICTURES = {*"photo labels reconstruction noise swap_style swap_parts mix interpolation edited_labels edit".split()}
 TIMES = ["latency_s", "peak_memory_mib"]
 
@@ -89,13 +89,13 @@ def run(compose, places, tiny_synthesis, tiny_checkpoint, checkpoint, tmp_path_f
         "editing": [*EVALUATED, "parser=ground_truth", "attributes=[hair]", "data.n=1"],
         "thesis": [*EVALUATED, "protocol=thesis", "parser=ground_truth", "attributes=[lips]", "data.n=1"],
         "cascade": [*EVALUATED, f"parser.checkpoint={checkpoint}", STAGES, "data.n=1"],
-        "synthesis": [*EVALUATED, *SYNTHESIS, f"generation.checkpoint={tiny_synthesis}", judge, "data.n=2"],
+        "synthesis": [*EVALUATED, *SYNTHESIS, f"synthesis.checkpoint={tiny_synthesis}", judge, "data.n=2"],
     }
 
     @functools.cache
     def folder_of(task: str, layout: str) -> Path:
         primary = "train_parser" if task == "train_parser" else "evaluate"
-        own = ["generation.showcase=2" if layout == "official" else "generation.showcase=0"] * (task == "synthesis")
+        own = ["synthesis.showcase=2" if layout == "official" else "synthesis.showcase=0"] * (task == "synthesis")
         return made(primary, [*places[layout], *words[task], *own], tmp_path_factory.mktemp(task) / layout)
 
     return folder_of

@@ -28,10 +28,10 @@ from semfacediff.types import FaceSample, to_uint8
 
 SMALL = (
     "task=synthesis data=toy data.count=3 data.size=32 runtime.device=cpu runtime.workers=0 weights.download=false "
-    "generation.steps=1 generation.diversity_samples=0 generation.latency_steps=[] generation.showcase=2 "
+    "synthesis.steps=1 synthesis.diversity_samples=0 synthesis.latency_steps=[] synthesis.showcase=2 "
     "metrics.columns=[ssim,iou]"
 ).split()
-LATENCY = "generation.latency_steps=[1,2]"
+LATENCY = "synthesis.latency_steps=[1,2]"
 KINDS = "photo labels reconstruction noise swap_style swap_parts mix interpolation edited_labels edit".split()
 FACES = [ToyFaces(3, 32)[i] for i in range(3)]
 EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
@@ -42,7 +42,7 @@ def made(tiny_synthesis, tiny_checkpoint):
     """``made(folder, *overrides)``: the exit code of an evaluation; its figures, which take longest, only if asked."""
 
     def start(folder: Path, *overrides: str, figures: bool = False) -> int:
-        places = f"generation.checkpoint={tiny_synthesis}", f"parser.checkpoint={tiny_checkpoint}"
+        places = f"synthesis.checkpoint={tiny_synthesis}", f"parser.checkpoint={tiny_checkpoint}"
         cfg = composed("evaluate", [*SMALL, *places, *overrides], repository())
         with pytest.MonkeyPatch.context() as m:
             if not figures:
@@ -146,11 +146,11 @@ class TestPictures:
             assert np.abs(picture(tmp_path, item) - picture(run, item)).max() <= 1
 
     def test_how_many_are_shown_is_no_part_of_the_identity(self, run, made, capsys):
-        assert made(run, LATENCY, "generation.showcase=0") == 0
+        assert made(run, LATENCY, "synthesis.showcase=0") == 0
         assert "| reconstruction |" in capsys.readouterr().out
 
     def test_what_cannot_be_made_is_said_and_costs_no_score(self, made, tmp_path):
-        assert made(tmp_path, "generation.eta=0.5", "data.n=1", "generation.tasks=[noise]") == 0
+        assert made(tmp_path, "synthesis.eta=0.5", "data.n=1", "synthesis.tasks=[noise]") == 0
         found = read_showcase(tmp_path)
         assert "edit" not in {item.kind for item in found.files}
         assert found.left_out[1:] == ["edit: inversion needs sampler=ddim eta=0, got sampler=ddim eta=0.5"]
@@ -258,10 +258,10 @@ class TestPage:
         assert "not comparable" in text  # the record was changed by hand
 
     def test_runs_of_other_steps_have_curves(self, run, made, tmp_path):
-        assert made(tmp_path / "more", "generation.steps=2", "generation.showcase=0", LATENCY) == 0
+        assert made(tmp_path / "more", "synthesis.steps=2", "synthesis.showcase=0", LATENCY) == 0
         text = html([run, tmp_path / "more"], tmp_path / "out")
-        assert "generation.steps" in text[text.index('id="ablations"') :]
-        assert "SSIM ↑ against generation.steps; reconstruction, generation.steps 1" in text
+        assert "synthesis.steps" in text[text.index('id="ablations"') :]
+        assert "SSIM ↑ against synthesis.steps; reconstruction, synthesis.steps 1" in text
         assert not (tmp_path / "more" / "showcase").exists()
 
     def test_an_older_record_says_that_it_shows_nothing(self, copy, tmp_path):

@@ -49,10 +49,10 @@ from semfacediff.config.run import (
 from semfacediff.config.synthesis import (
     DiffusionConfig,
     FirstStageConfig,
-    GenerationConfig,
     StepsConfig,
     SynthesisConfig,
     SynthesisEvaluation,
+    SynthesisEvaluationConfig,
     SynthesisTraining,
     VQConfig,
 )
@@ -91,7 +91,6 @@ __all__ = [
     "FirstStageConfig",
     "FolderData",
     "Fraction",
-    "GenerationConfig",
     "HelenData",
     "IdentityEditor",
     "InpaintEditor",
@@ -120,6 +119,7 @@ __all__ = [
     "SubsetConfig",
     "SynthesisConfig",
     "SynthesisEvaluation",
+    "SynthesisEvaluationConfig",
     "SynthesisTraining",
     "ToyData",
     "TrainConfig",

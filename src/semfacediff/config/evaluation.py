@@ -69,6 +69,8 @@ class Evaluation(Closed):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_generation(cls, plain: dict) -> dict:
+    def _without_synthesis(cls, plain: dict) -> dict:
         """What only ``task=synthesis`` needs is accepted and left alone."""
-        return {k: v for k, v in plain.items() if k != "generation" or k in cls.model_fields}
+        if "generation" in plain:
+            raise ValueError("generation: this group is named synthesis now; write synthesis.<key>")
+        return {k: v for k, v in plain.items() if k != "synthesis" or k in cls.model_fields}

@@ -37,6 +37,8 @@ WITHOUT_EFFECT = (
 def scientific(config: Closed) -> dict[str, Any]:
     """What determines the results: the configuration without volatile keys, names and input paths."""
     plain = config.model_dump(mode="json", exclude={*VOLATILE, "name"})
+    if config.task == "synthesis":
+        plain["generation"] = plain.pop("synthesis")  # as records and folders name it since the first version
     for group, key in (*PATHS, *WITHOUT_EFFECT):
         if key is None:
             plain.pop(group, None)

@@ -112,8 +112,8 @@ class SynthesisTraining(Closed):
         return self
 
 
-class GenerationConfig(Closed):
-    """What is generated and measured; ``conf/generation/default.yaml`` says what each key does."""
+class SynthesisEvaluationConfig(Closed):
+    """What is generated and measured; ``conf/synthesis/evaluation.yaml`` says what each key does."""
 
     checkpoint: str | None
     tasks: Annotated[list[Literal["reconstruction", "noise", "first_stage"]], Field(min_length=1), Once]
@@ -135,7 +135,7 @@ class SynthesisEvaluation(Evaluation):
 
     task: Literal["synthesis"]
     protocol: Literal["strict"]
-    generation: GenerationConfig
+    synthesis: SynthesisEvaluationConfig
 
     @model_validator(mode="before")
     @classmethod

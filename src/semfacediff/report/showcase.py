@@ -8,8 +8,8 @@ from semfacediff.records.showcase import Item
 from semfacediff.report.reading import SYNTHESIS, Record
 
 _NONE = (
-    "This record holds no showcase: it is older, unfinished, or was made with generation.showcase=0; a new run with "
-    "generation.showcase=6 makes one."
+    "This record holds no showcase: it is older, unfinished, or was made with synthesis.showcase=0; a new run with "
+    "synthesis.showcase=6 makes one."
 )
 
 

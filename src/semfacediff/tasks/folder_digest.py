@@ -27,7 +27,7 @@ def folder_digest(settings: config.Closed) -> str:
     if getattr(_editor(settings), "name", None) == "sca_dm":
         inputs["style"] = [_last(getattr(settings.editor, key)) for key in ("checkpoint", "reference")]
     if settings.task == "synthesis":
-        inputs["generation"] = _last(settings.generation.checkpoint)
+        inputs["generation"] = _last(settings.synthesis.checkpoint)
     return config.digest([config.scientific(settings), inputs])[:8]
 
 

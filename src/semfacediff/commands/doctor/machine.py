@@ -63,7 +63,7 @@ COMMANDS = {
     "make demo": Command("nothing: drawn faces, columns of absent weights stay empty"),
     "train_parser.py": Command("labelled data (data.root or SEMFACEDIFF_DATA), or data=toy", (LABELLED,)),
     "train_synthesis.py": Command("labelled data, or data=toy; a first stage, which stage=first makes", (LABELLED,)),
-    "evaluate.py task=synthesis": Command("labelled data, a parser, generation.checkpoint", (LABELLED, PARSER)),
+    "evaluate.py task=synthesis": Command("labelled data, a parser, synthesis.checkpoint", (LABELLED, PARSER)),
     "evaluate.py task=parsing": Command("labelled data, parser.checkpoint", (LABELLED, PARSER)),
     "evaluate.py metrics=no_weights": Command("data, a parser, an editor (recolor needs no weights)", (DATA, PARSER)),
     "evaluate.py metrics=full": Command(

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from semfacediff.downloads import DownloadError, fetch_line, get
 from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
-from semfacediff.errors import UserError
+from semfacediff.errors import EXIT_MISTAKE, UserError
 from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
-from semfacediff.hydra_app import EXIT_MISTAKE
 from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, find_local
 from semfacediff.parsing.public import PUBLIC_PARSERS
 from semfacediff.parsing.registry import SEGFACE_BACKBONES

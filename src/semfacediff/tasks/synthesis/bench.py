@@ -89,7 +89,7 @@ class SynthesisBench:
         self.synthesizer, self.measures, self.folder = synthesizer, measures, folder
         self.size, self.scorer = synthesizer.model.options.image_size, PhotoScorer(judge, synthesizer.space)
         self.table = conversion(faces.label_space, synthesizer.space).astype(np.uint8)
-        self.tasks = [*([PHOTO] if measures.judged else []), *settings.generation.tasks]
+        self.tasks = [*([PHOTO] if measures.judged else []), *settings.synthesis.tasks]
         self._place = {id_: i for i, id_ in enumerate(faces.ids)}
 
     @property
@@ -178,7 +178,7 @@ class SynthesisBench:
         return to_uint8(remake([sample]).images[0])
 
     def _diversity(self, sample: FaceSample, first: np.ndarray) -> float | None:
-        g = self.settings.generation
+        g = self.settings.synthesis
         if self.measures.diversity is None or self._place[sample.id] >= g.diversity_photos:
             return None
         others = [self._made(NOISE, sample, draw) for draw in range(1, g.diversity_samples)]
@@ -190,7 +190,7 @@ class SynthesisBench:
         One photo of a single step warms up.
         """
         sample, times = self.faces[0], []
-        for steps in self.settings.generation.latency_steps:
+        for steps in self.settings.synthesis.latency_steps:
             options = dataclasses.replace(self.synthesizer.options, steps=steps, sampler="ddim")
             timed = Synthesizer(self.synthesizer.model, options, self.synthesizer.space, self.faces.label_space)
             if not times:

@@ -71,9 +71,9 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     """Generate from every label map and score; returns 1 if a sample failed."""
     device = choose_device(settings.runtime)
     state = processes(device)
-    place = resolve_synthesis(settings.generation.checkpoint, "generation.checkpoint")
+    place = resolve_synthesis(settings.synthesis.checkpoint, "synthesis.checkpoint")
     model, card, digest = trained_synthesis(place)
-    options, known = sampling_options(settings.generation, settings.seed), space(card.label_space)
+    options, known = sampling_options(settings.synthesis, settings.seed), space(card.label_space)
     # Everything that can be refused cheaply comes before the photos are read.
     conversion(label_space_of(settings.data), known)
     judge, measures = Judge.of(settings, known, device), _measures(settings, device)
@@ -81,7 +81,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     data, part = shard_of(whole, settings.shard)
     made = {"name": "sca_dm", "digest": digest, "trained": card.training, "guidance": options.scale}
     seen = train_test_overlap(training_record(place, card.training.get("run")), settings.data, whole.faces.ids)
-    made |= {"judged_photos": seen, "steps": settings.generation.steps}
+    made |= {"judged_photos": seen, "steps": settings.synthesis.steps}
     facts = _facts(settings, whole, card, judge, measures) | {"generation": made, "n_expected": data.n_expected, **part}
     head = header(settings, facts)
     head["not_comparable"] += measures.of_sets.doubts
@@ -90,7 +90,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     inputs = {"data": data.digest, "parser": judge.facts["digest"], "generation": digest}
     inputs["metrics"] = {m["metric"]: m for m in facts["metrics"]}
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
-    precision = getattr(torch, settings.generation.precision)
+    precision = getattr(torch, settings.synthesis.precision)
     model = model.for_sampling(device, precision, settings.runtime.diffusion.compile)
     synthesizer = Synthesizer(model, options, known, data.label_space)
     bench = SynthesisBench(settings, whole.faces, data.faces.ids, synthesizer, judge.parser, measures, folder)
@@ -128,22 +128,22 @@ def _facts(
     }
 
 
-def sampling_options(g: config.GenerationConfig, seed: int) -> SamplingOptions:
+def sampling_options(g: config.SynthesisEvaluationConfig, seed: int) -> SamplingOptions:
     """How the run samples; a :class:`UserError` for step counts that the schedule cannot give."""
     names = ("steps", "sampler", "eta", "spacing", "guidance", "guidance_form")
-    more = "generation.spacing=compatible"
+    more = "synthesis.spacing=compatible"
     if g.sampler == "ddim":
-        every = "generation.sampler=ddpm generation.steps=1000"
-        ddim_timesteps(g.steps, g.spacing, "generation.steps", every, more)
+        every = "synthesis.sampler=ddpm synthesis.steps=1000"
+        ddim_timesteps(g.steps, g.spacing, "synthesis.steps", every, more)
     for steps in g.latency_steps:
-        ddim_timesteps(steps, g.spacing, "generation.latency_steps", more=more)
+        ddim_timesteps(steps, g.spacing, "synthesis.latency_steps", more=more)
     return SamplingOptions(**{name: getattr(g, name) for name in names}, seed=seed)
 
 
 def _measures(settings: config.SynthesisEvaluation, device: torch.device) -> Measures:
-    asked, diversity = settings.metrics.columns, settings.generation.diversity_samples > 1
+    asked, diversity = settings.metrics.columns, settings.synthesis.diversity_samples > 1
     wanted = [
-        c for c in asked if c in ("fid", "kid") or (c == "lpips" and diversity and NOISE in settings.generation.tasks)
+        c for c in asked if c in ("fid", "kid") or (c == "lpips" and diversity and NOISE in settings.synthesis.tasks)
     ]
     # "thesis" is LPIPS in its usual form where nothing is masked: the mean over the frame.
     chosen = {"metrics": settings.metrics.model_copy(update={"columns": wanted}), "protocol": "thesis"}
@@ -185,7 +185,7 @@ def _sets(bench: SynthesisBench, samples: pd.DataFrame) -> tuple[dict[str, dict]
     if sets is None:
         return {}, []
     good = samples[samples["status"] == OK]
-    tasks = bench.settings.generation.tasks
+    tasks = bench.settings.synthesis.tasks
     made = {task: good.loc[good["task"] == task, "sample_id"].tolist() for task in tasks}
     return measured_sets(sets, bench.folder, bench.ids, made, bench.photos, bench.saved)
 
@@ -193,7 +193,7 @@ def _sets(bench: SynthesisBench, samples: pd.DataFrame) -> tuple[dict[str, dict]
 def _show(bench: SynthesisBench, samples: pd.DataFrame) -> None:
     """Pictures of the first label maps of all, less those that failed."""
     failed = set(samples.loc[samples["status"] == ERROR, "sample_id"])
-    first = enumerate(bench.faces.ids[: bench.settings.generation.showcase])
+    first = enumerate(bench.faces.ids[: bench.settings.synthesis.showcase])
     shown = [bench.faces[i] for i, id_ in first if id_ not in failed]
     faces = [FaceSample(face.id, *bench.prepared(face)) for face in shown]
     of_model = Synthesizer(bench.synthesizer.model, bench.synthesizer.options, bench.synthesizer.space)
