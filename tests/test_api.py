@@ -85,7 +85,7 @@ class TestParse:
         save_parser(model, card, folder)
         before = semfacediff.parse(face.photo, folder, device="cpu")
         with monkeypatch.context() as m:
-            m.setattr(arrays.build, "trained_parser", None)
+            m.setattr(arrays, "open_trained", None)
             assert np.array_equal(semfacediff.parse(face.photo, folder, device="cpu"), before)
         with torch.no_grad():
             model.classifier[3].bias[HAIR] += 1000

@@ -260,8 +260,8 @@ def test_augmentation_of_the_device_uses_nothing_that_mps_lacks():
 ON_THE_HOST = {
     "data/augment/on_device.py:drawn_row": "rows of a batch; they stay on the host",
     "parsing/any_photo.py:parse_any": "of logits that were brought to the host",
-    "parsing/losses.py:class_weights": "of counts on the host; returns float32",
-    "runs/parsing_scores.py:pixel_cross_entropy": "the number of pixels, beside a sum on the host",
+    "tasks/training/losses.py:class_weights": "of counts on the host; returns float32",
+    "tasks/parsing/scores.py:pixel_cross_entropy": "the number of pixels, beside a sum on the host",
 }
 """Functions that compute in torch's float64, and why no device of a run is concerned."""
 OF_ONE_DEVICE = (

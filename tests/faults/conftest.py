@@ -11,6 +11,8 @@ from torch import nn
 
 from semfacediff.commands.edit import one_photo as photo_editing
 from semfacediff.commands.edit import photos as edit_photos
+from semfacediff.commands.parse import photos as parse_photos
+from semfacediff.parsing import opening
 from semfacediff.parsing.checkpoint import ParserCard
 
 
@@ -32,7 +34,8 @@ class SkinOnTheLeft(SkinEverywhere):
 def skin(monkeypatch):
     """Whatever checkpoint is named, it is a parser that sees skin on the left; edits draw no strips, to save time."""
     card = ParserCard("skin", "celebamask", 32, [0.0] * 3, [1.0] * 3, {}, {})
-    monkeypatch.setattr(photo_editing, "open_trained", lambda settings: (SkinOnTheLeft(), card, "d" * 64))
+    for module in (opening, parse_photos, photo_editing):
+        monkeypatch.setattr(module, "open_trained", lambda settings: (SkinOnTheLeft(), card, "d" * 64))
     monkeypatch.setattr(edit_photos, "panel_figure", lambda *_: None)
 
 

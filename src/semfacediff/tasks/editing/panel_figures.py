@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 from semfacediff.records.samples import ERROR
-from semfacediff.regions import region_masks
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.sample_row import Parsed, edit_file
@@ -28,7 +27,7 @@ def draw_strips(bench: EditingBench) -> None:
     for attribute in settings.attributes:
         strips = []
         for p, row in zip(parsed, rows, strict=True):
-            mask = region_masks(p.labels, attribute, space, bench.rule).blend[0].numpy()
+            mask = bench.rules.masks(p.labels, attribute, space).blend[0].numpy()
             edit = _saved(bench, attribute, p.sample.id)
             strips.append([*row[:2], ("mask", mask), ("edit", edit)])
             row.append((attribute, edit))
@@ -39,14 +38,14 @@ def draw_strips(bench: EditingBench) -> None:
 def _draw_cascade(bench: EditingBench, parsed: list[Parsed]) -> None:
     """``figures/cascade.png``: the photo and what every stage made of it."""
     rows = [
-        [("photo", p.photo), *((f"{c.stage} {c.attribute}", _saved(bench, c.name, p.sample.id)) for c in bench.cells)]
+        [("photo", p.photo), *((f"{c.stage} {c.attribute}", _saved(bench, c.name, p.sample.id)) for c in bench.specs)]
         for p in parsed
     ]
-    title = ", then ".join(cell.words.prompt for cell in bench.cells)
+    title = ", then ".join(spec.words.prompt for spec in bench.specs)
     panel_figure(rows, title, bench.folder / "figures" / "cascade.png")
 
 
-def _saved(bench: EditingBench, cell: str, sample_id: str) -> np.ndarray | None:
+def _saved(bench: EditingBench, name: str, sample_id: str) -> np.ndarray | None:
     """The edit as written, uint8 ``[H, W, 3]``; ``None`` where the region was empty."""
-    file = edit_file(bench.folder, cell, sample_id)
+    file = edit_file(bench.folder, name, sample_id)
     return cv2.imread(str(file))[..., ::-1] if file.exists() else None
