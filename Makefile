@@ -26,7 +26,7 @@ INSTALL = -m pip install --quiet --require-hashes --no-deps -r
 
 # requirements.lock holds core and dev, requirements-extras.lock all extras too, in the same versions; for Python 3.11 to
 # 3.13. Versions stay as they are where they can: make lock UPGRADE=--upgrade takes the newest.
-LOCK = .tools/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
+LOCK = .tools/bin/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
 lock: .tools/ready
 	$(LOCK) --all-extras -o requirements-extras.lock
 	$(LOCK) --extra dev -c requirements-extras.lock -o requirements.lock
