@@ -58,10 +58,10 @@ test: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2
 
-# What make test leaves out: the wheel, the notebook and the site; metrics and parsers as an older processor computes them.
+# What make test leaves out: the wheel, the notebook and the site; metrics and parsers without torch's AVX kernels.
 test-more: $(READY)
 	$(PYTHON) -m pytest -n 2 --more -m more
-	$(PYTHON) tests/portability.py default -- tests/metrics tests/parsing
+	ATEN_CPU_CAPABILITY=default $(PYTHON) -m pytest -n 2 tests/metrics tests/parsing
 # TODO $(PYTHON) -m mypy
 
 # Tests marked slow.
