@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test portability setup lock audit lint pictures browser bench gpu-check slurm-check
+.PHONY: demo test test-more test-slow coverage docs portability setup lock audit lint pictures browser bench gpu-check slurm-check
 
 setup: $(READY)
 
@@ -26,7 +26,7 @@ INSTALL = -m pip install --quiet --require-hashes --no-deps -r
 
 # requirements.lock holds core and dev, requirements-extras.lock all extras too, in the same versions; for Python 3.11 to
 # 3.13. Versions stay as they are where they can: make lock UPGRADE=--upgrade takes the newest.
-LOCK = .tools/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
+LOCK = .tools/bin/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' $(UPGRADE)
 lock: .tools/ready
 	$(LOCK) --all-extras -o requirements-extras.lock
 	$(LOCK) --extra dev -c requirements-extras.lock -o requirements.lock
@@ -57,6 +57,24 @@ test: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2
+
+# What make test leaves out: the wheel, the notebook and the site; metrics and parsers without torch's AVX kernels.
+test-more: $(READY)
+	$(PYTHON) -m pytest -n 2 --more -m more
+	ATEN_CPU_CAPABILITY=default $(PYTHON) -m pytest -n 2 tests/metrics tests/parsing
+# TODO $(PYTHON) -m mypy
+
+# Tests marked slow.
+test-slow: $(READY)
+	$(PYTHON) -m pytest -n 2 --slow -m slow
+
+# Lines of src/ that the suite runs, in commands that it starts too; under 90 % it fails.
+coverage: $(READY)
+	$(PYTHON) -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+
+# The documentation as a site: site/index.html. Searching it needs a server: $(PYTHON) -m mkdocs serve.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 # The suite with the instructions of other processors and other numbers of threads, one line each; not quick.
 portability: $(READY)

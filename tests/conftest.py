@@ -1,7 +1,8 @@
 """Fixtures for every test: toy data in files, an untrained checkpoint, markers that skip with a reason.
 
 The suite runs on the CPU and offline, whatever the machine offers. Markers: ``gpu``, ``weights`` (run where what they
-need is there), ``slow`` (run with ``--slow``), ``shared_data`` (run where ``SEMFACEDIFF_SHARED_DATA`` names a folder).
+need is there), ``slow`` (run with ``--slow``), ``more`` (run with ``--more``), ``shared_data`` (run where
+``SEMFACEDIFF_SHARED_DATA`` names a folder).
 """
 
 import os
@@ -55,6 +56,7 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+    parser.addoption("--more", action="store_true", help="also run tests marked more")
 
 
 def _why_skipped(marker: str, config) -> str | None:
@@ -63,15 +65,15 @@ def _why_skipped(marker: str, config) -> str | None:
         return "needs an accelerator"
     if marker == "weights" and not any((Path(torch.hub.get_dir()) / "checkpoints").glob("alexnet-owt-*.pth")):
         return "needs downloaded weights in torch's cache"
-    if marker == "slow" and not config.getoption("--slow"):
-        return "slow; run with --slow"
+    if marker in ("slow", "more") and not config.getoption(f"--{marker}"):
+        return f"{marker}; run with --{marker}"
     if marker == "shared_data" and not Path(os.environ.get(SHARED_DATA, "")).is_absolute():
         return f"needs {SHARED_DATA}=DIR, the folder of the CelebAMask-HQ subset"
     return None
 
 
 def pytest_collection_modifyitems(config, items):
-    reasons = {m: _why_skipped(m, config) for m in ("gpu", "weights", "slow", "shared_data")}
+    reasons = {m: _why_skipped(m, config) for m in ("gpu", "weights", "slow", "more", "shared_data")}
     for item in items:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):

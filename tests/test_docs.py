@@ -1,13 +1,16 @@
-"""Links of the documentation lead somewhere, and the index lists every page."""
+"""Links of the documentation lead somewhere, the index lists every page, and the site is built without a warning."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 
 def pages(repository):
     found = [*repository.glob("*.md"), *repository.glob("docs/*.md"), *repository.glob("src/**/MODEL_CARD.md")]
-    return [page for page in found if page.name != "CHANGELOG.md"]
+    return [page for page in found if page.name != "CHANGELOG.md"] + [*repository.glob("examples/*.ipynb")]
 
 
 def test_links_to_files_resolve(repository):
@@ -29,3 +32,21 @@ def test_the_index_lists_every_page(repository):
 def test_the_architecture_names_packages_that_exist(repository, package):
     assert f"| `{package}/` |" in (repository / "docs" / "architecture.md").read_text("utf-8")
     assert (repository / "src" / "semfacediff" / package / "__init__.py").is_file()
+
+
+@pytest.mark.more
+def test_the_site_is_built_without_a_warning(repository, tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"PYTHONPATH": str(repository / "src"), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    site = tmp_path / "site"
+    for page in repository.glob("docs/*.md"):
+        text = (site / page.with_suffix(".html").name).read_text("utf-8")
+        broken = [t for t in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text) if not (site / t).exists()]
+        assert broken == [], page.name
+    reference = (site / "api.html").read_text("utf-8")
+    for name in ("parse", "region_mask", "edit", "score", "score_sets", "editing.base.Editor"):
+        assert f'id="semfacediff.{name}"' in reference
+    assert "data:image/png;base64," in (site / "examples" / "first_steps.html").read_text("utf-8")
