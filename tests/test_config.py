@@ -87,7 +87,8 @@ def assert_unchanged(preset, cfg, package):
     written = OmegaConf.to_container(OmegaConf.load(preset), resolve=False)
     written.pop("defaults", None)
     written.pop("hydra", None)  # what a sweep goes through; no part of the composed configuration
-    prefix = () if "@package _global_" in preset.read_text() else package
+    named = re.match(r"# @package (\w+)", preset.read_text())
+    prefix = package if named is None else () if named[1] == "_global_" else (named[1],)
     composed = OmegaConf.to_container(cfg, resolve=False)
     for path, value in leaves(written):
         if value == "???":
@@ -182,7 +183,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         (
             "evaluate",
             "metrics.columns=[ssim,fidelity]",
-            r"metrics.columns.1: input should be 'ssim', 'psnr', .*'fidelity'",
+            r"metrics.columns.1: expected ssim, psnr, .*, got 'fidelity'",
         ),
         ("evaluate", "data.name=video", r"data: input tag 'video' .* expected tags: 'toy', 'folder', 'shards'"),
         ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),

@@ -408,6 +408,6 @@ def test_diversity_is_the_mean_over_pairs():
     assert Diversity(Brightness()).score(photos) == pytest.approx((10 + 40 + 30) / 3)
 
 
-def test_the_group_under_its_old_name():
+def test_the_group_under_its_old_name(settings):
     with pytest.raises(UserError, match=r"generation: this group is named synthesis now; write synthesis\.<key>"):
         settings("+generation.steps=3")

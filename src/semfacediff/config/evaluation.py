@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
@@ -27,18 +27,16 @@ class ClipConfig(Closed):
     model: Annotated[str, Field(min_length=1)]
 
 
+def _known(name: str) -> str:
+    if name not in METRICS and find("metric", name) is None:
+        raise ValueError(f"expected {', '.join(METRICS)} or a metric of your own")
+    return name
+
+
 class MetricsConfig(Closed):
-    columns: list[str]
+    columns: list[Annotated[str, AfterValidator(_known)]]
     clip: ClipConfig
     on_missing: Literal["error", "skip"]
-
-    @field_validator("columns")
-    @classmethod
-    def _known(cls, columns: list[str]) -> list[str]:
-        for name in columns:
-            if name not in METRICS and find("metric", name) is None:
-                raise ValueError(f"expected {', '.join(METRICS)} or a metric of your own, got '{name}'")
-        return columns
 
 
 class ShardConfig(Closed):

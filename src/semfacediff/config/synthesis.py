@@ -113,7 +113,7 @@ class SynthesisTraining(Closed):
 
 
 class SynthesisEvaluationConfig(Closed):
-    """What is generated and measured; ``conf/synthesis/evaluation.yaml`` says what each key does."""
+    """What is generated and measured; ``conf/sampling/default.yaml`` says what each key does."""
 
     checkpoint: str | None
     tasks: Annotated[list[Literal["reconstruction", "noise", "first_stage"]], Field(min_length=1), Once]
