@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NUMERIC = [f"tests/{stage}" for stage in "data editing metrics parsing regions runs synthesis training".split()]
+NUMERIC = [f"tests/{stage}" for stage in "commands data editing engine metrics parsing regions synthesis tasks".split()]
 """Where numbers are compared; the other folders hold wording, tables and pages."""
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2"}

@@ -16,6 +16,14 @@ On arrays, e.g. in a notebook (:mod:`semfacediff.api`; torch is imported at the 
 
 import importlib
 import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and the API reference; at run time torch is imported at the first use
+    from semfacediff.api import edit as edit
+    from semfacediff.api import parse as parse
+    from semfacediff.api import region_mask as region_mask
+    from semfacediff.api import score as score
+    from semfacediff.api import score_sets as score_sets
 
 __version__ = "0.2.0.dev0"
 
