@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from semfacediff.tasks.training.course import new_course
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.losses import build_loss, class_weights, count_pixels
 from semfacediff.tasks.training.step import deterministic, strided, total
-from semfacediff.tasks.training.trainer import Advice, Trainer
+from semfacediff.tasks.training.trainer import Trainer
 
 
 @dataclass
@@ -81,11 +81,10 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         t = settings.train
         self.settings, self.card, self.val, self.on_epoch = settings, card, val, on_epoch
         self.accelerator = files.accelerator
-        self.advice = Advice(
-            rates="the learning rates (optim.*)",
-            sizes=f"train.batch_size={t.batch_size} train.size={t.size}; lower one of them (train.accumulate keeps "
-            f"the photos a step)",
-            memory="train.gradient_checkpointing=true, train.precision=bfloat16",
+        self.rates, sizes = "the learning rates (optim.*)", f"train.batch_size={t.batch_size} train.size={t.size}"
+        self.memory = (
+            f"{sizes}; lower one of them (train.accumulate keeps the photos a step), or set "
+            f"train.gradient_checkpointing=true, train.precision=bfloat16"
         )
         self._check(model, len(train.faces))
         on_device = t.augment_on == "device"
@@ -122,10 +121,10 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
     def _placed(self, model: nn.Module) -> nn.Module:
         t, a = self.settings.train, self.accelerator
         if t.gradient_checkpointing:
-            model.checkpointed(True)
+            cast(Any, model).checkpointed(True)
         if self._norms_synchronised:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return model.to(a.device, memory_format=self._layout)
+        return model.to(a.device).to(memory_format=self._layout)
 
     @property
     def _norms_synchronised(self) -> bool:
@@ -182,25 +181,18 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
                 f"{self.accelerator.device} ({str(e).split(' does not')[0]}); set it to false, or runtime.device=cpu"
             ) from e
 
-    def _planned(self) -> dict[str, Any]:
-        """How the batches of the present epoch are chosen; see :func:`semfacediff.data.batches.planned`."""
-        t = self.settings.train
-        return {
-            "batch_size": t.batch_size,
-            "epoch": self.progress.epoch,
-            "sampling": t.sampling,
-            "repeat_threshold": t.repeat_threshold,
-        }
+    def _sampling(self) -> dict[str, Any]:
+        return {"sampling": self.settings.train.sampling, "repeat_threshold": self.settings.train.repeat_threshold}
 
     def _epoch(self) -> None:
         p, t, a = self.progress, self.settings.train, self.accelerator
-        place = {"start": p.step, "rank": a.process_index, "world": a.num_processes}
+        place = (p.step, self.settings.runtime.decoders, a.process_index, a.num_processes)
         pinned = a.device.type == "cuda"
-        batches = loader(self.view, **self._planned(), **place, workers=self.settings.runtime.decoders, pinned=pinned)
+        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling(), pinned=pinned)
         placed = self.view.placed(batches, a.device)
         self.net.train()
-        about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
-        with tqdm(initial=p.step, total=self.steps, **about) as bar:
+        title, hidden = f"epoch {p.epoch + 1}/{t.epochs}", not a.is_main_process
+        with tqdm(desc=title, unit="batch", initial=p.step, total=self.steps, disable=hidden) as bar:
             while p.step < self.steps:
                 group = min(t.accumulate, self.steps - p.step)  # the last group of an epoch may be smaller
                 self.course.set_rates(self.optimiser, p.epoch * self.steps + p.step + group - 1)
@@ -230,7 +222,9 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         return f"epoch {self.progress.epoch + 1}, step {self.progress.step + k + 1}"
 
     def sample_ids(self, k: int) -> list[str]:
-        return [self.view.ids[key[1]] for key in planned(self.view, **self._planned())[self.progress.step + k]]
+        p, t = self.progress, self.settings.train
+        keys = planned(self.view, t.batch_size, p.epoch, **self._sampling())[p.step + k]
+        return [self.view.ids[key[1]] for key in keys]
 
     def _prepared(self, photos: Tensor) -> Tensor:
         """Normalised float32 from ``[N, 3, S, S]`` in 0..255, in the model's memory layout."""
@@ -278,9 +272,9 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
             p.best_score, p.best_epoch = score, p.epoch
             p.best_confusion, p.best_images = outcome.confusion.tolist(), outcome.images.tolist()
             self.files.write("best", lambda folder: self._write(self.judged, folder))
-        verdict = self.course.observe(outcome.loss, is_best)
-        p.ended = verdict.stop
-        if verdict.restart or (verdict.stop and self.settings.optim.name == "adam_then_sgd"):
+        decision = self.course.observe(outcome.loss, is_best)
+        p.ended = decision.stop
+        if decision.next_phase or (decision.stop and self.settings.optim.name == "adam_then_sgd"):
             self._take_best()
 
     def _score(self, outcome: Validation) -> float:

@@ -15,7 +15,7 @@ from semfacediff.engine.processes import joined
 from semfacediff.errors import UserError
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.synthesis_objectives import Objective
-from semfacediff.tasks.training.trainer import Advice, Trainer
+from semfacediff.tasks.training.trainer import Trainer
 
 Batch = tuple[int, list[int]]
 """Epoch and sample indices."""
@@ -68,10 +68,10 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
     ):
         self.objective, self.settings, self.seed, self.on_row = objective, settings, seed, on_row
         n, world, named = len(objective.ids), files.accelerator.num_processes, objective.named
-        self.advice = Advice(
-            rates=f"{named}.lr, set {named}.gradient_clip_norm=1",
-            sizes=f"{named}.batch_size={settings.batch_size}; lower it ({named}.accumulate keeps the photos a step)",
-            memory=f"{named}.precision=bfloat16",
+        self.rates = f"{named}.lr, set {named}.gradient_clip_norm=1"
+        self.memory = (
+            f"{named}.batch_size={settings.batch_size}; lower it ({named}.accumulate keeps the photos a step), or set "
+            f"{named}.precision=bfloat16"
         )
         batch = min(n, settings.batch_size)
         if batch < world:

@@ -5,12 +5,12 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import KwargsHandler
 from pydantic import TypeAdapter
 from torch import nn
 
@@ -25,16 +25,7 @@ P = TypeVar("P")
 B = TypeVar("B")
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What a user can change, for messages. ``rates``, ``sizes``, ``memory``: configuration keys, with values."""
-
-    rates: str
-    sizes: str
-    memory: str
-
-
-def new_accelerator(device: torch.device, *handlers) -> Accelerator:
+def new_accelerator(device: torch.device, *handlers: KwargsHandler) -> Accelerator:
     """Without mixed precision, whatever the launcher was configured for: the settings' ``precision`` decides."""
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=list(handlers))
 
@@ -55,12 +46,14 @@ class Trainer(abc.ABC, Generic[P, B]):
 
     Attributes:
         net: ``model`` as it is called during training: wrapped, compiled.
+        rates, memory: how a user lowers the learning rates and the memory needed, for messages.
 
     Raises:
         UserError: the checkpoint found is damaged or of another training.
     """
 
-    advice: Advice
+    rates: str
+    memory: str
 
     def __init__(
         self,
@@ -75,8 +68,9 @@ class Trainer(abc.ABC, Generic[P, B]):
         self.accelerator = files.accelerator
         decay = settings.ema_decay
         self.averages = {name: MovingAverage(part, decay) for name, part in averaged.items()} if decay else {}
-        net = self.accelerator.prepare(model)
-        self.net = torch.compile(net) if compiled else net
+        self.net: nn.Module = self.accelerator.prepare(model)
+        if compiled:
+            self.net = cast(nn.Module, torch.compile(self.net))
         self.step = GradientStep(self.net, settings.precision, settings.gradient_clip_norm)
         state = files.found()
         if state is None:
@@ -136,7 +130,7 @@ class Trainer(abc.ABC, Generic[P, B]):
         ids = ", ".join(i for k in batches for i in self.sample_ids(k))
         kept = f"checkpoints of {self.files.folder.name} are from before" if self.files.any else "no checkpoint yet"
         raise UserError(
-            f"{what} in {self.place(batches[-1])}, on samples {ids} ({kept}); lower {self.advice.rates}, or look at "
+            f"{what} in {self.place(batches[-1])}, on samples {ids} ({kept}); lower {self.rates}, or look at "
             f"these samples"
         )
 
@@ -148,10 +142,7 @@ class Trainer(abc.ABC, Generic[P, B]):
         except (RuntimeError, MemoryError) as e:
             if not out_of_memory(e):
                 raise
-            raise UserError(
-                f"out of memory on {self.accelerator.device} in {self.place(0)} with {self.advice.sizes}, or set "
-                f"{self.advice.memory}"
-            ) from e
+            raise UserError(f"out of memory on {self.accelerator.device} in {self.place(0)} with {self.memory}") from e
 
     def save_last(self) -> None:
         """Write ``last``, from which a training continues."""
