@@ -1,5 +1,6 @@
 """The course that every training shares, on a regression whose steps are known by hand."""
 
+import contextlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -71,6 +72,23 @@ def test_a_step_follows_the_mean_gradient_of_its_batches(tmp_path):
     assert trainer.w == pytest.approx(1 - LR * (1 + 4) / 2)
     # The decay after no update is (1 + 0) / (10 + 0).
     assert trainer.averages["w"].model.weight.item() == pytest.approx(0.1 + 0.9 * trainer.w)
+
+
+def test_processes_average_their_gradients_with_the_last_batch_alone(tmp_path, monkeypatch):
+    trainer, events, add = Regression(tmp_path), [], Regression.add_gradient
+
+    def no_sync(net):
+        events.append("alone")
+        return contextlib.nullcontext()
+
+    def adding(self, *batch):
+        events.append("batch")
+        return add(self, *batch)
+
+    monkeypatch.setattr(trainer.accelerator, "no_sync", no_sync)
+    monkeypatch.setattr(Regression, "add_gradient", adding)
+    trainer.trained(1.0, 1.0, 1.0)
+    assert events == ["alone", "batch", "alone", "batch", "batch"]
 
 
 def test_clipping_bounds_the_mean_gradient(tmp_path):
