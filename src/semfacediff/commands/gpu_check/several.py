@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -65,7 +65,7 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
 
     step, optimiser = GradientStep(net, PRECISION, 1.0), torch.optim.AdamW(net.parameters(), 6e-5)
 
-    def once(batch: list[Tensor]) -> float:
+    def once(batch: Sequence[Tensor]) -> float:
         x, y = batch
         with step.autocast():
             logits = net(x)
