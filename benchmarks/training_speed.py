@@ -10,7 +10,7 @@ same photos with the same augmentation (none, unless --augment), from decoding t
     in memory  the same with train.keep_in_memory=true: the epochs after the photos were decoded once
 
 Ways take turns, as others may be using the machine, after a first step of each that is not counted; a number is the
-better of its turns. The plain way has the thresholds that glibc gives itself; see semfacediff/runs/allocator.py for
+better of its turns. The plain way has the thresholds that glibc gives itself; see semfacediff/engine/memory.py for
 ours. Processor time (all processes, workers and their start included) suffers less from others than the clock, but
 counts what runs at the same time twice.
 """
@@ -32,11 +32,14 @@ from training_input import PLAIN, with_pillow, write_faces
 from semfacediff import config
 from semfacediff.data.batches import loader
 from semfacediff.data.files import FileFaces, index_folder, index_shards
+from semfacediff.data.opening import Data
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing.opening import new_parser
+from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
+from semfacediff.tasks.training.trainer import new_accelerator
 
 PARSERS = ("fastscnn_lite", "unet_lite", "deeplabv3plus_lite", "segformer_lite", "face_lite", "segformer_b0")
 WORKERS = 1  # the default of train_parser.py
@@ -80,16 +83,18 @@ def our_epoch(faces: FileFaces, settings: config.ParserTraining, folder: Path) -
     """The same with the training's own steps; no validation, no checkpoints."""
     torch.manual_seed(0)
     model, card = new_parser(settings.parser, CELEBAMASK, settings.train.size)
-    device = torch.device("cpu")
-    trainer = ParserTrainer(model, card, settings, faces, "", faces, folder, device, lambda _: None)
+    device, data = torch.device("cpu"), Data(faces, "", {}, len(faces))
+    files = TrainingFiles(folder, 1, new_accelerator(device))
+    trainer = ParserTrainer(model, card, settings, data, data, files, lambda _: None)
     trainer.net.train()
 
     def epoch(n: int) -> None:
         keep_freed_memory()
         # The last n photos of an epoch; the first step, not counted, needs no worker.
         batches = loader(trainer.view, 8, 0, (len(faces) - n) // 8, WORKERS if n > 8 else 0)
-        for photos, labels in trainer.view.placed(batches, device):
-            trainer._step(photos, labels)
+        placed = trainer.view.placed(batches, device)
+        for _ in range(len(batches)):
+            trainer.take_step(placed, 1)
 
     return epoch
 

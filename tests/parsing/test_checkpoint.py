@@ -43,15 +43,6 @@ class TestRoundTrip:
         assert sorted(p.name for p in tiny_checkpoint.iterdir()) == ["model.safetensors", "parser.json"]
         assert json.loads((tiny_checkpoint / "parser.json").read_text())["format"] == 1
 
-    def test_training_state_lies_beside(self, tmp_path):
-        model = build_parser("fastscnn_lite")
-        optimiser = torch.optim.AdamW(model.parameters())
-        card = ParserCard.of_kind("fastscnn_lite", "celebamask", 64)
-        save_parser(model, card, tmp_path / "a", {"optimiser": optimiser.state_dict(), "progress": {"epoch": 2}})
-        state = read_pickle_safely(tmp_path / "a" / "state.pt")
-        assert state["progress"] == {"epoch": 2}
-        optimiser.load_state_dict(state["optimiser"])
-
     def test_saving_again_replaces_the_folder_whole(self, checkpoint):
         (checkpoint / "stale.txt").write_text("x")
         before = file_digest(checkpoint / "model.safetensors")

@@ -22,8 +22,10 @@ from semfacediff.parsing import load_parser
 from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training import parser as train_parser
 from semfacediff.tasks.training import parser as training
+from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
-from semfacediff.tasks.training.step import OptimisationStep
+from semfacediff.tasks.training.step import GradientStep
+from semfacediff.tasks.training.trainer import new_accelerator
 from semfacediff.weight_files import read_pickle_safely
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -214,14 +216,14 @@ def test_one_photo_is_too_few_for_batch_norm(tmp_path):
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, monkeypatch):
-    original = OptimisationStep.backward
+    original = GradientStep.add
 
-    def broken(self, photos, labels, share, phase):
-        loss = original(self, photos, labels, share, phase)
-        return loss * float("nan") if len(seen) == 3 else seen.append(photos) or loss
+    def broken(self, loss, share):
+        added = original(self, loss, share)
+        return added * float("nan") if len(seen) == 3 else seen.append(loss) or added
 
     seen = []
-    monkeypatch.setattr(OptimisationStep, "backward", broken)
+    monkeypatch.setattr(GradientStep, "add", broken)
     with pytest.raises(UserError, match=r"became nan in epoch 1, step 4, on samples (\d+(, )?){4} \(checkpoints of"):
         tasks.start(settings(), tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
@@ -230,7 +232,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, m
 
 def test_gradient_that_is_not_finite_stops_the_run_before_it_moves_the_weights(uninterrupted, tmp_path, monkeypatch):
     """As a root's at 0: the loss is fine, and the next step's would not be."""
-    original, steps = OptimisationStep.update, []
+    original, steps = GradientStep.update, []
 
     def broken(self, optimiser):
         steps.append(None)
@@ -238,7 +240,7 @@ def test_gradient_that_is_not_finite_stops_the_run_before_it_moves_the_weights(u
             next(self.net.parameters()).grad.fill_(float("nan"))
         return original(self, optimiser)
 
-    monkeypatch.setattr(OptimisationStep, "update", broken)
+    monkeypatch.setattr(GradientStep, "update", broken)
     with pytest.raises(UserError, match=r"gradient became infinite in epoch 1, step 3, on samples (\d+(, )?){4} \("):
         tasks.start(settings(), tmp_path)
     monkeypatch.undo()
@@ -260,9 +262,9 @@ def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     def full(*_):
         raise error
 
-    monkeypatch.setattr(OptimisationStep, "backward", full)
+    monkeypatch.setattr(GradientStep, "add", full)
     with pytest.raises(
-        UserError, match=r"out of memory on cpu in epoch 1 with train.batch_size=4 train.size=64; lower"
+        UserError, match=r"out of memory on cpu in epoch 1, step 1 with train.batch_size=4 train.size=64; lower"
     ):
         tasks.start(settings(), tmp_path)
 
@@ -314,24 +316,23 @@ def test_switch_with_a_state_survives_an_interruption(one_epoch, tmp_path, monke
 
 
 def stop_after(steps: int, monkeypatch) -> None:
-    done, original = [], ParserTrainer._step
+    done, original = [], ParserTrainer.add_gradient
 
-    def stopping(self, photos, labels):
+    def stopping(self, *batch):
         if len(done) == steps:
             raise KeyboardInterrupt
         done.append(None)
-        return original(self, photos, labels)
+        return original(self, *batch)
 
-    monkeypatch.setattr(ParserTrainer, "_step", stopping)
+    monkeypatch.setattr(ParserTrainer, "add_gradient", stopping)
 
 
 def trainer(tmp_path, *overrides: str) -> ParserTrainer:
     s = settings(*overrides)
     train, val = (open_data(s.data, part) for part in ("train", "val"))
     model, card = new_parser(s.parser, train.label_space, s.train.size)
-    return ParserTrainer(
-        model, card, s, train.faces, train.digest, val.faces, tmp_path, torch.device("cpu"), lambda _: None
-    )
+    files = TrainingFiles(tmp_path, 1, new_accelerator(torch.device("cpu")))
+    return ParserTrainer(model, card, s, train, val, files, lambda _: None)
 
 
 @pytest.mark.slow

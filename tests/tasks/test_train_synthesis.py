@@ -32,11 +32,11 @@ from semfacediff.synthesis.published import published_names
 from semfacediff.synthesis.sampling import SamplingOptions, training_schedule
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tasks.folder_digest import folder_digest
-from semfacediff.tasks.training import step_trainer as step_training
 from semfacediff.tasks.training import synthesis as train_synthesis
 from semfacediff.tasks.training import synthesis as training
 from semfacediff.tasks.training import synthesis_objectives
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
+from semfacediff.tasks.training.synthesis_trainer import SynthesisTrainer
 from semfacediff.types import to_uint8
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def test_a_first_stage_for_use_has_latents_of_mean_0_and_deviation_1(first):
 def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
     trained, first, tmp_path, monkeypatch, stage, stop_at
 ):
-    original = step_training.StepTraining._one_step
+    original = SynthesisTrainer._one_step
 
     def stopping(self):
         if self.progress.step == stop_at:
@@ -112,7 +112,7 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(
         return original(self)
 
     asked = settings(f"stage={stage}", f"first_stage.checkpoint={first if stage == 'diffusion' else 'null'}")
-    monkeypatch.setattr(step_training.StepTraining, "_one_step", stopping)
+    monkeypatch.setattr(SynthesisTrainer, "_one_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         tasks.start(asked, tmp_path)
     monkeypatch.undo()
@@ -323,7 +323,7 @@ class TestObjective:
         def call(prediction="v", **changes):
             asked = settings().diffusion.model_copy(update={"image_dropout": 0.0, **changes})
             spy = Spy(prediction)
-            objective = DiffusionObjective(spy, asked, faces, faces, 1, torch.device("cpu"), None)
+            objective = DiffusionObjective(spy, asked, {"train": faces, "val": faces}, 1, torch.device("cpu"), tmp_path)
             losses = objective.losses(spy, [0, 2], 0, 0)
             assert losses.shape == (2,)
             return spy.inputs, faces, losses

@@ -6,7 +6,6 @@ Weights in half precision are loaded like others: the network computes in float3
 
 import difflib
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -14,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -76,8 +74,8 @@ class ParserCard:
         return cls(name, label_space, input_size, tuple(k.mean), tuple(k.std), {}, training or {})
 
 
-def _write(file: Path, data: bytes) -> None:
-    # The libraries' own writers raise errors of their own kinds on a full disk; plain writes raise OSError.
+def write_synced(file: Path, data: bytes) -> None:
+    """The libraries' own writers raise errors of their own kinds on a full disk; this raises OSError."""
     with open(file, "wb") as f:
         f.write(data)
         f.flush()
@@ -86,23 +84,19 @@ def _write(file: Path, data: bytes) -> None:
 
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
     """``model.safetensors`` in an existing folder."""
-    _write(folder / WEIGHTS, save({k: v.detach().cpu().contiguous() for k, v in state.items()}))
+    write_synced(folder / WEIGHTS, save({k: v.detach().cpu().contiguous() for k, v in state.items()}))
 
 
 def write_card(folder: Path, card: ParserCard) -> None:
     """``parser.json`` in an existing folder."""
-    _write(folder / CARD, (json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n").encode())
+    write_synced(folder / CARD, (json.dumps({"format": FORMAT, **asdict(card)}, indent=1) + "\n").encode())
 
 
-def save_parser(model: nn.Module, card: ParserCard, folder: Path, extra: Mapping[str, object] | None = None) -> None:
-    """Write a checkpoint folder atomically; ``extra`` (training state) goes to ``state.pt`` beside the weights."""
+def save_parser(model: nn.Module, card: ParserCard, folder: Path) -> None:
+    """Write a checkpoint folder atomically."""
     with replacing(folder) as new:
         write_weights(new, model.state_dict())
         write_card(new, card)
-        if extra is not None:
-            buffer = io.BytesIO()
-            torch.save(dict(extra), buffer)
-            _write(new / "state.pt", buffer.getvalue())
 
 
 def resolve(path: str | Path) -> Path:

@@ -13,8 +13,9 @@ from semfacediff.folders import intact_folder
 from semfacediff.parsing.checkpoint import WEIGHTS
 from semfacediff.parsing.registry import flat_state_dict, load_exactly
 from semfacediff.synthesis.first_stage import FirstStage
-from semfacediff.synthesis.model import LATENT_CHANNELS, SCADMOptions
+from semfacediff.synthesis.model import SCADMOptions
 from semfacediff.synthesis.published import from_published
+from semfacediff.synthesis.unet import LATENT_CHANNELS
 from semfacediff.weight_files import file_digest, read_safetensors, read_weights
 
 FORMAT = 1

@@ -15,7 +15,7 @@ from semfacediff.errors import UserError
 from semfacediff.synthesis.first_stage import FirstStage
 from semfacediff.synthesis.prediction import checked
 from semfacediff.synthesis.style_encoder import StyleEncoder
-from semfacediff.synthesis.unet import UNet
+from semfacediff.synthesis.unet import LATENT_CHANNELS, UNet
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,6 @@ _COUNTS = {
     "style_down": 2,  # a token has one part for each halving but the first
 }
 """Hyper-parameters that are whole numbers, and their least."""
-LATENT_CHANNELS = 3
 Made = TypeVar("Made", bound=nn.Module)
 
 PRESETS = {
@@ -190,7 +189,6 @@ class SCADM(nn.Module):
         )
         self.unet = UNet(
             classes=o.classes,
-            latent_channels=LATENT_CHANNELS,
             channels=o.unet_channels,
             multipliers=o.unet_multipliers,
             layers=o.unet_layers,

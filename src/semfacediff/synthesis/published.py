@@ -15,7 +15,7 @@ from semfacediff.synthesis.first_stage import FirstStage
 from semfacediff.synthesis.model import SCADM, SCADMOptions, unfilled
 from semfacediff.synthesis.spade import SPADEResnetBlock2D
 from semfacediff.synthesis.style_encoder import StyleEncoder
-from semfacediff.synthesis.unet import UNet
+from semfacediff.synthesis.unet import LATENT_CHANNELS, UNet
 
 _OF_MODULES: dict[type, dict[str, str]] = {
     ResnetBlock2D: {
@@ -120,7 +120,6 @@ COMPONENTS = {
     "unet": Component(
         UNet,
         {
-            "in_channels": "latent_channels",
             "model_channels": "channels",
             "num_res_blocks": "layers",
             "attention_resolutions": "attention_factors",
@@ -130,7 +129,7 @@ COMPONENTS = {
             "num_classes": "classes",
             "use_mask_attn": "mask_attention",
         },
-        {"use_spatial_transformer": True},
+        {"in_channels": LATENT_CHANNELS, "use_spatial_transformer": True},
         ("image_size",),
     ),
     "first_stage": Component(

@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from semfacediff.synthesis.attention import MaskedCrossAttention, class_index, to_size
 from semfacediff.synthesis.spade import Modulation, SPADEResnetBlock2D
 
+LATENT_CHANNELS = 3
+
 
 @dataclass(frozen=True)
 class SoftRead:
@@ -116,7 +118,6 @@ class UNet(nn.Module):
 
     Args:
         classes: K.
-        latent_channels: of the latent and of the predicted noise.
         channels: width of the first level.
         multipliers: of ``channels``, one a level; every level but the last halves the side.
         layers: residual blocks a level (one more upward).
@@ -133,7 +134,6 @@ class UNet(nn.Module):
     def __init__(
         self,
         classes: int = 19,
-        latent_channels: int = 3,
         channels: int = 224,
         multipliers: Sequence[int] = (1, 2, 3, 4),
         layers: int = 2,
@@ -156,7 +156,7 @@ class UNet(nn.Module):
         # In the published weights, read by nothing.
         self.label_emb = nn.Embedding(classes, emb).requires_grad_(False)
 
-        blocks, skips, h = [[nn.Conv2d(latent_channels, channels, 3, padding=1)]], [channels], channels
+        blocks, skips, h = [[nn.Conv2d(LATENT_CHANNELS, channels, 3, padding=1)]], [channels], channels
         for level, after in enumerate(width):
             for _ in range(layers):
                 blocks.append([_plain_block(h, after, emb), *transformers(level)])
@@ -166,7 +166,6 @@ class UNet(nn.Module):
                 blocks.append([Downsample2D(h, use_conv=True, name="op")])
                 skips.append(h)
         self.input_blocks = nn.ModuleList(nn.ModuleList(b) for b in blocks)
-
         middle = _spade_block(h, h, emb, classes), SpatialTransformer(h, token_width, head_width)
         self.middle_block = nn.ModuleList([*middle, _spade_block(h, h, emb, classes)])
 
@@ -179,7 +178,7 @@ class UNet(nn.Module):
                 blocks[-1].append(Upsample2D(h, use_conv=True))
         self.output_blocks = nn.ModuleList(nn.ModuleList(b) for b in blocks)
 
-        self.out = nn.Sequential(nn.GroupNorm(32, h), nn.SiLU(), zeroed(nn.Conv2d(h, latent_channels, 3, padding=1)))
+        self.out = nn.Sequential(nn.GroupNorm(32, h), nn.SiLU(), zeroed(nn.Conv2d(h, LATENT_CHANNELS, 3, padding=1)))
         if mask_attention:
             self._freeze_unread()
 

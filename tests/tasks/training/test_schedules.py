@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from semfacediff.tasks.training.optimisers import AdamWSettings
+from semfacediff import config
 from semfacediff.tasks.training.schedules import rate_factor
 
 
-def factors(epochs: int, steps: int, s: AdamWSettings) -> list[float]:
+def factors(epochs: int, steps: int, s: config.AdamWConfig) -> list[float]:
     return [rate_factor(step, steps, epochs, s) for step in range(epochs * steps)]
 
 

@@ -4,21 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff.tasks.training.step import OptimisationStep, strided
-
-
-def squared(logits, labels, total):
-    return total((logits.mean((1, 2, 3)) - labels.float().mean((1, 2))).square().sum())
+from semfacediff.tasks.training.step import GradientStep, strided
 
 
 def made(precision="float32", clip=None):
     torch.manual_seed(0)
     net = nn.Conv2d(3, 4, 1)
-    return net, OptimisationStep(net, squared, precision, clip, 1), torch.optim.SGD(net.parameters(), lr=1.0)
+    return net, GradientStep(net, precision, clip), torch.optim.SGD(net.parameters(), lr=1.0)
+
+
+def backward(step, x, y, share=1.0):
+    with step.autocast():
+        logits = step.net(x)
+    return step.add((logits.float().mean((1, 2, 3)) - y.float().mean((1, 2))).square().sum(), share)
 
 
 def one_step(step, optimiser, x, y):
-    loss = step.backward(x, y, 1.0, (0, 0))
+    loss = backward(step, x, y)
     step.update(optimiser)
     return loss
 
@@ -44,10 +46,10 @@ def test_clipping_bounds_the_move():
 def test_shares_of_a_group_add_up_to_the_mean_gradient():
     net, step, _ = made()
     for half in range(2):
-        step.backward(X[half : half + 1], Y[half : half + 1], 0.5, (0, 0))
+        backward(step, X[half : half + 1], Y[half : half + 1], 0.5)
     shared = net.weight.grad.clone()
     net.zero_grad()
-    step.backward(X, Y, 0.5, (0, 0))
+    backward(step, X, Y, 0.5)
     torch.testing.assert_close(shared, net.weight.grad)
 
 
@@ -63,7 +65,7 @@ def test_lower_precision_rounds_the_forward_pass_and_keeps_the_weights(precision
 def test_overflowing_gradients_leave_the_weights_alone_and_lower_the_scale():
     net, step, optimiser = made("float16")
     before, scale = net.weight.detach().clone(), step.scaler.get_scale()
-    step.backward(X, Y, 1.0, (0, 0))
+    backward(step, X, Y)
     net.weight.grad.fill_(float("inf"))
     assert step.update(optimiser)  # training goes on
     assert torch.equal(net.weight, before)
@@ -75,16 +77,16 @@ def test_overflowing_gradients_leave_the_weights_alone_and_lower_the_scale():
 def test_gradient_that_is_not_finite_is_reported_and_moves_nothing(clip, bad):
     net, step, optimiser = made(clip=clip)
     before = net.weight.detach().clone()
-    step.backward(X, Y, 1.0, (0, 0))
+    backward(step, X, Y)
     net.weight.grad[0, 0] = bad
     assert not step.update(optimiser)
     assert torch.equal(net.weight, before)
-    step.backward(X, Y, 1.0, (0, 0))
+    backward(step, X, Y)
     assert step.update(optimiser)
     assert not torch.equal(net.weight, before)
 
 
 def test_loss_that_is_not_finite_leaves_no_gradient():
     net, step, _ = made()
-    assert step.backward(X * float("nan"), Y, 1.0, (0, 0)).isnan()
+    assert backward(step, X * float("nan"), Y).isnan()
     assert net.weight.grad is None

@@ -5,13 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from semfacediff import config
 from semfacediff.commands.gpu_check.parsing import PRECISION, a_batch
@@ -20,7 +20,7 @@ from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import processes
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
-from semfacediff.tasks.training.step import OptimisationStep
+from semfacediff.tasks.training.step import GradientStep, total
 
 _STEPS = 3
 """After so many, the losses of one process and of several are compared."""
@@ -63,13 +63,13 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
     share = [part[rank::world] for part in whole]
     photos = sizes.parser_batch
 
-    def criterion(logits, labels, total):
-        return total(F.cross_entropy(logits, labels, reduction="sum")) / (photos * labels[0].numel())
+    step, optimiser = GradientStep(net, PRECISION, 1.0), torch.optim.AdamW(net.parameters(), 6e-5)
 
-    step, optimiser = OptimisationStep(net, criterion, PRECISION, 1.0, 1), torch.optim.AdamW(net.parameters(), 6e-5)
-
-    def once(batch) -> float:
-        loss = step.backward(*batch, 1.0, (0, 0))
+    def once(batch: Sequence[Tensor]) -> float:
+        x, y = batch
+        with step.autocast():
+            logits = net(x)
+        loss = step.add(total(F.cross_entropy(logits.float(), y, reduction="sum")) / (photos * y[0].numel()), 1.0)
         step.update(optimiser)
         return loss.item()
 

@@ -17,7 +17,7 @@ from semfacediff.tasks.training.step import GradientStep
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
 
 
-def training(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
+def training(sizes: Sizes, on: torch.device, folder: Path) -> Iterator[Row]:
     options, n = PRESETS[sizes.sca_dm], sizes.sca_dm_batch
     drawn = [ToyFaces(n, options.image_size)[i] for i in range(n)]
     latents = np.random.default_rng(0).normal(size=(n, *options.latent_shape)).astype(np.float32)
@@ -26,7 +26,7 @@ def training(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
     settings = config.typed(composed("train_synthesis", [], config.repository()), config.SynthesisTraining).diffusion
     torch.manual_seed(0)
     model = SCADM(options).to(on)
-    objective = DiffusionObjective(model, settings, faces, faces, 0, on, lambda step: None)
+    objective = DiffusionObjective(model, settings, {"train": faces, "val": faces}, 0, on, folder)
     ours, plain = (timed(_step(objective, precision, n), on, sizes.steps) for precision in ("bfloat16", "float32"))
     losses = objective.validated(range(n))
     faults = [] if torch.isfinite(losses).all() else ["the loss is not finite"]

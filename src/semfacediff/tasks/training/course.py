@@ -1,23 +1,14 @@
 """The course of a training: which optimiser is at work, at which rate, and when the training ends."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from semfacediff import config
-from semfacediff.tasks.training.optimisers import AdamWSettings, adamw
-from semfacediff.tasks.training.plateau import AdamThenSGD, PlateauSettings
+from semfacediff.tasks.training.optimisers import adamw
+from semfacediff.tasks.training.plateau import AdamThenSGD, Decision
 from semfacediff.tasks.training.schedules import rate_factor
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What follows from a validation. ``restart``: take the best weights and a fresh optimiser. ``stop``: end here."""
-
-    restart: bool = False
-    stop: bool = False
 
 
 class Course(Protocol):
@@ -33,7 +24,7 @@ class Course(Protocol):
     def set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
         """Put the learning rates of 0-based global ``step`` into ``optimiser``."""
 
-    def observe(self, loss: float, is_best: bool) -> Verdict:
+    def observe(self, loss: float, is_best: bool) -> Decision:
         """Take the outcome of a validation; ``is_best``: by the measure that chooses the best checkpoint."""
 
     def state(self) -> dict: ...
@@ -46,7 +37,7 @@ class FixedPlan(Course):
 
     phase = "adamw"
 
-    def __init__(self, settings: AdamWSettings, epochs: int, steps_per_epoch: int, patience: int | None):
+    def __init__(self, settings: config.AdamWConfig, epochs: int, steps_per_epoch: int, patience: int | None):
         self.settings, self.epochs, self.steps_per_epoch = settings, epochs, steps_per_epoch
         self.patience, self.stalled = patience, 0
 
@@ -58,9 +49,9 @@ class FixedPlan(Course):
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
 
-    def observe(self, loss: float, is_best: bool) -> Verdict:
+    def observe(self, loss: float, is_best: bool) -> Decision:
         self.stalled = 0 if is_best else self.stalled + 1
-        return Verdict(stop=self.patience is not None and self.stalled >= self.patience)
+        return Decision(stop=self.patience is not None and self.stalled >= self.patience)
 
     def state(self) -> dict:
         return {"stalled": self.stalled}
@@ -72,8 +63,8 @@ class FixedPlan(Course):
 class PlateauPlan(Course):
     """:class:`AdamThenSGD` with its optimisers; rates change from epoch to epoch."""
 
-    def __init__(self, settings: PlateauSettings):
-        self._settings, self._pipeline = settings, AdamThenSGD(settings)
+    def __init__(self, settings: config.AdamThenSGDConfig, epochs: int):
+        self._pipeline = AdamThenSGD(settings, epochs)
 
     @property
     def phase(self) -> str:
@@ -91,20 +82,19 @@ class PlateauPlan(Course):
         for group in optimiser.param_groups:
             group["lr"] = self._pipeline.learning_rate
 
-    def observe(self, loss: float, is_best: bool) -> Verdict:
-        decision = self._pipeline.observe(loss)
-        return Verdict(restart=decision.next_phase is not None, stop=decision.stop)
+    def observe(self, loss: float, is_best: bool) -> Decision:
+        return self._pipeline.observe(loss)
 
     def state(self) -> dict:
         return self._pipeline.state()
 
     def restore(self, state: dict) -> None:
-        self._pipeline = AdamThenSGD(self._settings, state)
+        self._pipeline = AdamThenSGD(self._pipeline.settings, self._pipeline.max_epochs, state)
 
 
 def new_course(settings: config.ParserTraining, steps_per_epoch: int) -> Course:
     """The optimiser, its rates and the end of a training, as ``optim=`` and ``train=`` say."""
-    optim, train = settings.optim.model_dump(exclude={"name"}), settings.train
-    if settings.optim.name == "adam_then_sgd":
-        return PlateauPlan(PlateauSettings(**optim, max_epochs=train.epochs))
-    return FixedPlan(AdamWSettings(**optim), train.epochs, steps_per_epoch, train.early_stopping)
+    optim, train = settings.optim, settings.train
+    if isinstance(optim, config.AdamThenSGDConfig):
+        return PlateauPlan(optim, train.epochs)
+    return FixedPlan(optim, train.epochs, steps_per_epoch, train.early_stopping)

@@ -1,6 +1,7 @@
 """The checkpoints of a training: ``last``, ``best``, and as many earlier epochs as are asked for."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -9,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from accelerate import Accelerator, PartialState
+from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.folders import intact_folder, recover, replacing
-from semfacediff.parsing.checkpoint import ParserCard, save_parser
+from semfacediff.parsing.checkpoint import write_synced
 from semfacediff.tasks.training.checks import out_of_memory
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
@@ -26,10 +28,11 @@ class TrainingFiles:
 
     Args:
         keep_last: how many epochs' checkpoints to keep, ``last`` included.
+        accelerator: of the training, or the processes where checkpoints are only looked at.
     """
 
-    def __init__(self, folder: Path, keep_last: int, accelerator):
-        self.folder, self._keep_last, self._accelerator = folder, keep_last, accelerator
+    def __init__(self, folder: Path, keep_last: int, accelerator: Accelerator | PartialState):
+        self.folder, self._keep_last, self.accelerator = folder, keep_last, accelerator
 
     def path(self, which: str) -> Path:
         """Folder of the checkpoint called ``last``, ``best`` or ``epoch_0007``."""
@@ -48,10 +51,10 @@ class TrainingFiles:
         Raises:
             UserError: it is damaged.
         """
-        if self._accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             for name in {_LEFT.sub("", f.name) for f in self.path("last").parent.glob("*") if f.is_dir()}:
                 recover(self.path(name))
-        self._accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
         folder = intact_folder(self.path("last"))
         if folder is None:
             return None
@@ -87,24 +90,28 @@ class TrainingFiles:
                 f"remove the folder {folder} and repeat: the training starts over"
             ) from e
 
-    def save(self, which: str, model: nn.Module, card: ParserCard, state: dict | None = None) -> None:
-        """:meth:`write` a parser."""
-        self.write(which, lambda folder: save_parser(model, card, folder, state))
+    def write(self, which: str, fill: Callable[[Path], None], state: dict | None = None) -> None:
+        """Let ``fill`` write a checkpoint into an empty folder; what was there stays whole until the new one is.
 
-    def write(self, which: str, save: Callable[[Path], None]) -> None:
-        """Let ``save`` write a checkpoint; what was there stays whole until the new one is.
+        Args:
+            state: goes to ``state.pt`` beside the weights.
 
         Raises:
             UserError: it cannot be written.
         """
-        if self._accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             try:
-                save(self.path(which))
+                with replacing(self.path(which)) as new:
+                    fill(new)
+                    if state is not None:
+                        buffer = io.BytesIO()
+                        torch.save(state, buffer)
+                        write_synced(new / "state.pt", buffer.getvalue())
             except OSError as e:
                 raise UserError(
                     f"cannot write a checkpoint in {self.folder} ({e.strerror}); free space and repeat"
                 ) from e
-        self._accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
 
     def refuse_foreign(self, which: str, key: str, expected: int) -> None:
         """Check that a finished run's checkpoint belongs to the run's end.
@@ -134,7 +141,7 @@ class TrainingFiles:
 
     def keep_epoch(self, epoch: int) -> None:
         """Keep ``last`` under its epoch's name too, and drop what is older than ``keep_last`` asks for."""
-        if not self._accelerator.is_main_process or self._keep_last == 1:
+        if not self.accelerator.is_main_process or self._keep_last == 1:
             return
         last = self.path("last")
         with replacing(self.path(f"epoch_{epoch:04d}")) as new:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semfacediff import config
 from semfacediff.errors import UserError
 
 IGNORED = 255
@@ -33,11 +34,11 @@ def own(share: Tensor) -> Tensor:
     return share
 
 
-def build_loss(settings, weights: Tensor) -> Criterion:
+def build_loss(settings: config.LossConfig, weights: Tensor) -> Criterion:
     """``criterion(logits, labels, total=own)``: the weighted sum of the terms that ``settings`` asks for, a scalar.
 
     Args:
-        settings: the terms' factors and shapes, by the names of ``conf/loss/cross_entropy.yaml``.
+        settings: the terms' factors and shapes.
         weights: of the classes, on the device of the logits; cross-entropy and focal loss use them.
     """
     dice = {"pooled": pooled_dice, "segface": segface_dice}[settings.dice_form]

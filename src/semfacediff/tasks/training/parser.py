@@ -1,8 +1,7 @@
 """``train_parser.py``: read the data, train, keep the record."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ import torch
 from accelerate import PartialState
 
 from semfacediff import config
-from semfacediff.data.opening import Data, in_space, open_data
-from semfacediff.engine.devices import choose_device
-from semfacediff.engine.memory import keep_freed_memory
+from semfacediff.data.opening import in_space, open_data
 from semfacediff.engine.prefetch import read_ahead
-from semfacediff.engine.processes import in_turn, processes, shared_record
-from semfacediff.engine.provenance import config_text, header, identity
+from semfacediff.engine.processes import in_turn, shared_record
+from semfacediff.engine.provenance import identity
 from semfacediff.labels import LabelSpace
 from semfacediff.metrics.photo_counts import confusion_table
 from semfacediff.metrics.segmentation import class_scores
@@ -25,7 +22,6 @@ from semfacediff.parsing.opening import new_parser, start_weights
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
-from semfacediff.records.tracking import tracked
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
 from semfacediff.tables.parsing_figures import draw_scores
@@ -33,6 +29,8 @@ from semfacediff.tables.text import training_report
 from semfacediff.tasks.parsing.scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.parser_trainer import ParserTrainer, Progress
+from semfacediff.tasks.training.record import keeping, training_processes, training_record
+from semfacediff.tasks.training.trainer import new_accelerator
 
 
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
@@ -41,28 +39,25 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     Under ``torchrun`` every process trains and validates its share; the first one
     keeps the record.
     """
-    device = choose_device(settings.runtime)
-    state = processes(device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    train, val = (
-        in_space(open_data(settings.data, part, limit=settings.limit), settings.train.label_space)
+    state = training_processes(settings)
+    parts = {
+        part: in_space(open_data(settings.data, part, limit=settings.limit), settings.train.label_space)
         for part in ("train", "val")
-    )
+    }
+    train, val = parts["train"], parts["val"]
     torch.manual_seed(derive_seed(settings.seed, "init"))
     model, card = new_parser(settings.parser, train.label_space, settings.train.size)
     start = start_weights(settings.parser)
     inputs = {"train": train.digest, "val": val.digest, "start_weights": start}
 
     def opened() -> RunFolder:
-        return _record(settings, inputs, train, val, folder)
+        return training_record(settings, inputs, parts, folder)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
+        files = TrainingFiles(folder, settings.train.keep_last, new_accelerator(state.device))
         if not finished:
-            with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
-                trainer = ParserTrainer(
-                    model, card, settings, train.faces, train.digest, val.faces, folder, device, keep
-                )
+            with keeping(record, settings, _keep) as keep:
+                trainer = ParserTrainer(model, card, settings, train, val, files, keep)
                 if record:
                     _note_processes(record, state.num_processes)
                     record.update(batch_norm=trainer.batch_norm)
@@ -72,7 +67,7 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
                     _close(record, progress, tested, val.label_space)
         if record:
             if best := record.facts.get("best_epoch"):
-                TrainingFiles(folder, settings.train.keep_last, state).refuse_foreign("best", "epochs", best)
+                files.refuse_foreign("best", "epochs", best)
             print(training_report(folder))
     return 0
 
@@ -88,32 +83,6 @@ def _note_processes(record: RunFolder, n: int) -> None:
             file=sys.stderr,
         )
     record.update(processes=n)
-
-
-def _nothing(_progress: Progress) -> None:
-    """What the other processes keep of an epoch."""
-
-
-def _record(settings: config.ParserTraining, inputs: dict, train: Data, val: Data, folder: Path) -> RunFolder:
-    parts = {"train": train, "val": val}
-    facts = {
-        "data": {part: {"n": len(data.faces), "skipped": data.skipped} for part, data in parts.items()},
-        "n": len(train.faces),
-        "n_expected": train.n_expected,
-    }
-    return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
-
-
-@contextlib.contextmanager
-def _keeping(record: RunFolder, settings: config.ParserTraining) -> Iterator[Callable[[Progress], None]]:
-    """Writes what an epoch added, the history, its curves, the best score, and mirrors it."""
-    with tracked(record, settings.tracking.model_dump(), settings.name) as grown:
-
-        def keep(progress: Progress) -> None:
-            _keep(progress, record)
-            grown()
-
-        yield keep
 
 
 def _keep(progress: Progress, record: RunFolder) -> None:

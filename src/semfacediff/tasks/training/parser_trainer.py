@@ -1,37 +1,37 @@
-"""The parser's training loop: one process or several, stopped and continued at any step with the same outcome."""
+"""The training of a parser, counted in epochs: validated after them, the best kept."""
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
 from semfacediff.data.counts import cache_folder, cached_counts
+from semfacediff.data.opening import Data
 from semfacediff.errors import UserError
 from semfacediff.labels import LONG_TAIL
 from semfacediff.metrics.segmentation import long_tail
-from semfacediff.parsing.checkpoint import ParserCard, load_parser
+from semfacediff.parsing.checkpoint import ParserCard, load_parser, write_card, write_weights
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.seeding import derive_seed
 from semfacediff.tasks.parsing.validation import Validation, validate
-from semfacediff.tasks.training.averaging import MovingAverage
-from semfacediff.tasks.training.checks import out_of_memory, single_value_norms
+from semfacediff.tasks.training.checks import single_value_norms
 from semfacediff.tasks.training.course import new_course
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.losses import build_loss, class_weights, count_pixels
-from semfacediff.tasks.training.step import OptimisationStep, deterministic
+from semfacediff.tasks.training.step import deterministic, strided, total
+from semfacediff.tasks.training.trainer import Trainer
 
 
 @dataclass
@@ -58,16 +58,10 @@ class Progress:
     best_images: list[int] = field(default_factory=list)
 
 
-class ParserTrainer:
-    """Trains ``model`` on ``train`` and validates on ``val``.
-
-    Every random draw comes from (seed, epoch, step or sample), none from a running state, so that a training stopped at
-    any step and continued from the last checkpoint ends with the same weights (bit for bit on the CPU).
+class ParserTrainer(Trainer[Progress, list[Tensor]]):
+    """Trains ``model`` on ``train`` and validates on ``val``, with labels in the model's space.
 
     Args:
-        train, val: data sets with labels in the model's space.
-        train_digest: of ``train``, under which its pixel counts are kept.
-        folder: where ``checkpoints/`` goes; a ``last`` found there is continued.
         on_epoch: called after each epoch with the progress.
 
     Raises:
@@ -79,38 +73,30 @@ class ParserTrainer:
         model: nn.Module,
         card: ParserCard,
         settings: config.ParserTraining,
-        train,
-        train_digest: str,
-        val,
-        folder: Path,
-        device: torch.device,
+        train: Data,
+        val: Data,
+        files: TrainingFiles,
         on_epoch: Callable[[Progress], None],
     ):
         t = settings.train
         self.settings, self.card, self.val, self.on_epoch = settings, card, val, on_epoch
-        # Whatever a launcher was configured for: train.precision decides.
-        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-        self.files = TrainingFiles(folder, t.keep_last, self.accelerator)
-        self._check(model, len(train))
+        self.accelerator = files.accelerator
+        self.rates, sizes = "the learning rates (optim.*)", f"train.batch_size={t.batch_size} train.size={t.size}"
+        self.memory = (
+            f"{sizes}; lower one of them (train.accumulate keeps the photos a step), or set "
+            f"train.gradient_checkpointing=true, train.precision=bfloat16"
+        )
+        self._check(model, len(train.faces))
         on_device = t.augment_on == "device"
         self.view = TrainingView(
-            *(train, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device),
+            *(train.faces, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device),
             landmarks=card.uses_landmarks,
         )
         self.steps = steps_per_epoch(len(self.view), t.batch_size)
-        self.progress = Progress()
-        self.model = self._placed(model)
-        self.average = MovingAverage(self.model, t.ema_decay) if t.ema_decay else None
-        self.net = self._wrapped()
-        self.criterion = build_loss(settings.loss, self._class_weights(train_digest).to(self.accelerator.device))
-        self.step = OptimisationStep(self.net, self.criterion, t.precision, t.gradient_clip_norm, t.loss_stride)
         self.course = new_course(settings, self.steps)
-        state = self.files.found()
-        if state is None:
-            self.optimiser = self.course.optimiser(self.model)
-        else:
-            with self.files.continuing(lambda: self.optimiser):
-                self._continue_from(state)
+        model = self._placed(model)
+        self.criterion = build_loss(settings.loss, self._class_weights(train.digest).to(self.accelerator.device))
+        super().__init__(model, {"model": model}, t, Progress(), files, t.compile)
 
     def _check(self, model: nn.Module, n: int) -> None:
         t, world = self.settings.train, self.accelerator.num_processes
@@ -135,10 +121,10 @@ class ParserTrainer:
     def _placed(self, model: nn.Module) -> nn.Module:
         t, a = self.settings.train, self.accelerator
         if t.gradient_checkpointing:
-            model.checkpointed(True)
+            cast(Any, model).checkpointed(True)
         if self._norms_synchronised:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return model.to(a.device, memory_format=self._layout)
+        return model.to(a.device).to(memory_format=self._layout)
 
     @property
     def _norms_synchronised(self) -> bool:
@@ -148,10 +134,6 @@ class ParserTrainer:
     @property
     def _layout(self) -> torch.memory_format:
         return torch.channels_last if self.settings.train.channels_last else torch.contiguous_format
-
-    def _wrapped(self) -> nn.Module:
-        net = self.accelerator.prepare(self.model)
-        return torch.compile(net) if self.settings.train.compile else net
 
     @property
     def batch_norm(self) -> str:
@@ -177,89 +159,72 @@ class ParserTrainer:
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with its history."""
         t, p = self.settings.train, self.progress
-        if p.history:
-            self.on_epoch(p)  # a kill may have come between the last checkpoint and its record
-        with deterministic(t.deterministic), self._machine_errors():
+        if p.history:  # a kill may have come between the last checkpoint and what follows it
+            if p.step == 0:
+                self.files.keep_epoch(p.epoch)
+            self.on_epoch(p)
+        with deterministic(t.deterministic), self._deterministic_errors(), self.machine_errors():
             while p.epoch < t.epochs and not p.ended:
                 self._epoch()
+                self._finish_epoch()
         return p
 
     @contextlib.contextmanager
-    def _machine_errors(self):
-        t = self.settings.train
+    def _deterministic_errors(self) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, MemoryError) as e:
-            if t.deterministic and "does not have a deterministic" in str(e):
-                raise UserError(
-                    f"train.deterministic=true: '{self.card.name}' needs an algorithm that has no such form on "
-                    f"{self.accelerator.device} ({str(e).split(' does not')[0]}); set it to false, or "
-                    f"runtime.device=cpu"
-                ) from e
-            if not out_of_memory(e):
+        except RuntimeError as e:
+            if not self.settings.train.deterministic or "does not have a deterministic" not in str(e):
                 raise
             raise UserError(
-                f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch + 1} with "
-                f"train.batch_size={t.batch_size} train.size={t.size}; lower one of them (train.accumulate keeps the "
-                f"photos a step), or set train.gradient_checkpointing=true, train.precision=bfloat16"
+                f"train.deterministic=true: '{self.card.name}' needs an algorithm that has no such form on "
+                f"{self.accelerator.device} ({str(e).split(' does not')[0]}); set it to false, or runtime.device=cpu"
             ) from e
 
-    def _sampling(self) -> dict:
+    def _sampling(self) -> dict[str, Any]:
         return {"sampling": self.settings.train.sampling, "repeat_threshold": self.settings.train.repeat_threshold}
 
     def _epoch(self) -> None:
         p, t, a = self.progress, self.settings.train, self.accelerator
         place = (p.step, self.settings.runtime.decoders, a.process_index, a.num_processes)
-        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling(), pinned=a.device.type == "cuda")
+        pinned = a.device.type == "cuda"
+        batches = loader(self.view, t.batch_size, p.epoch, *place, **self._sampling(), pinned=pinned)
+        placed = self.view.placed(batches, a.device)
         self.net.train()
-        about = {"desc": f"epoch {p.epoch + 1}/{t.epochs}", "unit": "batch", "disable": not a.is_main_process}
-        with tqdm(self.view.placed(batches, a.device), initial=p.step, total=self.steps, **about) as bar:
-            for batch in bar:
-                p.loss_sum += self._step(*batch)
-                p.step += 1
+        title, hidden = f"epoch {p.epoch + 1}/{t.epochs}", not a.is_main_process
+        with tqdm(desc=title, unit="batch", initial=p.step, total=self.steps, disable=hidden) as bar:
+            while p.step < self.steps:
+                group = min(t.accumulate, self.steps - p.step)  # the last group of an epoch may be smaller
+                self.course.set_rates(self.optimiser, p.epoch * self.steps + p.step + group - 1)
+                losses = self.take_step(placed, group)
+                for loss in losses:
+                    p.loss_sum += loss
+                p.step += group
                 bar.set_postfix(loss=f"{p.loss_sum / p.step:.4f}", refresh=False)
-                whole = p.step % t.accumulate == 0
-                if (
-                    whole
-                    and t.checkpoint_every_steps
-                    and p.step % t.checkpoint_every_steps == 0
-                    and p.step < self.steps
-                ):
-                    self._save_last()
-        self._finish_epoch()
+                bar.update(group)
+                every = t.checkpoint_every_steps
+                if every and p.step % every == 0 and p.step < self.steps:
+                    self.save_last()
 
-    def _step(self, photos: Tensor, labels: Tensor, *landmarks: Tensor) -> float:
-        p, s, a = self.progress, self.settings, self.accelerator
-        step = p.epoch * self.steps + p.step
-        torch.manual_seed(derive_seed(s.seed, "dropout", step, a.process_index))
-        rng = np.random.default_rng(derive_seed(s.seed, "loss_stride", step))
-        phase = tuple(rng.integers(s.train.loss_stride, size=2).tolist())
-        self.course.set_rates(self.optimiser, step)
-        first = p.step - p.step % s.train.accumulate
-        group = min(s.train.accumulate, self.steps - first)  # the last group of an epoch may be smaller
-        last = p.step - first == group - 1
-        x, y = self._prepared(photos), labels.to(a.device).long()
-        with contextlib.nullcontext() if last else a.no_sync(self.net):
-            loss = self.step.backward(x, y, 1 / group, phase, *landmarks)
-        if not torch.isfinite(loss):
-            self._refuse(f"the loss became {loss.item()}", p.step)
-        if last:
-            if not self.step.update(self.optimiser):
-                self._refuse("the gradient became infinite", first)
-            if self.average:
-                self.average.update(self.model)
-        return loss.item()
+    def add_gradient(self, batch: list[Tensor], k: int, share: float) -> float:
+        (photos, labels, *landmarks), t, seed = batch, self.settings.train, self.settings.seed
+        step = self.progress.epoch * self.steps + self.progress.step + k
+        torch.manual_seed(derive_seed(seed, "dropout", step, self.accelerator.process_index))
+        rng = np.random.default_rng(derive_seed(seed, "loss_stride", step))
+        row, column = rng.integers(t.loss_stride, size=2).tolist()
+        x, y = self._prepared(photos), labels.to(self.accelerator.device).long()
+        with self.step.autocast():
+            logits = self.net(x, *landmarks)
+        loss = self.criterion(*strided(logits.float(), y, t.loss_stride, (row, column)), total)
+        return self.step.add(loss, share).item()
 
-    def _refuse(self, what: str, first: int) -> None:
-        """``first``: the step whose batch may be to blame; the present one, or the first of its group."""
+    def place(self, k: int) -> str:
+        return f"epoch {self.progress.epoch + 1}, step {self.progress.step + k + 1}"
+
+    def sample_ids(self, k: int) -> list[str]:
         p, t = self.progress, self.settings.train
-        batches = planned(self.view, t.batch_size, p.epoch, **self._sampling())[first : p.step + 1]
-        ids = ", ".join(self.view.ids[key[1]] for keys in batches for key in keys)
-        kept = f"checkpoints of {self.files.folder.name} are from before" if self.files.any else "no checkpoint yet"
-        raise UserError(
-            f"{what} in epoch {p.epoch + 1}, step {p.step + 1}, on samples {ids} ({kept}); lower the "
-            f"learning rates (optim.*), or look at these samples"
-        )
+        keys = planned(self.view, t.batch_size, p.epoch, **self._sampling())[p.step + k]
+        return [self.view.ids[key[1]] for key in keys]
 
     def _prepared(self, photos: Tensor) -> Tensor:
         """Normalised float32 from ``[N, 3, S, S]`` in 0..255, in the model's memory layout."""
@@ -271,20 +236,21 @@ class ParserTrainer:
 
     def _finish_epoch(self) -> None:
         p, t = self.progress, self.settings.train
-        row = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps}
+        row: dict = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps}
         row |= {"lr": self.optimiser.param_groups[-1]["lr"], "phase": self.course.phase}
         row |= {"val_loss": None, "val_miou": None, "val_long_tail": None}
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
         if p.epoch % t.validate_every == 0 or p.epoch == t.epochs:
             self._judge(row, self.validated())
         p.history.append(row)
-        self._save_last()
+        self.save_last()
+        self.files.keep_epoch(p.epoch)
         self.on_epoch(p)
 
     @property
     def judged(self) -> nn.Module:
         """The model that is validated and kept as the best: the moving average where there is one."""
-        return self.average.model if self.average else self.model
+        return self.averages["model"].model if self.averages else self.model
 
     def validated(self) -> Validation:
         """Scores of :attr:`judged` on the validation part; the same for any number of processes."""
@@ -295,7 +261,7 @@ class ParserTrainer:
         parser = ModelParser(copy.deepcopy(self.judged), self.card, a.device)
         on_cpu = a.device.type == "cpu"  # where batches are no quicker
         at_once = 1 if on_cpu else max(1, self.settings.train.batch_size // a.num_processes)
-        return validate(parser, self.val, self.criterion, a, self.settings.runtime.decoders, at_once)
+        return validate(parser, self.val.faces, self.criterion, a, self.settings.runtime.decoders, at_once)
 
     def _judge(self, row: dict, outcome: Validation) -> None:
         p = self.progress
@@ -305,10 +271,10 @@ class ParserTrainer:
         if is_best:
             p.best_score, p.best_epoch = score, p.epoch
             p.best_confusion, p.best_images = outcome.confusion.tolist(), outcome.images.tolist()
-            self.files.save("best", self.judged, self._card())
-        verdict = self.course.observe(outcome.loss, is_best)
-        p.ended = verdict.stop
-        if verdict.restart or (verdict.stop and self.settings.optim.name == "adam_then_sgd"):
+            self.files.write("best", lambda folder: self._write(self.judged, folder))
+        decision = self.course.observe(outcome.loss, is_best)
+        p.ended = decision.stop
+        if decision.next_phase or (decision.stop and self.settings.optim.name == "adam_then_sgd"):
             self._take_best()
 
     def _score(self, outcome: Validation) -> float:
@@ -332,33 +298,24 @@ class ParserTrainer:
         self.model.load_state_dict(best.state_dict())
         self.optimiser = self.course.optimiser(self.model)
 
-    def _card(self) -> ParserCard:
+    def write(self, folder: Path) -> None:
+        self._write(self.model, folder)
+
+    def _write(self, model: nn.Module, folder: Path) -> None:
         p, s = self.progress, self.settings
         facts = {"run": self.files.folder.name, "epochs": p.epoch, "seed": s.seed, "data": s.data.name}
         best = {"best_epoch": p.best_epoch, f"best_{s.train.best_by}": abs(p.best_score)}
-        return ParserCard(**{**vars(self.card), "training": facts | best})
+        write_weights(folder, model.state_dict())
+        write_card(folder, dataclasses.replace(self.card, training=facts | best))
 
-    def _save_last(self) -> None:
-        state = {
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-            "average": self.average.state() if self.average else None,
-            "course": self.course.state(),
-            "progress": vars(self.progress),
-        }
-        self.files.save("last", self.model, self._card(), state)
-        if self.progress.step == 0:
-            self.files.keep_epoch(self.progress.epoch)
+    def new_optimiser(self) -> torch.optim.Optimizer:
+        return self.course.optimiser(self.model)
 
-    def _continue_from(self, state: dict) -> None:
-        self.model.load_state_dict(state["weights"])
-        self.progress = TypeAdapter(Progress).validate_python(state["progress"])
+    def own_state(self) -> dict:
+        average = self.averages["model"].state() if self.averages else None
+        return {"average": average, "course": self.course.state()}
+
+    def restore(self, state: dict) -> None:
         self.course.restore(state["course"])
-        self.step.scaler.load_state_dict(state["scaler"])
-        if self.average:
-            self.average.restore(state["average"])
-        self.optimiser = self.course.optimiser(self.model)
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.progress.step == 0:
-            self.files.keep_epoch(self.progress.epoch)  # a kill may have come before that
-        print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", file=sys.stderr)
+        if self.averages:
+            self.averages["model"].restore(state["average"])

@@ -10,35 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from semfacediff import config
 from semfacediff.errors import UserError
-
-
-@dataclass(frozen=True)
-class PlateauSettings:
-    """The report's values.
-
-    Attributes:
-        adam_lr, adam_eta_min, adam_t_max: cosine of the first phase; ``t_max`` in epochs.
-        sgd_lr: rate of the first SGD phase; each further one starts at half of the one before.
-        min_sgd_lr: no phase starts below this rate.
-        sgd_t_max: of every SGD phase, whose cosine falls to half its rate. The report has 50 for its SegFormer, 25 for
-            the other three.
-        sgd_momentum: without Nesterov.
-        weight_decay: L2, of both optimisers.
-        patience: epochs without a strictly lower validation loss that end a phase.
-        max_epochs: of all phases together.
-    """
-
-    adam_lr: float = 1e-3
-    adam_eta_min: float = 5e-4
-    adam_t_max: int = 50
-    sgd_lr: float = 0.02
-    min_sgd_lr: float = 0.005
-    sgd_t_max: int = 25
-    sgd_momentum: float = 0.5
-    weight_decay: float = 1e-7
-    patience: int = 12
-    max_epochs: int = 120
 
 
 @dataclass(frozen=True)
@@ -98,35 +71,18 @@ class AdamThenSGD:
     """The pipeline; epochs count from 1.
 
     Args:
-        settings: its rates and limits.
+        settings: rates and limits. Each SGD phase starts at half the rate of the one before; its cosine falls to half.
+        max_epochs: of all phases together.
         state: what :meth:`state` gave before an interruption.
     """
 
-    def __init__(self, settings: PlateauSettings, state: dict | None = None):
-        self.settings = settings
+    def __init__(self, settings: config.AdamThenSGDConfig, max_epochs: int, state: dict | None = None):
+        self.settings, self.max_epochs = settings, max_epochs
         self._state = _State(**copy.deepcopy(state)) if state else _State()
 
     def state(self) -> dict:
         """Numbers, lists and ``inf`` before the first epoch; :class:`AdamThenSGD` continues from it."""
         return dataclasses.asdict(self._state)
-
-    @property
-    def best_epoch(self) -> int:
-        """Epoch of the lowest validation loss, 0 before the first."""
-        return self._state.best_epoch
-
-    @property
-    def best_loss(self) -> float:
-        return self._state.best_loss
-
-    @property
-    def ended(self) -> tuple[int, ...]:
-        """Last epoch of each phase that is over, the last phase included once the pipeline has stopped."""
-        return tuple(self._state.ended)
-
-    @property
-    def stopped(self) -> bool:
-        return self._state.stopped
 
     @property
     def phase(self) -> Phase:
@@ -166,7 +122,7 @@ class AdamThenSGD:
             s.best_epoch, s.best_loss, s.stalled = s.epoch, val_loss, 0
         else:
             s.stalled += 1
-        if s.epoch >= self.settings.max_epochs:
+        if s.epoch >= self.max_epochs:
             return self._end(new_best)
         if s.stalled < self.settings.patience:
             return Decision(new_best)

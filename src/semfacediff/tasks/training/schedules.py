@@ -2,10 +2,10 @@
 
 import math
 
-from semfacediff.tasks.training.optimisers import AdamWSettings
+from semfacediff import config
 
 
-def rate_factor(step: int, steps_per_epoch: int, epochs: int, settings: AdamWSettings) -> float:
+def rate_factor(step: int, steps_per_epoch: int, epochs: int, settings: config.AdamWConfig) -> float:
     """Multiple of the base rate at 0-based global ``step``.
 
     ``warmup_steps`` of linear rise come first. Then, with u in [0, 1) the share of what remains: ``constant`` 1,

@@ -1,9 +1,9 @@
-"""One optimisation step: forward in the chosen precision, loss of the global batch, backward, clip, update."""
+"""One optimisation step: forward in the chosen precision, backward, clip, update."""
 
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.distributed
@@ -66,7 +66,7 @@ class GradientStep:
         """
         self.scaler.unscale_(optimiser)
         weights = [p for p in self.net.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in weights])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         usable = self.scaler.is_enabled() or bool(torch.isfinite(norm))
         if usable:
             if self.clip_norm is not None:
@@ -75,32 +75,6 @@ class GradientStep:
             self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
         return usable
-
-
-class OptimisationStep(GradientStep):
-    """Averages the gradients of some batches of photos with labels, then moves the weights.
-
-    Args:
-        net: a call gives logits ``[N, C, H, W]``.
-        criterion: ``criterion(logits, labels, total)`` -> loss of the global batch, computed in float32.
-        precision, clip_norm: see :class:`GradientStep`.
-        stride: see :func:`strided`.
-    """
-
-    def __init__(self, net: nn.Module, criterion: Callable, precision: str, clip_norm: float | None, stride: int):
-        super().__init__(net, precision, clip_norm)
-        self.criterion, self.stride = criterion, stride
-
-    def backward(self, photos: Tensor, labels: Tensor, share: float, phase: tuple[int, int], *more: Tensor) -> Tensor:
-        """Add ``share`` of a batch's gradient; returns its loss, a detached scalar.
-
-        Args:
-            photos: normalised ``[N, 3, H, W]``. labels: int64 ``[N, H, W]``. phase: first row and column, see
-                :func:`strided`. more: what the model is given beside the photos.
-        """
-        with self.autocast():
-            logits = self.net(photos, *more)
-        return self.add(self.criterion(*strided(logits.float(), labels, self.stride, phase), total), share)
 
 
 def strided(logits: Tensor, labels: Tensor, stride: int, phase: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,42 +1,36 @@
 """``train_synthesis.py``: prepare photos and latents, train one of SCA-DM's stages, keep the record."""
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import DistributedDataParallelKwargs, PartialState
 
 from semfacediff import config
 from semfacediff.data.counts import cache_folder
 from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.data.subset import Subset
-from semfacediff.engine.devices import choose_device
-from semfacediff.engine.memory import keep_freed_memory
-from semfacediff.engine.processes import processes, shared_record
-from semfacediff.engine.provenance import config_text, header, identity
+from semfacediff.engine.processes import shared_record
+from semfacediff.engine.provenance import identity
 from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.samples import write_csv
-from semfacediff.records.tracking import tracked
 from semfacediff.seeding import derive_seed
 from semfacediff.synthesis.codebook import QuantisedAutoencoder
 from semfacediff.synthesis.first_stage import FirstStage
 from semfacediff.synthesis.first_stage_files import TrainedFirstStage, trained_first_stage
-from semfacediff.synthesis.latents import PreparedFaces, prepared_faces, with_latents
+from semfacediff.synthesis.latents import prepared_faces, with_latents
 from semfacediff.synthesis.model import SCADM, SCADMOptions
-from semfacediff.synthesis.sampling import SamplingOptions, ddim_timesteps
-from semfacediff.tasks.synthesis.grids import generated_grid, save_grid
+from semfacediff.synthesis.sampling import ddim_timesteps
 from semfacediff.tasks.training.files import TrainingFiles
-from semfacediff.tasks.training.step_trainer import Objective, StepProgress, StepTraining
-from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective, FirstStageObjective
-
-_SHOWN = 6
-"""Photos in the grids of a first stage."""
+from semfacediff.tasks.training.record import keeping, training_processes, training_record
+from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective, FirstStageObjective, Objective
+from semfacediff.tasks.training.synthesis_trainer import StepProgress, SynthesisTrainer
+from semfacediff.tasks.training.trainer import new_accelerator
 
 
 def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
@@ -44,10 +38,7 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
 
     Under ``torchrun`` every process takes its share; the first one keeps the record.
     """
-    device = choose_device(settings.runtime)
-    state = processes(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    state = training_processes(settings)
     # What can be refused cheaply comes before the photos are read.
     options = synthesis_options(settings, label_space_of(settings.data).n)
     start = _start(settings, options)
@@ -57,12 +48,12 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
     inputs = digests | {"first_stage": start.digest if start else None}
 
     def opened() -> RunFolder:
-        return _record(settings, inputs, parts, options, folder)
+        return training_record(settings, inputs, parts, folder, {"label_space": parts["train"].label_space.name})
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if not finished:
-            with _keeping(record, settings) if record else contextlib.nullcontext(_nothing) as keep:
-                progress = _trained(settings, options, parts, start, folder, device, state, keep)
+            with keeping(record, settings, _keep) as keep:
+                progress = _trained(settings, options, parts, start, folder, state, keep)
                 if record:
                     record.close(DONE, steps_done=progress.step, best_step=progress.best_step)
         if record:
@@ -110,102 +101,44 @@ def _trained(
     parts: dict[str, Data],
     start: TrainedFirstStage | None,
     folder: Path,
-    device: torch.device,
     state: PartialState,
     keep: Callable[[StepProgress], None],
 ) -> StepProgress:
     # The codebook of a first stage is not read in its first steps.
     sharing = DistributedDataParallelKwargs(find_unused_parameters=settings.stage == "first")
-    # Whatever a launcher was configured for: the settings' precision decides.
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[sharing])
-    device, cache = accelerator.device, cache_folder()
+    accelerator, cache = new_accelerator(state.device, sharing), cache_folder()
     with state.main_process_first():  # the others find what the first one prepared
         faces = {k: prepared_faces(d.faces, d.digest, options.image_size, cache) for k, d in parts.items()}
     torch.manual_seed(derive_seed(settings.seed, "init"))
+    given = (settings.seed, accelerator.device, folder / "figures")
+    objective: Objective
     if start is None:
-        objective = _first_stage(settings, options, faces, folder, device)
+        stage = FirstStage(options.vq_channels, options.vq_multipliers, options.vq_layers, options.vq_codes)
+        net = QuantisedAutoencoder(stage.vq, settings.vq.commitment).to(accelerator.device)
+        objective = FirstStageObjective(net, options, settings.vq, faces, *given)
     else:
         model = SCADM(options)
         model.first_stage = start.stage
-        model.to(device)
-        how = (model.first_stage.encode, start.digest, settings.runtime.batch_size, device, cache)
+        model.to(accelerator.device)
+        how = (model.first_stage.encode, start.digest, settings.runtime.batch_size, accelerator.device, cache)
         with state.main_process_first():
             faces = {k: with_latents(faces[k], parts[k].digest, *how) for k in faces}
-        objective = _diffusion(settings, model, faces, folder, device)
-    return StepTraining(objective, settings.steps, settings.seed, folder, accelerator, keep).run()
+        objective = DiffusionObjective(model, settings.diffusion, faces, *given)
+    files = TrainingFiles(folder, 1, accelerator)
+    return SynthesisTrainer(objective, settings.steps, settings.seed, files, keep).run()
 
 
-def _diffusion(
-    settings: config.SynthesisTraining,
-    model: SCADM,
-    faces: dict[str, PreparedFaces],
-    folder: Path,
-    device: torch.device,
-) -> Objective:
-    d, seed = settings.diffusion, settings.seed
-
-    def sampled(step: int) -> None:
-        file = folder / "figures" / f"samples_{step:07d}.png"
-        generated_grid(model, faces["val"], d.sample_photos, SamplingOptions(steps=d.sample_steps, seed=seed), file)
-
-    return DiffusionObjective(model, d, faces["train"], faces["val"], seed, device, sampled)
-
-
-def _first_stage(
-    settings: config.SynthesisTraining,
-    options: SCADMOptions,
-    faces: dict[str, PreparedFaces],
-    folder: Path,
-    device: torch.device,
-) -> Objective:
-    stage = FirstStage(options.vq_channels, options.vq_multipliers, options.vq_layers, options.vq_codes)
-    net = QuantisedAutoencoder(stage.vq, settings.vq.commitment).to(device)
-
-    def sampled(step: int) -> None:
-        photos = faces["val"].photos[:_SHOWN]
-        save_grid([photos, objective.reconstructed(photos)], folder / "figures" / f"samples_{step:07d}.png")
-
-    objective = FirstStageObjective(
-        net, options, settings.vq, faces["train"], faces["val"], settings.seed, device, sampled
-    )
-    return objective
-
-
-def _nothing(_progress: StepProgress) -> None:
-    """What the other processes keep of a validation."""
-
-
-def _record(
-    settings: config.SynthesisTraining, inputs: dict, parts: dict[str, Data], options: SCADMOptions, folder: Path
-) -> RunFolder:
-    facts = {
-        "data": {part: {"n": len(data.faces), "skipped": data.skipped} for part, data in parts.items()},
-        "n": len(parts["train"].faces),
-        "n_expected": parts["train"].n_expected,
-        "label_space": parts["train"].label_space.name,
-    }
-    return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
-
-
-@contextlib.contextmanager
-def _keeping(record: RunFolder, settings: config.SynthesisTraining) -> Iterator[Callable[[StepProgress], None]]:
-    """Writes what a validation added, the history and where the training stands, and mirrors it."""
-    with tracked(record, settings.tracking.model_dump(), settings.name) as grown:
-
-        def keep(progress: StepProgress) -> None:
-            write_csv(pd.DataFrame(progress.history), record.path / "history.csv")
-            best = progress.best_loss if progress.best_step else None
-            record.update(steps_done=progress.step, best_step=progress.best_step, best_val_loss=best)
-            print(f"step {progress.step}: {progress.history[-1]}", file=sys.stderr)
-            grown()
-
-        yield keep
+def _keep(progress: StepProgress, record: RunFolder) -> None:
+    write_csv(pd.DataFrame(progress.history), record.path / "history.csv")
+    best = progress.best_loss if progress.best_step else None
+    record.update(steps_done=progress.step, best_step=progress.best_step, best_val_loss=best)
+    print(f"step {progress.step}: {progress.history[-1]}", file=sys.stderr)
 
 
 def _report(folder: Path) -> str:
     """What a finished training left."""
     history = read_table(folder / "history.csv")
-    last, best = history.iloc[-1], history.loc[history["val_loss"].idxmin()]
+    last, best = history.iloc[-1], history.iloc[history["val_loss"].argmin()]
     return (
         f"step {last['step']:.0f}: training loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} "
         f"(lowest {best['val_loss']:.4f} at step {best['step']:.0f})\n\n"

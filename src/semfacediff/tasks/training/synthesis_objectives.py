@@ -1,18 +1,17 @@
 """The two trainings of SCA-DM: denoiser with style encoder, and the first stage that they work in."""
 
+import abc
 import copy
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from semfacediff import config
-from semfacediff.folders import replacing
 from semfacediff.parsing.checkpoint import write_weights
-from semfacediff.records.writing import write_bytes
 from semfacediff.seeding import derive_seed
 from semfacediff.synthesis.checkpoint import write_synthesis
 from semfacediff.synthesis.codebook import QuantisedAutoencoder, revive, standardise
@@ -22,61 +21,103 @@ from semfacediff.synthesis.layouts import one_hot
 from semfacediff.synthesis.losses import Dropout, drawn, squared_errors
 from semfacediff.synthesis.model import SCADM, SCADMOptions
 from semfacediff.synthesis.prediction import noised, target
-from semfacediff.synthesis.sampling import training_schedule
-from semfacediff.tasks.training.step_trainer import Objective
+from semfacediff.synthesis.sampling import SamplingOptions, training_schedule
+from semfacediff.tasks.synthesis.grids import generated_grid, save_grid
 
-Draw = Callable[[int], None]
-"""Draws pictures of a step."""
 _STANDARDISED_ON = 256
 """Photos whose latents say how the latent space is scaled."""
 _CHUNK = 16
+_SHOWN = 6
+"""Photos in the grids of a first stage."""
+
+
+class Objective(abc.ABC):
+    """What is trained, and on what loss.
+
+    Args:
+        net: the trained module, on ``device``; losses call it through the wrapped form that they are given.
+        faces: of the parts ``train`` and ``val``.
+        figures: folder of the pictures of a training.
+
+    Attributes:
+        averaged: names of children of ``net`` that the moving average covers; the others are taken as they are.
+        named: what the sizes of the model and of the training are called in the configuration, for messages.
+    """
+
+    averaged: Sequence[str]
+    named: str
+
+    def __init__(
+        self, net: nn.Module, faces: Mapping[str, PreparedFaces], seed: int, device: torch.device, figures: Path
+    ):
+        self.net, self.train, self.val = net, faces["train"], faces["val"]
+        self.seed, self.device, self._figures = seed, device, figures
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the training samples."""
+        return self.train.ids
+
+    @abc.abstractmethod
+    def losses(self, net: nn.Module, samples: Sequence[int], epoch: int, step: int) -> Tensor:
+        """float32 ``[n]``: loss of each of ``samples``, with a gradient; draws depend on (seed, epoch, id) alone."""
+
+    @abc.abstractmethod
+    def val_losses(self, samples: Sequence[int]) -> Tensor:
+        """float32 ``[n]``: the same of validation samples, under ``net`` as it is."""
+
+    @abc.abstractmethod
+    def grid(self, file: Path) -> None:
+        """Draw what ``net`` makes, as it is."""
+
+    @abc.abstractmethod
+    def write(self, folder: Path, facts: dict, for_use: bool) -> None:
+        """Write ``net`` as it is into an empty folder, for use or for a training to be continued."""
+
+    def before(self, step: int, samples: Sequence[int]) -> None:  # noqa: B027
+        """What is done between steps, e.g. to a codebook. ``samples``: all of the coming batch; the same everywhere."""
+
+    def validated(self, samples: Sequence[int]) -> Tensor:
+        """:meth:`val_losses`, some samples at a time."""
+        return torch.cat([self.val_losses(samples[i : i + _CHUNK]) for i in range(0, len(samples), _CHUNK)])
+
+    def sampled(self, step: int) -> None:
+        self.grid(self._figures / f"samples_{step:07d}.png")
 
 
 class DiffusionObjective(Objective):
-    """The noise in latents, or their velocity, given photo and label map.
-
-    Args:
-        train, val: with latents.
-        sampled: called with the step when pictures are due.
-    """
+    """The noise in latents, or their velocity, given photo and label map; ``faces`` have latents."""
 
     named = "diffusion"
+    net: SCADM
 
     def __init__(
         self,
         model: SCADM,
         settings: config.DiffusionConfig,
-        train: PreparedFaces,
-        val: PreparedFaces,
+        faces: Mapping[str, PreparedFaces],
         seed: int,
         device: torch.device,
-        sampled: Draw,
+        figures: Path,
     ):
-        self.net, self.train, self.val, self.seed, self.device = model, train, val, seed, device
+        super().__init__(model, faces, seed, device, figures)
+        self.settings = settings
         self.averaged = ("unet", "style_encoder") if settings.ema_of == "all" else ("unet",)
         self.dropout = Dropout(settings.image_dropout, settings.null_dropout, settings.part_dropout)
-        self.alphas, self._draw = training_schedule().alphas_cumprod.to(device), sampled
+        self.alphas = training_schedule().alphas_cumprod.to(device)
         model.unet.checkpointing = settings.gradient_checkpointing
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return self.train.ids
-
-    @property
-    def n_val(self) -> int:
-        return len(self.val)
 
     def losses(self, net: nn.Module, samples: Sequence[int], epoch: int, step: int) -> Tensor:
         return self._losses(net, self.train, samples, epoch)
 
-    def validated(self, samples: Sequence[int]) -> Tensor:
+    def val_losses(self, samples: Sequence[int]) -> Tensor:
         """With the dropout of the training, and draws that are the same at every validation."""
-        chunks = (samples[i : i + _CHUNK] for i in range(0, len(samples), _CHUNK))
-        return torch.cat([self._losses(self.net, self.val, chunk, "validation") for chunk in chunks])
+        return self._losses(self.net, self.val, samples, "validation")
 
     def _losses(self, net: nn.Module, faces: PreparedFaces, samples: Sequence[int], epoch: int | str) -> Tensor:
-        chosen = np.asarray(samples)
-        options = self.net.options
+        if faces.latents is None:
+            raise ValueError("expected faces with latents")
+        chosen, options = np.asarray(samples), self.net.options
         keys = [(self.seed, epoch, faces.ids[i]) for i in samples]
         draws = drawn(keys, faces.latents.shape[1:], options.classes, self.dropout).to(self.device)
         images = to_signed(faces.photos[chosen]).to(self.device)
@@ -89,13 +130,12 @@ class DiffusionObjective(Objective):
         predicted = net(noised(latents, draws.noise, kept), draws.steps, images, mask, seen, dropped)
         return squared_errors(predicted, target(latents, draws.noise, kept, options.prediction))
 
-    def sampled(self, step: int) -> None:
-        self._draw(step)
+    def grid(self, file: Path) -> None:
+        options = SamplingOptions(steps=self.settings.sample_steps, seed=self.seed)
+        generated_grid(self.net, self.val, self.settings.sample_photos, options, file)
 
-    def save(self, folder: Path, state: dict | None, facts: dict) -> None:
-        with replacing(folder) as new:
-            write_synthesis(self.net, new, self.train.label_space.name, facts)
-            _put_state(new, state)
+    def write(self, folder: Path, facts: dict, for_use: bool) -> None:
+        write_synthesis(self.net, folder, self.train.label_space.name, facts)
 
 
 class FirstStageObjective(Objective):
@@ -109,22 +149,14 @@ class FirstStageObjective(Objective):
         net: QuantisedAutoencoder,
         options: SCADMOptions,
         settings: config.VQConfig,
-        train: PreparedFaces,
-        val: PreparedFaces,
+        faces: Mapping[str, PreparedFaces],
         seed: int,
         device: torch.device,
-        sampled: Draw,
+        figures: Path,
     ):
-        self.net, self.options, self.settings, self.train, self.val = net, options, settings, train, val
-        self.seed, self.device, self._draw = seed, device, sampled
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return self.train.ids
-
-    @property
-    def n_val(self) -> int:
-        return len(self.val)
+        super().__init__(net, faces, seed, device, figures)
+        self.options, self.settings = options, settings
+        self._vq: Any = net.vq  # diffusers' VQModel
 
     def losses(self, net: nn.Module, samples: Sequence[int], epoch: int, step: int) -> Tensor:
         return net(self._images(self.train, samples), step >= self.settings.unquantised_steps)
@@ -135,47 +167,33 @@ class FirstStageObjective(Objective):
         if since < 0 or since % self.settings.revive_every_steps:
             return
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "codebook", step))
-        revive(self.net.vq.quantize.embedding.weight, self._latents(samples), generator, all_of_them=since == 0)
+        revive(self._vq.quantize.embedding.weight, self._latents(samples), generator, all_of_them=since == 0)
 
-    def validated(self, samples: Sequence[int]) -> Tensor:
-        chunks = (samples[i : i + _CHUNK] for i in range(0, len(samples), _CHUNK))
-        return torch.cat([self.net(self._images(self.val, chunk), True) for chunk in chunks])
+    def val_losses(self, samples: Sequence[int]) -> Tensor:
+        return self.net(self._images(self.val, samples), True)
 
-    def sampled(self, step: int) -> None:
-        self._draw(step)
-
-    def reconstructed(self, photos: np.ndarray) -> np.ndarray:
-        """uint8 ``[N, S, S, 3]`` through the codebook, as the net is now."""
+    def grid(self, file: Path) -> None:
+        photos = self.val.photos[:_SHOWN]
         with torch.inference_mode():
-            return from_signed(self.net.vq(to_signed(photos).to(self.device)).sample)
+            made = from_signed(self._vq(to_signed(photos).to(self.device)).sample)
+        save_grid([photos, made], file)
 
-    def save(self, folder: Path, state: dict | None, facts: dict) -> None:
-        """Checkpoints for use have a latent space of mean 0 and deviation 1; those to be continued are as they are."""
-        weights = self.net.state_dict() if state else self._standardised().state_dict()
-        with replacing(folder) as new:
-            write_weights(new, weights)
-            (new / CARD).write_text(FirstStageCard.of(self.options, facts).text())
-            _put_state(new, state)
+    def write(self, folder: Path, facts: dict, for_use: bool) -> None:
+        """For use with a latent space of mean 0 and deviation 1; to be continued as it is."""
+        write_weights(folder, (self._standardised() if for_use else self.net).state_dict())
+        (folder / CARD).write_text(FirstStageCard.of(self.options, facts).text())
 
     def _standardised(self) -> nn.Module:
         """A copy of the autoencoder, as :class:`semfacediff.synthesis.first_stage.FirstStage` holds it."""
         n = min(_STANDARDISED_ON, len(self.train))
-        copied = nn.ModuleDict({"vq": copy.deepcopy(self.net.vq)})
+        copied = nn.ModuleDict({"vq": copy.deepcopy(self._vq)})
         latents = torch.cat([self._latents(range(i, min(n, i + _CHUNK))) for i in range(0, n, _CHUNK)])
         standardise(copied["vq"], latents)
         return copied
 
     @torch.no_grad()
     def _latents(self, samples: Sequence[int]) -> Tensor:
-        return self.net.vq.encode(self._images(self.train, samples)).latents.float()
+        return self._vq.encode(self._images(self.train, samples)).latents.float()
 
     def _images(self, faces: PreparedFaces, samples: Sequence[int]) -> Tensor:
         return to_signed(faces.photos[np.asarray(samples)]).to(self.device)
-
-
-def _put_state(folder: Path, state: dict | None) -> None:
-    if state is None:
-        return
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(folder / "state.pt", buffer.getvalue())

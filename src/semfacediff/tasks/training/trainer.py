@@ -1,0 +1,164 @@
+"""What every training does: gradient steps, moving average, checkpoints, continuation, and failures in a sentence."""
+
+import abc
+import contextlib
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import KwargsHandler
+from pydantic import TypeAdapter
+from torch import nn
+
+from semfacediff import config
+from semfacediff.errors import UserError
+from semfacediff.tasks.training.averaging import MovingAverage
+from semfacediff.tasks.training.checks import out_of_memory
+from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.step import GradientStep
+
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+def new_accelerator(device: torch.device, *handlers: KwargsHandler) -> Accelerator:
+    """Without mixed precision, whatever the launcher was configured for: the settings' ``precision`` decides."""
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=list(handlers))
+
+
+class Trainer(abc.ABC, Generic[P, B]):
+    """Trains ``model``; a subclass says on which batches and loss, what is kept, when to validate and when to end.
+
+    Every random draw comes from (seed, epoch, step or sample), none from a running state. A training that is stopped at
+    any step and continued from the last checkpoint ends with the same weights (bit for bit on the CPU). ``P`` is a data
+    class that says where the training stands, ``B`` what is known of a batch before its loss is computed.
+
+    Args:
+        model: on its device.
+        averaged: the parts of ``model`` that the moving average covers, by name.
+        settings: of the steps. compiled: whether to compile the model.
+        progress: of a training that begins.
+        files: a checkpoint ``last`` found there is continued.
+
+    Attributes:
+        net: ``model`` as it is called during training: wrapped, compiled.
+        rates, memory: how a user lowers the learning rates and the memory needed, for messages.
+
+    Raises:
+        UserError: the checkpoint found is damaged or of another training.
+    """
+
+    rates: str
+    memory: str
+
+    def __init__(
+        self,
+        model: nn.Module,
+        averaged: Mapping[str, nn.Module],
+        settings: config.TrainConfig | config.StepsConfig,
+        progress: P,
+        files: TrainingFiles,
+        compiled: bool = False,
+    ):
+        self.model, self.averaged, self.progress, self.files = model, averaged, progress, files
+        self.accelerator = files.accelerator
+        decay = settings.ema_decay
+        self.averages = {name: MovingAverage(part, decay) for name, part in averaged.items()} if decay else {}
+        self.net: nn.Module = self.accelerator.prepare(model)
+        if compiled:
+            self.net = cast(nn.Module, torch.compile(self.net))
+        self.step = GradientStep(self.net, settings.precision, settings.gradient_clip_norm)
+        state = files.found()
+        if state is None:
+            self.optimiser = self.new_optimiser()
+        else:
+            with files.continuing(lambda: self.optimiser):
+                self._continue_from(state)
+
+    @abc.abstractmethod
+    def new_optimiser(self) -> torch.optim.Optimizer: ...
+
+    @abc.abstractmethod
+    def add_gradient(self, batch: B, k: int, share: float) -> float:
+        """Add ``share`` of the gradient of the ``k``-th batch of a step; returns its loss over all processes."""
+
+    @abc.abstractmethod
+    def place(self, k: int) -> str:
+        """Where the ``k``-th batch of the present step is, e.g. ``epoch 1, step 4``."""
+
+    @abc.abstractmethod
+    def sample_ids(self, k: int) -> list[str]:
+        """Of the ``k``-th batch of the present step."""
+
+    @abc.abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write ``model`` into an empty folder, for a training to be continued."""
+
+    @abc.abstractmethod
+    def own_state(self) -> dict:
+        """What ``state.pt`` holds beside optimiser, scaler and progress."""
+
+    @abc.abstractmethod
+    def restore(self, state: dict) -> None:
+        """Take back what :meth:`own_state` gave; before there is an optimiser."""
+
+    def take_step(self, batches: Iterator[B], n: int) -> list[float]:
+        """Move the weights by the mean gradient of the next ``n`` batches; returns the loss of each.
+
+        Raises:
+            UserError: a loss or the gradient is not finite; the weights are as they were.
+        """
+        losses = []
+        for k in range(n):
+            batch = next(batches)
+            with contextlib.nullcontext() if k == n - 1 else self.accelerator.no_sync(self.net):
+                losses.append(self.add_gradient(batch, k, 1 / n))
+            if not math.isfinite(losses[-1]):
+                self._refuse(f"the loss became {losses[-1]}", range(k, k + 1))
+        if not self.step.update(self.optimiser):
+            self._refuse("the gradient became infinite", range(n))
+        for name, average in self.averages.items():
+            average.update(self.averaged[name])
+        return losses
+
+    def _refuse(self, what: str, batches: range) -> NoReturn:
+        """``batches`` of the present step: those that may be to blame."""
+        ids = ", ".join(i for k in batches for i in self.sample_ids(k))
+        kept = f"checkpoints of {self.files.folder.name} are from before" if self.files.any else "no checkpoint yet"
+        raise UserError(
+            f"{what} in {self.place(batches[-1])}, on samples {ids} ({kept}); lower {self.rates}, or look at "
+            f"these samples"
+        )
+
+    @contextlib.contextmanager
+    def machine_errors(self) -> Iterator[None]:
+        """Around the training: turns a failed allocation into a sentence."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as e:
+            if not out_of_memory(e):
+                raise
+            raise UserError(f"out of memory on {self.accelerator.device} in {self.place(0)} with {self.memory}") from e
+
+    def save_last(self) -> None:
+        """Write ``last``, from which a training continues."""
+        state = {
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
+            **self.own_state(),
+            "progress": vars(self.progress),
+        }
+        self.files.write("last", self.write, state)
+
+    def _continue_from(self, state: dict) -> None:
+        self.model.load_state_dict(state["weights"])
+        self.progress = TypeAdapter(type(self.progress)).validate_python(state["progress"])
+        self.restore(state)
+        self.step.scaler.load_state_dict(state["scaler"])
+        self.optimiser = self.new_optimiser()
+        self.optimiser.load_state_dict(state["optimiser"])
+        print(f"continuing at {self.place(0)}", file=sys.stderr)
