@@ -10,7 +10,7 @@ import pandas as pd
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.records.pairing import by_stage
-from semfacediff.tables.drawing import BLACK, SKY, new_figure, save_figure, styled
+from semfacediff.tables.drawing import BLACK, SKY, Figure, new_figure, save_figure, styled
 from semfacediff.tables.grid import Column
 from semfacediff.tables.leakage import leakage_figure, read_leakage
 from semfacediff.tables.scores import column
@@ -39,7 +39,7 @@ class Bars:
     published: bool = False
 
 
-def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown: Column):
+def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown: Column) -> Figure:
     """Means of each attribute as bars with their standard deviations, numbers above them.
 
     Bars begin at 0, so that their lengths may be compared.
@@ -71,7 +71,7 @@ def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown:
     return figure
 
 
-def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None, name: str):
+def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None, name: str) -> Figure | None:
     """Bars of one score, ours and the published ones; ``None`` where neither has a value."""
     attributes = list(summary["attribute"])
     mean = name if name in ("fid", "kid") else f"{name}_mean"
@@ -82,9 +82,9 @@ def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None,
     if published is not None and f"{name}_mean" in published:
         rows = published.reindex(attributes)
         factor = shown.factor if name == "clip" else 1
-        theirs = (_column(rows, f"{name}_{part}") / factor for part in ("mean", "sd"))
+        theirs, spread = (_column(rows, f"{name}_{part}") / factor for part in ("mean", "sd"))
         lacking = "" if measured else f"; {_name(run)}: not measured"
-        groups.append(Bars(f"thesis, table 6.1{lacking}", *theirs, published=True))
+        groups.append(Bars(f"thesis, table 6.1{lacking}", theirs, spread, published=True))
     return bars_of_attributes(attributes, groups, shown) if groups else None
 
 
@@ -96,10 +96,10 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
     return table[name].to_numpy(float) if name in table else np.full(len(table), np.nan)
 
 
-def coverage_bars(run: dict, samples: pd.DataFrame, attributes: Sequence[str]):
+def coverage_bars(run: dict, samples: pd.DataFrame, attributes: Sequence[str]) -> Figure:
     """How much of the photo each attribute's region takes: mean and standard deviation over the photos."""
     cover = samples.groupby("attribute")["coverage"]
-    mean, spread = (100 * x.reindex(attributes).to_numpy(float) for x in (cover.mean(), cover.std(ddof=1)))
+    mean, spread = (100 * x.reindex(list(attributes)).to_numpy(float) for x in (cover.mean(), cover.std(ddof=1)))
     shown = Column("coverage", "region, % of the photo", None, 1)
     return bars_of_attributes(attributes, [Bars(f"parser {run['parser']['name']}", mean, spread)], shown)
 
