@@ -107,10 +107,21 @@ def _series(
     mean, low, high = (np.array([factor * getattr(values[i], e) for i in there]) for e in ("mean", "low", "high"))
     spans = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
     colour, marker, line = _LOOKS[k % len(_LOOKS)]
-    style = {"color": colour, "marker": marker, "ls": line if joined else "none", "ms": 4, "lw": 1.2}
-    style |= {"mfc": "white"} if k >= len(_LOOKS) else {}
-    style |= {"lw": 2, "zorder": 3} if label == ALL else {}
-    ax.errorbar(places[there], mean, spans, label=label, elinewidth=0.9, capsize=2, **style)
+    ax.errorbar(
+        places[there],
+        mean,
+        spans,
+        label=label,
+        elinewidth=0.9,
+        capsize=2,
+        color=colour,
+        marker=marker,
+        ls=line if joined else "none",
+        ms=4,
+        mfc="white" if k >= len(_LOOKS) else "auto",
+        lw=2 if label == ALL else 1.2,
+        zorder=3 if label == ALL else 2,
+    )
 
 
 def draw_sweep(sweep: Path, out: Path, names: Sequence[str] = ()) -> None:

@@ -19,9 +19,6 @@ from semfacediff.tables.text import comparable_rows
 OF_THESIS = {"fid": "5.6", "lpips": "5.7", "ssim": "5.8", "iou": "5.9"}
 """Score -> number of the thesis's figure; 5.6 is published as a picture only, without numbers."""
 _MORE = ("kid", "clip", "seam", "geometry_shift_pct")
-_OURS = {"color": SKY, "edgecolor": BLACK, "linewidth": 0.7}
-_THEIRS = {"color": "white", "edgecolor": BLACK, "linewidth": 0.7, "hatch": "////"}
-_WHISKER = {"fmt": "none", "ecolor": BLACK, "elinewidth": 1, "capsize": 3}
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,20 @@ def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown:
         figure = new_figure(max(4.2, 1.4 + 1.15 * len(attributes)), 3.2)
         ax = figure.subplots()
         for k, group in enumerate(groups):
-            style = _THEIRS if group.published else _OURS
+            colour, hatch = ("white", "////") if group.published else (SKY, None)
             at = place + (k - (len(groups) - 1) / 2) * width
             mean, spread = (shown.factor * x for x in (group.mean, group.spread))
-            ax.bar(at, np.nan_to_num(mean), width, label=group.name, **style)
+            heights = np.nan_to_num(mean)
+            ax.bar(at, heights, width, label=group.name, color=colour, edgecolor=BLACK, linewidth=0.7, hatch=hatch)
             known = ~np.isnan(mean) & ~np.isnan(spread)
-            ax.errorbar(at[known], mean[known], spread[known], **_WHISKER)
+            ax.errorbar(at[known], mean[known], spread[known], fmt="none", ecolor=BLACK, elinewidth=1, capsize=3)
             for x, value, sd in zip(at, mean, spread, strict=True):
                 if not np.isnan(value):
                     top = max(0.0, value) + (0 if np.isnan(sd) else sd)
                     text = f"{value:.{min(shown.digits, 3)}f}"
-                    above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 6.5}
-                    ax.annotate(text, (x, top), (0, 2), **above)
+                    ax.annotate(
+                        text, (x, top), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=6.5
+                    )
         ax.set_xticks(place, attributes)
         ax.axhline(0, color=BLACK, lw=0.8)
         direction = {True: ", higher is better", False: ", lower is better", None: ""}[shown.up]
@@ -116,9 +115,11 @@ def draw_editing_figures(folder: Path, out: Path, repository: Path) -> list[str]
     published = None if "stage" in summary else comparable_rows(run, summary, repository)
     figures = {name: score_bars(run, summary, published, name) for name in (*OF_THESIS, *_MORE)}
     figures["region_coverage"] = coverage_bars(run, samples, list(summary["attribute"]))
-    drawn = [name for name, figure in figures.items() if figure is not None]
-    for name in drawn:
-        save_figure(figures[name], out / name)
+    drawn = []
+    for name, figure in figures.items():
+        if figure is not None:
+            save_figure(figure, out / name)
+            drawn.append(name)
     if (folder / "leakage.csv").exists():
         for suffix in (".png", ".pdf"):
             leakage_figure(read_leakage(folder), _name(run), out / f"leakage{suffix}")

@@ -75,13 +75,16 @@ def _mark_phases(ax: Axes, history: pd.DataFrame) -> None:
     if "phase" not in history:
         return
     phases, epochs = history["phase"].astype(str), history["epoch"]
-    above = {"transform": ax.get_xaxis_transform(), "rotation": 35, "ha": "left", "va": "bottom", "fontsize": 7}
-    ax.text(epochs.iloc[0], 1.01, phases.iloc[0], **above)
+
+    def write(x: float, phase: str) -> None:
+        ax.text(x, 1.01, phase, transform=ax.get_xaxis_transform(), rotation=35, ha="left", va="bottom", fontsize=7)
+
+    write(epochs.iloc[0], phases.iloc[0])
     for i in range(1, len(history)):
         if phases.iloc[i] != phases.iloc[i - 1]:
             between = (epochs.iloc[i - 1] + epochs.iloc[i]) / 2
             ax.axvline(between, color="0.35", lw=0.9, ls=(0, (4, 2)))
-            ax.text(between, 1.01, phases.iloc[i], **above)
+            write(between, phases.iloc[i])
 
 
 _PANEL_PX = 256

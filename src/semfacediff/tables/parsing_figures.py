@@ -117,8 +117,8 @@ def bars_figure(summary: pd.DataFrame, column: str, published: Sequence[Publishe
         offsets = 0.75 * ((np.arange(len(published)) + 0.5) / max(len(published), 1) - 0.5)
         for result, offset, (marker, colour) in zip(published, offsets, _MARKERS, strict=False):
             theirs = np.array([*(result.values.get(c, np.nan) for c in classes), result.mean], float)
-            style = {"mfc": colour, "mec": "white", "ms": 5.5, "mew": 0.6}
-            ax.plot(place + offset, theirs, marker, ls="none", label=result.name, **style)
+            (points,) = ax.plot(place + offset, theirs, marker, ls="none", label=result.name, mfc=colour, mec="white")
+            points.set(markersize=5.5, markeredgewidth=0.6)
         said = [f"{c} (absent)" if np.isnan(v) else c for c, v in zip([*classes, mean_name], values, strict=True)]
         ax.set_xticks(place, said, rotation=45, ha="right", rotation_mode="anchor")
         ax.set(ylabel=f"{title} (%), protocol {protocol}", ylim=(0, 102), xlim=(-0.7, place[-1] + 0.7))
@@ -135,8 +135,8 @@ def _whiskers(ax: Axes, place: np.ndarray, values: np.ndarray, rows: pd.DataFram
     known = ~np.isnan(low) & ~np.isnan(values)
     # A percentile interval need not hold the value itself where a class is in very few photos.
     span = np.maximum(np.stack([values - low, high - values]), 0)[:, known]
-    style = {"fmt": "none", "ecolor": BLACK, "elinewidth": 1, "capsize": 2.5, "label": "95 % interval"}
-    ax.errorbar(place[known], values[known], span, **style)
+    at, middle = place[known], values[known]
+    ax.errorbar(at, middle, span, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2.5, label="95 % interval")
 
 
 def confusion_figure(confusion: pd.DataFrame, ours: str) -> Figure:
