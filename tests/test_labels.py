@@ -1,5 +1,7 @@
 """Label spaces: right order, conversions by name, left and right, attributes."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from semfacediff.labels import (
     LONG_TAIL,
     SPACES,
     LabelSpace,
+    SpaceName,
     attribute_classes,
     attribute_indices,
     conversion,
@@ -44,8 +47,12 @@ def test_every_space_is_well_formed(name):
     assert one.name == name
     assert len(set(one.classes)) == one.n == (19 if name in NINETEEN else 11)
     assert set(one.classes) <= set(CELEBAMASK.classes)
-    if one.paint_order is not None:
+    if one.paint_order:
         assert sorted(one.paint_order) == sorted(one.classes[1:])
+
+
+def test_a_configuration_can_name_every_space():
+    assert get_args(SpaceName) == tuple(SPACES)
 
 
 def test_the_canonical_space_is_painted_in_its_own_order():

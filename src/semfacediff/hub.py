@@ -33,10 +33,10 @@ def cached_folder(id_: str, revision: str | None = None) -> Path | None:
 
 def cached_place(text: str) -> Path | None:
     """The folder that ``OWNER/MODEL[@REVISION][/FOLDER]`` means in the cache; ``None``: nothing of it is there."""
-    found = PLACE.fullmatch(text)
-    folder = cached_folder(found[1], found[2]) if found else None
-    place = folder and folder / (found[3] or "")
-    return place if place and place.is_dir() else None
+    if not (found := PLACE.fullmatch(text)) or not (folder := cached_folder(found[1], found[2])):
+        return None
+    place = folder / (found[3] or "")
+    return place if place.is_dir() else None
 
 
 def snapshot(repository: Path, revision: str | None = None) -> Path | None:
@@ -69,7 +69,10 @@ def hub_source(place: str, files: Mapping[str, str] | None = None) -> Source:
         place: ``OWNER/MODEL[@REVISION][/FOLDER]``, with a folder all files in it; the revision is ``main`` if unsaid.
         files: instead, names with the SHA-256 that they must have.
     """
-    id_, revision, inside = PLACE.fullmatch(place).groups()
+    found = PLACE.fullmatch(place)
+    if found is None:
+        raise ValueError(f"{place}: expected OWNER/MODEL[@REVISION][/FOLDER]")
+    id_, revision, inside = found.groups()
     return lambda: _asked(id_, revision, inside, files)
 
 

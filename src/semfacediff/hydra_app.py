@@ -16,9 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -36,11 +37,9 @@ def _folder_digest(*, _root_: DictConfig) -> str:
     from semfacediff import config
     from semfacediff.tasks.folder_digest import folder_digest
 
-    own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     try:
-        models = (config.EditingEvaluation, config.ParsingEvaluation, config.SynthesisEvaluation)
-        models += (config.ParserTraining, config.SynthesisTraining)
-        return folder_digest(config.typed(own, *models))
+        return folder_digest(config.typed(own, *get_args(config.AnyTask)))
     except UserError:  # the job will say so; until then its folder needs a name
         plain = OmegaConf.to_container(own)
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -84,7 +83,7 @@ _held = contextlib.ExitStack()
 class SweepLedger(Callback):
     """Holds a sweep's folder while its jobs run, in the process that was started; named in ``conf``."""
 
-    def on_multirun_start(self, config: DictConfig, **_) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         from semfacediff.records.folder import held
 
         try:
@@ -94,7 +93,7 @@ class SweepLedger(Callback):
             _complain(e)
             sys.exit(EXIT_MISTAKE)  # Hydra would turn any other exception into a warning
 
-    def on_multirun_end(self, config: DictConfig, **_) -> None:
+    def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         _held.close()
 
 
@@ -260,7 +259,7 @@ class JobFailed(Exception):  # noqa: N818  it says what happened, in one process
     """A job of a sweep ended with the exit code in ``args``; its sentence is printed already."""
 
 
-def _own_overrides(hydra_cfg: DictConfig) -> list[str]:
+def _own_overrides(hydra_cfg: HydraConf) -> list[str]:
     """What this job was asked for, without what belongs to its sweep."""
     of_sweep = ("hydra.mode", "hydra.sweep", "hydra.launcher", "hydra/launcher")
     return [*hydra_cfg.overrides.task, *(o for o in hydra_cfg.overrides.hydra if not o.startswith(of_sweep))]

@@ -10,6 +10,7 @@ Sources: CelebAMask-HQ (Lee et al., CVPR 2020) for ``celebamask``; SegFace (AAAI
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -24,12 +25,12 @@ class LabelSpace:
         name: key in :data:`SPACES`; stored in every checkpoint and run record.
         classes: class names, position = label value; position 0 is the background.
         paint_order: classes in the order in which part masks are painted; a later one overwrites an earlier one.
-            ``None`` where the data set ships label maps and no parts.
+            Empty where the data set ships label maps and no parts.
     """
 
     name: str
     classes: tuple[str, ...]
-    paint_order: tuple[str, ...] | None = None
+    paint_order: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -68,6 +69,9 @@ _ZLLRUNNING = (
 _ELEVEN = "background skin l_brow r_brow l_eye r_eye nose u_lip mouth l_lip hair".split()
 
 CELEBAMASK = LabelSpace("celebamask", tuple(_CELEBAMASK), paint_order=tuple(_CELEBAMASK[1:]))
+
+SpaceName = Literal["celebamask", "segface", "zllrunning", "lapa", "helen"]
+"""Keys of :data:`SPACES`, as a configuration may name them."""
 
 SPACES = MappingProxyType(
     {

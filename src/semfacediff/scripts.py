@@ -4,6 +4,9 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
 
 from semfacediff import hydra_app
 from semfacediff.places import repository
@@ -33,7 +36,7 @@ def start(name: str, words: Sequence[str], program: str) -> None:
     hydra_app.run(name, functools.partial(_task, SCRIPTS[name]), repository())
 
 
-def _task(models: Sequence[str], cfg, folder) -> int:
+def _task(models: Sequence[str], cfg: DictConfig, folder: Path) -> int:
     from semfacediff import config, tasks
 
     return tasks.start(config.typed(cfg, *(getattr(config, model) for model in models)), folder)

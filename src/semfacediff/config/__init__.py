@@ -56,6 +56,7 @@ from semfacediff.config.synthesis import (
     SynthesisTraining,
     VQConfig,
 )
+from semfacediff.config.tasks import AnyTask
 from semfacediff.config.training import (
     AdamThenSGDConfig,
     AdamWConfig,
@@ -76,6 +77,7 @@ __all__ = [
     "AnyData",
     "AnyEditor",
     "AnyOptim",
+    "AnyTask",
     "AnyTracking",
     "CascadeConfig",
     "CelebAMaskHQData",

@@ -1,11 +1,12 @@
 """``data=``: the data sets."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
-from semfacediff.labels import SPACES
+from semfacediff.labels import SpaceName
 
 
 class SplitRuleConfig(Closed):
@@ -67,6 +68,11 @@ class PlacedData(DataConfig):
             raise ValueError("data.root is not set; set data.root=DIR or the environment variable SEMFACEDIFF_DATA")
         return self
 
+    @property
+    def folder(self) -> Path:
+        """``root`` as a path."""
+        return Path(str(self.root)).expanduser()  # set, or this would not have been validated
+
 
 class CelebAMaskHQData(PlacedData):
     """The official layout; split through its lists."""
@@ -92,7 +98,7 @@ class HelenData(PlacedData):
 
 
 class FileData(PlacedData, RuledData):
-    label_space: Literal[tuple(SPACES)]
+    label_space: SpaceName
 
 
 class FolderData(FileData):

@@ -16,7 +16,7 @@ from pydantic import (
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
-from semfacediff.labels import ATTRIBUTES, SPACES, attribute_classes
+from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
 
 
 class IdentityEditor(Closed):
@@ -69,7 +69,7 @@ class SCADMEditor(Closed):
     checkpoint: str
     reference: str | None
     reference_labels: str | None
-    reference_space: Literal[tuple(SPACES)]
+    reference_space: SpaceName
     inversion: bool
     absent: Literal["encoder", "zero_image", "refuse"]
     steps: Annotated[int, Field(ge=1, le=1000)]
@@ -165,7 +165,9 @@ class EditingEvaluation(Evaluation):
     def _of_cascade(cls, plain: dict) -> dict:
         """A cascade brings its own attributes; its stages without a prompt take the attribute's."""
         cascade, prompts = plain.get("cascade"), plain.get("prompts")
-        stages = cascade.get("stages") if isinstance(cascade, dict) else None
+        if not isinstance(cascade, dict):
+            return plain
+        stages = cascade.get("stages")
         if not isinstance(stages, list) or not stages:
             return plain
         if not all(isinstance(s, dict) and isinstance(s.get("attribute"), str) for s in stages):

@@ -5,7 +5,9 @@ import json
 import re
 from typing import Any
 
-from semfacediff.config.closed import Closed
+from semfacediff.config.editing import EditingEvaluation
+from semfacediff.config.evaluation import Evaluation
+from semfacediff.config.tasks import AnyTask
 
 VOLATILE = ("runtime", "tracking")
 """Top-level keys that change how fast or where a run works, never what comes out."""
@@ -34,7 +36,7 @@ WITHOUT_EFFECT = (
 """Keys that change what is shown or how fast it goes; a run may be continued with others."""
 
 
-def scientific(config: Closed) -> dict[str, Any]:
+def scientific(config: AnyTask) -> dict[str, Any]:
     """What determines the results: the configuration without volatile keys, names and input paths."""
     plain = config.model_dump(mode="json", exclude={*VOLATILE, "name"})
     if config.task == "synthesis":
@@ -82,7 +84,7 @@ _TEXTLESS = ("identity", "recolor", "precomputed", "sca_dm")
 """Editors that no negative prompt reaches, so that what makes one determines nothing."""
 
 
-def _prompts(config: Closed) -> dict[str, Any]:
+def _prompts(config: EditingEvaluation) -> dict[str, Any]:
     """The settings of prompts as far as they reach the editor; ``None`` stands for what has no effect."""
     names = ("negatives", "negative_words", "negative_prompts")
     kept = {key: None if config.editor.name in _TEXTLESS else getattr(config, key) for key in names}
@@ -92,9 +94,9 @@ def _prompts(config: Closed) -> dict[str, Any]:
     return kept | {"prompts": None, "attributes": None}
 
 
-def _shipped(config: Closed) -> bool:
+def _shipped(config: AnyTask) -> bool:
     """Whether an evaluation names its parser by nothing but an architecture: only the shipped one has weights then."""
-    return config.task != "train_parser" and config.parser.name not in ("ground_truth", "precomputed")
+    return isinstance(config, Evaluation) and config.parser.name not in ("ground_truth", "precomputed")
 
 
 def digest(plain: Any) -> str:

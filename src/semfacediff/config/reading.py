@@ -1,18 +1,22 @@
 """From Hydra's composed configuration to the typed one; a user's mistake becomes one sentence."""
 
 import difflib
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from semfacediff.config.closed import Closed
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
 
+Model = TypeVar("Model", bound=Closed)
 
-def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
+
+def typed(cfg: DictConfig, *models: type[Model]) -> Model:
     """The configuration as the one of ``models`` whose ``task`` it names.
 
     Raises:
@@ -23,9 +27,10 @@ def typed(cfg: DictConfig, *models: type[Closed]) -> Closed:
     except OmegaConfBaseException as e:
         raise UserError(unresolved(e)) from e
     tasks = {get_args(m.model_fields["task"].annotation)[0]: m for m in models}
-    if plain.get("task") not in tasks:
-        raise UserError(f"task: expected one of {', '.join(tasks)}, got '{plain.get('task')}'")
-    return checked(tasks[plain["task"]], plain)
+    task = plain.get("task") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or task not in tasks:
+        raise UserError(f"task: expected one of {', '.join(tasks)}, got '{task}'")
+    return checked(tasks[task], plain)
 
 
 def unresolved(error: OmegaConfBaseException) -> str:
@@ -35,7 +40,7 @@ def unresolved(error: OmegaConfBaseException) -> str:
     return own if own != first else f"configuration: {first}; set {getattr(error, 'full_key', None) or 'it'}=..."
 
 
-def checked(model: type[Closed], plain: dict[str, Any]) -> Closed:
+def checked(model: type[Model], plain: Mapping[Any, Any]) -> Model:
     """``plain`` as ``model``; a :class:`UserError` says in one sentence what is wrong with it."""
     try:
         return model.model_validate(plain)
@@ -43,7 +48,7 @@ def checked(model: type[Closed], plain: dict[str, Any]) -> Closed:
         raise UserError("; ".join(_sentence(error, model) for error in e.errors())) from e
 
 
-def _sentence(error: dict[str, Any], model: type[Closed]) -> str:
+def _sentence(error: ErrorDetails, model: type[Closed]) -> str:
     path = _typed_path(error["loc"], model)
     key = ".".join(path)
     if error["type"] == "extra_forbidden":

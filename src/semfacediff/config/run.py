@@ -30,17 +30,21 @@ class ParserConfig(Closed):
     input_size: Annotated[int, Field(ge=32, le=4096)] | None
 
     @classmethod
-    def trained(cls, checkpoint: str | None, name: str | None = None, backend: str = "torch") -> "ParserConfig":
+    def trained(
+        cls, checkpoint: str | None, name: str | None = None, backend: Literal["torch", "onnx"] = "torch"
+    ) -> "ParserConfig":
         """Settings that name a trained parser and nothing else; ``None``: the one that ships with the package."""
-        rest = {
-            "root": None,
-            "pretrained": None,
-            "options": {},
-            "precision": "float32",
-            "label_space": None,
-            "input_size": None,
-        }
-        return cls(name=name, checkpoint=checkpoint, backend=backend, **rest)
+        return cls(
+            name=name,
+            checkpoint=checkpoint,
+            root=None,
+            pretrained=None,
+            options={},
+            backend=backend,
+            precision="float32",
+            label_space=None,
+            input_size=None,
+        )
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from semfacediff.config.closed import Closed, Fraction, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
-from semfacediff.labels import SPACES
+from semfacediff.labels import SpaceName
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0)]
@@ -20,7 +20,7 @@ class TrainConfig(Closed):
     batch_size: Positive
     accumulate: Positive
     size: Annotated[int, Field(ge=32, le=2048)]
-    label_space: Literal[tuple(SPACES)] | None
+    label_space: SpaceName | None
     checkpoint_every_steps: Annotated[int, Field(ge=0)]
     keep_last: Positive
     validate_every: Positive

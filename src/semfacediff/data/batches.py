@@ -21,6 +21,7 @@ from semfacediff.data.sampling import epoch_batches, repeat_factors, steps_per_e
 from semfacediff.errors import UserError
 from semfacediff.labels import LONG_TAIL
 from semfacediff.seeding import derive_seed
+from semfacediff.types import Faces
 
 __all__ = ["Key", "TrainingView", "epoch_batches", "loader", "planned", "steps_per_epoch"]
 
@@ -57,7 +58,7 @@ class TrainingView(Dataset):
 
     def __init__(
         self,
-        faces,
+        faces: Faces,
         size: int,
         augment: str,
         seed: int,
@@ -118,8 +119,8 @@ class TrainingView(Dataset):
     def _decoded(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sample = self.faces[i]
         height, width = sample.photo.shape[:2]
-        marks = landmarks_of(sample) * np.float32([self.size / width, self.size / height])
-        return *resized(sample.photo, sample.labels, self.size), marks
+        marks = landmarks_of(sample) * np.array([self.size / width, self.size / height], np.float32)
+        return *resized(sample.photo, sample.label_map, self.size), marks
 
     def _decode_all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n, s = len(self), self.size
@@ -136,7 +137,10 @@ class TrainingView(Dataset):
 
     def _plain(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Photo uint8 ``[S, S, 3]``, labels uint8 ``[S, S]`` and landmarks of sample ``i``, not to be written to."""
-        return tuple(kept[i] for kept in self._kept) if self._kept else self._decoded(i)
+        if self._kept is None:
+            return self._decoded(i)
+        photos, labels, marks = self._kept
+        return photos[i], labels[i], marks[i]
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, ...]:
         epoch, i, *again = key
@@ -207,7 +211,7 @@ def planned(
     seen: Counter[int] = Counter()
     batches = []
     for batch in epoch_batches(len(view), batch_size, view.seed, epoch, factors):
-        keys = []
+        keys: list[Key] = []
         for i in batch:
             keys.append((epoch, i, seen[i]) if seen[i] else (epoch, i))
             seen[i] += 1
@@ -218,16 +222,18 @@ def planned(
 class _Loader(DataLoader):
     """Says in one sentence that ``/dev/shm``, through which workers hand over their batches, is too small."""
 
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+    # torch declares its own iterator class, which nothing here needs.
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except (RuntimeError, OSError) as e:  # of a worker, what torch says of one that a signal ended, of semaphores
             if "shared memory" not in str(e) and getattr(e, "errno", None) != errno.ENOSPC:
                 raise
             there = f" ({shutil.disk_usage(_SHARED).total / 1e6:.0f} MB)" if _SHARED.is_dir() else ""
+            ahead = self.num_workers * (self.prefetch_factor or 0)
             raise UserError(
                 f"runtime.workers={self.num_workers}: the shared memory{there} does not hold the "
-                f"{self.num_workers * self.prefetch_factor} batches that they prepare; start the container with more "
+                f"{ahead} batches that they prepare; start the container with more "
                 f"(docker run --shm-size=2g), or set runtime.workers=0, then repeat the command"
             ) from e
 

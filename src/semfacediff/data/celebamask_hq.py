@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from semfacediff.data.celebamask_layout import OfficialEntry, paint_order
 from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.files import FileFaces
-from semfacediff.data.reading import Blob, decode_photo
+from semfacediff.data.reading import decode_photo
 from semfacediff.labels import CELEBAMASK
 from semfacediff.types import FaceSample
 
 
-class OfficialFaces(FileFaces):
+class OfficialFaces(FileFaces[OfficialEntry]):
     """Map-style data set over the official layout; label maps are painted when asked for.
 
     Photos (1024 px) and label maps (512 px) keep their own sizes. Labels are in space ``celebamask`` whatever the
@@ -53,10 +53,3 @@ class OfficialFaces(FileFaces):
             seen = (entry.photo.name, photo.shape[:2])
             labels, _ = painted(parts, paint_order(self.order), seen, self.allow_mask_resize)
         return FaceSample(entry.id, photo, labels, dict(entry.attributes)), digest.hexdigest()
-
-    @staticmethod
-    def _blobs(entry: OfficialEntry) -> list[Blob]:
-        return [entry.photo, *entry.parts.values()]
-
-    def keep(self, entries: Iterable[OfficialEntry]) -> "OfficialFaces":
-        return OfficialFaces(entries, self.order, self.labels_needed, self.allow_mask_resize)

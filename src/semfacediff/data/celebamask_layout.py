@@ -12,10 +12,11 @@ A photo belongs to the part of CelebA that its original belongs to: 24,183 / 2,9
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semfacediff.data.files import Entry
 from semfacediff.data.reading import Blob
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES
@@ -41,25 +42,26 @@ def paint_order(name: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class OfficialEntry:
+class OfficialEntry(Entry):
     """One photo of the layout before it is read.
 
     Attributes:
         id: the photo's stem, e.g. ``"17"``.
         photo: where its bytes lie.
-        parts: class name -> part mask; what has no file is absent in the photo.
-        split: ``train``, ``val`` or ``test``; ``None`` where the lists do not tell.
-        attributes: annotations, empty where there are none for this photo.
         defect: why it cannot be a sample, known before it is read: part masks that seem to be this photo's and were
             passed over, so that its label map would lack them.
+        attributes: annotations, empty where there are none for this photo.
+        parts: class name -> part mask; what has no file is absent in the photo.
+        split: ``train``, ``val`` or ``test``; ``None`` where the lists do not tell.
     """
 
-    id: str
     photo: Blob
-    parts: Mapping[str, Blob]
+    parts: Mapping[str, Blob] = field(default_factory=dict)
     split: str | None = None
-    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
-    defect: str | None = None
+
+    @property
+    def blobs(self) -> list[Blob]:
+        return [self.photo, *self.parts.values()]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,14 @@ def index_official(root: Path, labels_needed: bool = True) -> OfficialIndex:
     splits, unsplit, missing = _splits(root, photos)
     annotations, annotated = _annotations(root)
     entries = [
-        OfficialEntry(str(i), blob, parts.get(i, {}), splits.get(i), annotations.get(i, {}), defects.get(i))
+        OfficialEntry(
+            str(i),
+            blob,
+            defect=defects.get(i),
+            attributes=annotations.get(i, {}),
+            parts=parts.get(i, {}),
+            split=splits.get(i),
+        )
         for i, blob in photos.items()
     ]
     lacking = tuple(str(i) for i in sorted(photos) if annotated and i not in annotations)
@@ -133,7 +142,8 @@ def _photos(root: Path) -> tuple[dict[int, Blob], list[str]]:
 
 def _parts(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, dict[str, Blob]], dict[str, str]]:
     """Part masks by photo number, and what is wrong with the files that are none (file -> reason)."""
-    found, faults = defaultdict(dict), {}
+    found: dict[int, dict[str, Blob]] = defaultdict(dict)
+    faults = {}
     for folder in _listed(root / PARTS, "part masks"):
         if not (root / PARTS / folder).is_dir():
             faults[f"{PARTS}/{folder}"] = "expected folders named 0, 1, 2 ..."
@@ -141,7 +151,7 @@ def _parts(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, dict[str, 
         for name in _listed(root / PARTS / folder, "part masks"):
             fault = _misplaced(folder, name, photos)
             if fault is None:
-                number, part = _PART_NAME.fullmatch(name).groups()
+                number, part = name.removesuffix(".png").split("_", 1)
                 relative = f"{PARTS}/{folder}/{name}"
                 found[int(number)][part] = Blob(root / relative, relative)
             elif not name.startswith("."):
@@ -194,7 +204,8 @@ def read_mapping(file: Path) -> dict[int, str]:
     Raises:
         UserError: unreadable, a line that is not ``idx orig_idx orig_file``, or a number that occurs twice.
     """
-    originals, told = {}, {}
+    originals: dict[int, str] = {}
+    told: dict[int, str] = {}  # where each was named
     for k, (where, fields) in enumerate(_lines(file)):
         if k == 0 and not fields[0].isdecimal():
             continue  # the header line
@@ -213,7 +224,8 @@ def read_partition(file: Path) -> dict[str, str]:
     Raises:
         UserError: unreadable, a line that is not ``orig_file 0|1|2``, or an original that is put into two parts.
     """
-    groups, told = {}, {}
+    groups: dict[str, str] = {}
+    told: dict[str, str] = {}  # where each was named
     for k, (where, fields) in enumerate(_lines(file)):
         if k == 0 and not fields[-1].isdecimal():
             continue  # a header line
@@ -256,8 +268,10 @@ def _splits(root: Path, photos: Mapping[int, Blob]) -> tuple[dict[int, str], dic
 
 def _annotations(root: Path) -> tuple[dict[int, dict[str, float | bool]], bool]:
     """Annotations by photo number, and whether there are any: attributes as true or false, head pose in degrees."""
-    merged, any_file = defaultdict(dict), False
-    for name, value in ((ATTRIBUTES, _truth), (POSE, float)):
+    merged: dict[int, dict[str, float | bool]] = defaultdict(dict)
+    any_file = False
+    readers: tuple[tuple[str, Callable[[str], float | bool]], ...] = ((ATTRIBUTES, _truth), (POSE, float))
+    for name, value in readers:
         if (root / name).exists():
             any_file = True
             for number, row in _annotation_rows(root / name, value):
@@ -269,7 +283,7 @@ def _truth(text: str) -> bool:
     return {"1": True, "-1": False, "0": False}[text]
 
 
-def _annotation_rows(file: Path, value) -> Iterator[tuple[int, dict[str, float | bool]]]:
+def _annotation_rows(file: Path, value: Callable[[str], float | bool]) -> Iterator[tuple[int, dict[str, float | bool]]]:
     """(photo number, column -> value): a line with the count, one with the columns, then one a photo."""
     columns = None
     for where, fields in _lines(file):

@@ -3,16 +3,18 @@
 Both become the same list of :class:`Entry`; nothing is decoded before it is asked for.
 """
 
+import copy
 import hashlib
 import json
 import os
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, Self, TypeVar
 
 from semfacediff.data.attributes import Value, read_attributes
 from semfacediff.data.reading import Blob, decode_labels, decode_photo, kind_of
@@ -46,6 +48,18 @@ class Entry:
     shard: str | None = None
     defect: str | None = None
     attributes: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def photo_file(self) -> Blob:
+        """``photo`` of an entry without a defect."""
+        if self.photo is None:
+            raise ValueError(f"'{self.id}' has no photo: {self.defect}")
+        return self.photo
+
+    @property
+    def blobs(self) -> list[Blob]:
+        """Where all of its bytes lie."""
+        return [blob for blob in (self.photo, self.labels) if blob is not None]
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,8 @@ def is_file(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def paired(
-    photos: list[tuple[str, Blob, str | None]],
-    masks: list[tuple[str, Blob]],
+    photos: Sequence[tuple[str, Blob, str | None]],
+    masks: Sequence[tuple[str, Blob]],
     labels_needed: bool,
     attributes: Mapping[str, Mapping[str, Value]],
 ) -> Index:
@@ -231,7 +245,10 @@ def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
     return Index(tuple(by_id[id_] for id_ in sorted(by_id)), bad)
 
 
-class FileFaces:
+E = TypeVar("E", bound=Entry)
+
+
+class FileFaces(Generic[E]):
     """Map-style data set over files. ``faces[i]`` decodes and checks sample ``i``.
 
     Args:
@@ -240,7 +257,7 @@ class FileFaces:
         allow_mask_resize: resize a label map of another aspect ratio than its photo's (see ``sizes``).
     """
 
-    def __init__(self, entries: Iterable[Entry], label_space: LabelSpace, allow_mask_resize: bool = False):
+    def __init__(self, entries: Iterable[E], label_space: LabelSpace, allow_mask_resize: bool = False):
         self.entries = tuple(entries)
         self.label_space = label_space
         self.allow_mask_resize = allow_mask_resize
@@ -261,20 +278,20 @@ class FileFaces:
         """What the digest holds besides ids and contents."""
         return self.label_space.name
 
-    def _examined(self, entry: Entry) -> tuple[FaceSample, str]:
+    def _examined(self, entry: E) -> tuple[FaceSample, str]:
         """The decoded sample and the digest of its bytes."""
         photo, labels = self._bytes(entry)
         digest = hashlib.sha256(photo).hexdigest() + hashlib.sha256(labels or b"").hexdigest()
         return self._decode(entry, photo, labels), digest
 
     @staticmethod
-    def _bytes(entry: Entry) -> tuple[bytes, bytes | None]:
-        return entry.photo.read(), entry.labels.read() if entry.labels else None
+    def _bytes(entry: E) -> tuple[bytes, bytes | None]:
+        return entry.photo_file.read(), entry.labels.read() if entry.labels else None
 
-    def _decode(self, entry: Entry, photo_bytes: bytes, label_bytes: bytes | None) -> FaceSample:
-        photo = decode_photo(photo_bytes, entry.photo.name)
+    def _decode(self, entry: E, photo_bytes: bytes, label_bytes: bytes | None) -> FaceSample:
+        photo = decode_photo(photo_bytes, entry.photo_file.name)
         labels = None
-        if label_bytes is not None:
+        if label_bytes is not None and entry.labels is not None:
             labels = decode_labels(label_bytes, entry.labels.name, self.label_space)
             labels = in_frame(labels, entry.labels.name, photo.shape[:2], self.allow_mask_resize)
         return FaceSample(entry.id, photo, labels, dict(entry.attributes))
@@ -282,26 +299,21 @@ class FileFaces:
     def state(self) -> str:
         """What changes with the data set's files, without reading them: digest of names, sizes and times."""
         files = [
-            (e.id, e.defect, dict(e.attributes), [(str(b.path), b.offset, b.length) for b in self._blobs(e)])
+            (e.id, e.defect, dict(e.attributes), [(str(b.path), b.offset, b.length) for b in e.blobs])
             for e in self.entries
         ]
-        paths = {blob.path for e in self.entries for blob in self._blobs(e)}
+        paths = {blob.path for e in self.entries for blob in e.blobs}
         times = sorted(map(str, map(file_state, paths)))
         known = json.dumps([self.facts, self.allow_mask_resize, files, times], sort_keys=True, default=str)
         return hashlib.sha256(known.encode()).hexdigest()
 
-    @staticmethod
-    def _blobs(entry: Entry) -> list[Blob]:
-        """Where an entry's bytes lie."""
-        return [blob for blob in (entry.photo, entry.labels) if blob is not None]
-
-    def inspect(self, progress: Callable[[], None], workers: int = 2) -> tuple[str, dict[str, str]]:
+    def inspect(self, progress: Callable[[], object], workers: int = 2) -> tuple[str, dict[str, str]]:
         """Read and decode everything once: (digest of all bytes, id -> defect).
 
         The digest is a SHA-256 over ids, file contents and attributes in order; it does not depend on paths.
         """
 
-        def look(entry: Entry) -> tuple[str, str | None]:
+        def look(entry: E) -> tuple[str, str | None]:
             try:
                 if entry.defect is not None:
                     return "", entry.defect
@@ -321,9 +333,11 @@ class FileFaces:
                     bad[entry.id] = defect
         return total.hexdigest(), bad
 
-    def keep(self, entries: Iterable[Entry]) -> "FileFaces":
+    def keep(self, entries: Iterable[E]) -> Self:
         """The same data set restricted to ``entries``."""
-        return FileFaces(entries, self.label_space, self.allow_mask_resize)
+        kept = copy.copy(self)
+        kept.entries = tuple(entries)
+        return kept
 
 
 def select(entries: Iterable[Entry], rule: Split, split: str, n: int | None) -> tuple[Entry, ...]:

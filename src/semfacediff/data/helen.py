@@ -141,10 +141,7 @@ class HelenFaces(LandmarkedFaces):
     def _unmarked(self, sample: FaceSample, entry: LandmarkedEntry) -> FaceSample:
         if self.crop:
             raise UserError(
-                f"{entry.photo.name}: no line of {LANDMARKS} is about '{entry.id}', and photos are cropped about "
+                f"{entry.photo_file.name}: no line of {LANDMARKS} is about '{entry.id}', and photos are cropped about "
                 f"their landmarks; add it, or set data.crop=false to use whole photos"
             )
         return sample
-
-    def keep(self, entries: Iterable[LandmarkedEntry]) -> "HelenFaces":
-        return HelenFaces(entries, self.crop, self.allow_mask_resize)

@@ -27,6 +27,10 @@ class LandmarkedEntry(Entry):
     part: str = ""
     landmarks: Blob | None = None
 
+    @property
+    def blobs(self) -> list[Blob]:
+        return [*super().blobs, *([self.landmarks] if self.landmarks else [])]
+
 
 def points_of(words: Sequence[str], n: int, name: str) -> np.ndarray:
     """float64 ``[n, 2]``: ``n`` landmarks (x, y) in px from their numbers in a text.
@@ -73,11 +77,11 @@ def told_apart(entries: Iterable[LandmarkedEntry]) -> tuple[LandmarkedEntry, ...
 
 
 def _twice(same: Sequence[LandmarkedEntry]) -> str:
-    where = ", ".join((e.photo or e.labels).name for e in same)
+    where = ", ".join(e.blobs[0].name for e in same)
     return f"id '{same[0].id}' occurs {len(same)} times: {where}; rename all but one"
 
 
-class LandmarkedFaces(FileFaces, ABC):
+class LandmarkedFaces(FileFaces[LandmarkedEntry], ABC):
     """Map-style data set over :class:`LandmarkedEntry`; a subclass says what the landmarks do to a sample."""
 
     def __getitem__(self, i: int) -> FaceSample:
@@ -97,7 +101,3 @@ class LandmarkedFaces(FileFaces, ABC):
 
     def _unmarked(self, sample: FaceSample, entry: LandmarkedEntry) -> FaceSample:
         return sample
-
-    @staticmethod
-    def _blobs(entry: LandmarkedEntry) -> list[Blob]:
-        return [blob for blob in (entry.photo, entry.labels, entry.landmarks) if blob is not None]

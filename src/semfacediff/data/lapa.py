@@ -64,6 +64,3 @@ class LapaFaces(LandmarkedFaces):
         if count != str(COUNT):
             raise UserError(f"{name}: expected a first line '{COUNT}', got '{count[:20]}'; copy the file again")
         return dataclasses.replace(sample, landmarks=five_points(points_of(words, COUNT, name), FIVE))
-
-    def keep(self, entries: Iterable[LandmarkedEntry]) -> "LapaFaces":
-        return LapaFaces(entries, self.allow_mask_resize)

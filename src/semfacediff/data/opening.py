@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.data.celebamask_hq import OfficialFaces
-from semfacediff.data.celebamask_layout import index_official
-from semfacediff.data.files import FileFaces, index_folder, index_shards, select
+from semfacediff.data.celebamask_layout import OfficialEntry, index_official
+from semfacediff.data.files import E, FileFaces, index_folder, index_shards, select
 from semfacediff.data.helen import HelenFaces, held_out, index_helen
 from semfacediff.data.landmarks import LandmarkedFaces
 from semfacediff.data.lapa import LapaFaces, index_lapa
@@ -22,6 +21,7 @@ from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, LabelSpace, space
 from semfacediff.sweep_cache import SweepCache
+from semfacediff.types import Faces
 
 MAX_BAD_SHOWN = 50
 TOY_VERSION = 1
@@ -41,7 +41,7 @@ class Data:
         n_expected: samples that were selected, the skipped ones included.
     """
 
-    faces: Subset | FileFaces | Relabelled
+    faces: Faces
     digest: str
     skipped: dict[str, str]
     n_expected: int
@@ -52,7 +52,7 @@ class Data:
 
 
 def open_data(
-    settings: config.DataConfig, split: str | None = None, labels_needed: bool = True, limit: int | None = None
+    settings: config.AnyData, split: str | None = None, labels_needed: bool = True, limit: int | None = None
 ) -> Data:
     """The :class:`Data` that the configuration describes, checked file by file.
 
@@ -81,11 +81,11 @@ def in_space(made: Data, name: str | None) -> Data:
     return made if name is None else dataclasses.replace(made, faces=Relabelled(made.faces, space(name)))
 
 
-def _data(settings: config.DataConfig, split: str, labels_needed: bool, limit: int | None) -> Data:
+def _data(settings: config.AnyData, split: str, labels_needed: bool, limit: int | None) -> Data:
     if settings.name == "celebamask_hq":
         return _official(settings, split, labels_needed, limit)
     if settings.name == "lapa":
-        faces = LapaFaces(index_lapa(Path(settings.root).expanduser(), labels_needed), settings.allow_mask_resize)
+        faces = LapaFaces(index_lapa(settings.folder, labels_needed), settings.allow_mask_resize)
         return _landmarked(settings, split, faces, {e.id: e.part for e in faces.entries}, limit)
     if settings.name == "helen":
         return _helen(settings, split, labels_needed, limit)
@@ -98,14 +98,13 @@ def _first(a: int | None, b: int | None) -> int | None:
     return min((n for n in (a, b) if n is not None), default=None)
 
 
-def _split(settings: config.RuledData, ids: Sequence[str]) -> Split:
+def _split(settings: config.ToyData | config.FolderData | config.ShardsData, ids: Sequence[str]) -> Split:
     """Of ``ids``, every candidate in the data set."""
     if settings.subset is not None:
         return _subset(settings.subset, ids)
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.split_rule.model_dump().items()}
-    if plain["by"] == "file" and settings.name != "toy":
-        plain["listed"] = read_split_list(Path(settings.root).expanduser())
-    return SplitRule(**plain)
+    rule = settings.split_rule
+    listed = read_split_list(settings.folder) if rule.by == "file" and settings.name != "toy" else None
+    return SplitRule(rule.by, rule.modulo, tuple(rule.val), tuple(rule.test), listed)
 
 
 def _subset(settings: config.SubsetConfig, ids: Sequence[str]) -> DrawnSubset:
@@ -123,12 +122,11 @@ def _toy(settings: config.ToyData, split: str, limit: int | None) -> Data:
     return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {}, len(faces))
 
 
-def _files(settings: config.FileData, split: str, labels_needed: bool, limit: int | None) -> Data:
-    root = Path(settings.root).expanduser()
+def _files(settings: config.FolderData | config.ShardsData, split: str, labels_needed: bool, limit: int | None) -> Data:
     if settings.name == "folder":
-        index = index_folder(root, settings.images, settings.masks, labels_needed)
+        index = index_folder(settings.folder, settings.images, settings.masks, labels_needed)
     else:
-        index = index_shards(root, settings.shards, labels_needed)
+        index = index_shards(settings.folder, settings.shards, labels_needed)
     rule = _split(settings, [e.id for e in index.candidates])
     entries = select(index.candidates, rule, split, _first(settings.n, limit))
     faces = FileFaces(entries, space(settings.label_space), settings.allow_mask_resize)
@@ -136,7 +134,7 @@ def _files(settings: config.FileData, split: str, labels_needed: bool, limit: in
 
 
 def _official(settings: config.CelebAMaskHQData, split: str, labels_needed: bool, limit: int | None) -> Data:
-    index = index_official(Path(settings.root).expanduser(), labels_needed)
+    index = index_official(settings.folder, labels_needed)
     if settings.subset is not None:
         drawn = _subset(settings.subset, [e.id for e in index.entries])
         chosen = [e for e in index.entries if drawn.has(split, e.id, 0)][: _first(settings.n, limit)]
@@ -150,7 +148,7 @@ def _official(settings: config.CelebAMaskHQData, split: str, labels_needed: bool
 
 
 def _helen(settings: config.HelenData, split: str, labels_needed: bool, limit: int | None) -> Data:
-    entries = index_helen(Path(settings.root).expanduser(), labels_needed)
+    entries = index_helen(settings.folder, labels_needed)
     parts = {e.id: e.part for e in entries}
     if settings.val == "held_out":
         parts |= dict.fromkeys(held_out(entries), "val")
@@ -175,11 +173,13 @@ def _landmarked(
     return _checked(faces.keep(chosen[: _first(settings.n, limit)]), {}, settings, split)
 
 
-def _official_faces(settings: config.CelebAMaskHQData, chosen: list, labels_needed: bool) -> OfficialFaces:
+def _official_faces(
+    settings: config.CelebAMaskHQData, chosen: list[OfficialEntry], labels_needed: bool
+) -> OfficialFaces:
     return OfficialFaces(chosen, settings.paint_order, labels_needed, settings.allow_mask_resize)
 
 
-def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.PlacedData, split: str) -> Data:
+def _checked(faces: FileFaces[E], broken: Mapping[str, str], settings: config.PlacedData, split: str) -> Data:
     """Everything read once; ``broken``: what is known to be unusable before (name -> reason)."""
     entries = faces.entries
 
@@ -206,15 +206,15 @@ def _checked(faces: FileFaces, broken: Mapping[str, str], settings: config.Place
     return Data(faces, digest, bad, len(entries))
 
 
-def _not_empty(faces, settings: config.DataConfig, split: str) -> None:
+def _not_empty(faces: Faces, settings: config.DataConfig, split: str) -> None:
     if not len(faces):
-        rule = getattr(settings, "split_rule", None)
+        rule = settings.split_rule if isinstance(settings, config.RuledData) else None
         ways = f"data.split_rule (by {rule.by}, modulo {rule.modulo})" if rule else "the official partition"
         raise UserError(
             f"data: no usable sample in split '{split}'; {ways} selects none; set data.split=all or another rule"
         )
 
 
-def label_space_of(settings: config.DataConfig) -> LabelSpace:
+def label_space_of(settings: config.AnyData) -> LabelSpace:
     """The space of a data set's labels, known before any of it is read."""
     return space(getattr(settings, "label_space", CELEBAMASK.name))

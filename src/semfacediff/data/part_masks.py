@@ -13,12 +13,14 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
 from semfacediff.data.reading import decode_any
 from semfacediff.data.sizes import resized_labels
 
+fast_zlib: ModuleType
 try:
     from zlib_ng import zlib_ng as fast_zlib
 except ImportError:  # right as well, only slower
@@ -69,9 +71,10 @@ def decode_part(data: bytes, name: str) -> PartMask:
 def _any_image(data: bytes, name: str) -> PartMask:
     values = decode_any(data, name)
     channels = values.reshape(*values.shape[:2], -1)
-    present = channels.any(axis=2)
+    present = np.asarray(channels.any(axis=2))
     grey = int((~np.isin(channels, (0, 255, 65535))).any(axis=2).sum())  # the last is white in 16 bit
-    return PartMask(*present.shape, 0, present, grey)
+    height, width = present.shape
+    return PartMask(height, width, 0, present, grey)
 
 
 def paint(parts: Iterable[tuple[int, PartMask]], size: tuple[int, int]) -> np.ndarray:
@@ -112,15 +115,15 @@ def _header(data: bytes) -> tuple[int, int, int, int] | None:
     if len(data) < 33 or data[:8] != _SIGNATURE or data[8:16] != b"\0\0\0\rIHDR":
         return None
     width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", data[16:29])
-    channels = {0: 1, 2: 3}.get(colour)
-    plain = channels is not None and depth == 8 and methods == [0, 0, 0]  # 8 bit, not interlaced
+    channels = {0: 1, 2: 3}.get(colour, 0)
+    plain = channels and depth == 8 and methods == [0, 0, 0]  # 8 bit, not interlaced
     small = 0 < width * height <= 1 << 24
     return (width, height, channels, 33) if plain and small else None
 
 
 def _image_data(data: bytes, at: int) -> bytes:
     """The compressed image: contents of all IDAT chunks; ``struct.error`` if the file ends before IEND."""
-    found = []
+    found: list[bytes] = []
     while True:
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"IEND":

@@ -70,7 +70,7 @@ class Blob:
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{self.name}: expected a file, got {kind_of(status.st_mode)}; remove it")
             there, wanted = status.st_size, status.st_size
-            if self.offset is not None:
+            if self.offset is not None and self.length is not None:
                 there, wanted = max(0, there - self.offset), self.length
             if wanted > there:
                 raise UserError(f"{self.name}: the archive ends after {there} of {wanted} bytes; copy it again")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from semfacediff.labels import LabelSpace, conversion
-from semfacediff.types import FaceSample
+from semfacediff.types import Faces, FaceSample
 
 
 class Relabelled:
@@ -15,7 +15,7 @@ class Relabelled:
         UserError: ``space`` lacks a class of theirs.
     """
 
-    def __init__(self, faces, space: LabelSpace):
+    def __init__(self, faces: Faces, space: LabelSpace):
         self.faces, self.label_space, self.ids = faces, space, faces.ids
         self._table = conversion(faces.label_space, space).astype(np.uint8)
 

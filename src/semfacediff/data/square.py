@@ -56,7 +56,8 @@ def placement(height: int, width: int, side: int, enlarge: bool = True) -> Place
 
 def to_square(photo: np.ndarray, side: int, enlarge: bool = True) -> tuple[np.ndarray, Placement]:
     """uint8 ``[side, side, 3]`` with the photo (uint8 ``[H, W, 3]``) centred on white, and where it lies."""
-    place = placement(*photo.shape[:2], side, enlarge)
+    height, width = photo.shape[:2]
+    place = placement(height, width, side, enlarge)
     square = np.full((side, side, 3), WHITE, np.uint8)
     square[place.box] = resized_photo(photo, (place.box_height, place.box_width), LANCZOS)
     return square, place

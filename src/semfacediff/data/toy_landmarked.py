@@ -1,6 +1,6 @@
 """Drawn miniatures of the layouts of LaPa and Helen: toy faces with landmarks in files, for tests and trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +60,8 @@ def write_lapa(root: Path, parts: Mapping[str, int] = PARTS, size: int = 64) -> 
     Files are ``<part>/images/<part>_<k>.jpg`` (PNGs under that name, so that nothing is lost) and so on.
     """
     samples = []
-    for part, sample in _drawn(parts, size, "lapa"):
-        points = _spread(sample.landmarks, lapa.FIVE, lapa.COUNT)
+    for part, sample, marks in _drawn(parts, size, "lapa"):
+        points = _spread(marks, lapa.FIVE, lapa.COUNT)
         text = "\n".join([str(lapa.COUNT), *(f"{x:.6f} {y:.6f}" for x, y in points)])
         for folder, suffix in (("images", "jpg"), ("labels", "png"), ("landmarks", "txt")):
             (root / part / folder).mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_lapa(root: Path, parts: Mapping[str, int] = PARTS, size: int = 64) -> 
             if folder == "landmarks":
                 file.write_text(text + "\n")
             else:
-                image = sample.photo if folder == "images" else sample.labels
+                image = sample.photo if folder == "images" else sample.label_map
                 Image.fromarray(image).save(file, "png")
         samples.append(sample)
     return samples
@@ -80,15 +80,16 @@ def write_helen(root: Path, parts: Mapping[str, int] = PARTS, size: int = 64) ->
 
     The outermost landmarks span the face, as those of a jaw and brows do, and are written twice as large.
     """
-    samples, lines = [], {"train": [], "test": []}
-    for part, sample in _drawn(parts, size, "helen"):
+    lines: dict[str, list[str]] = {"train": [], "test": []}
+    samples = []
+    for part, sample, marks in _drawn(parts, size, "helen"):
         part = "test" if part == "test" else "train"
-        points = _spread(sample.landmarks, helen.FIVE, helen.COUNT)
-        face = np.argwhere(sample.labels > 0)[:, ::-1]
+        points = _spread(marks, helen.FIVE, helen.COUNT)
+        face = np.argwhere(sample.label_map > 0)[:, ::-1]
         points[0], points[16] = face.min(0), face.max(0)
         (root / part).mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample.photo).save(root / part / f"{sample.id}_image.jpg", "png")
-        Image.fromarray(sample.labels).save(root / part / f"{sample.id}_label.png")
+        Image.fromarray(sample.label_map).save(root / part / f"{sample.id}_label.png")
         numbers = " ".join(f"{v / helen.SCALE:.6f}" for v in points.flatten())
         lines[part].append(f"{numbers} {sample.id}")
         samples.append(sample)
@@ -98,21 +99,22 @@ def write_helen(root: Path, parts: Mapping[str, int] = PARTS, size: int = 64) ->
     return samples
 
 
-def _drawn(parts: Mapping[str, int], size: int, space: str):
-    """(part, sample) with labels in ``space`` and landmarks; photos are half as high again as the face is drawn."""
+def _drawn(parts: Mapping[str, int], size: int, space: str) -> Iterator[tuple[str, FaceSample, np.ndarray]]:
+    """(part, sample, its landmarks) in label space ``space``; photos are half as high again as the face is drawn."""
     faces, k = ToyFaces(sum(parts.values()), size), 0
     for part, n in parts.items():
         for i in range(n):
             drawn, margin = faces[k], size // 4
-            labels = eleven_classes(drawn.labels, SPACES[space])
-            marks = drawn_landmarks(drawn.labels) + (0, margin)
+            labels = eleven_classes(drawn.label_map, SPACES[space])
+            marks = (drawn_landmarks(drawn.label_map) + (0, margin)).astype(np.float32)
             yield (
                 part,
                 FaceSample(
                     f"{part}_{i}",
                     np.pad(drawn.photo, ((margin, margin), (0, 0), (0, 0)), mode="edge"),
                     np.pad(labels, ((margin, margin), (0, 0))),
-                    landmarks=marks.astype(np.float32),
+                    landmarks=marks,
                 ),
+                marks,
             )
             k += 1

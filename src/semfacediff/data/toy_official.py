@@ -52,7 +52,7 @@ def write_official(
     for k, number in enumerate(numbers):
         Image.fromarray(photos[k].photo).save(root / "CelebA-HQ-img" / f"{number}.jpg", quality=90)
         drawn.append(masks[k])
-        for label in np.unique(drawn[k].labels):
+        for label in np.unique(drawn[k].label_map):
             if label:
                 write_part(root, number, CELEBAMASK.classes[label], drawn[k].labels == label, mode)
     if lists:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,7 @@ def fits(name: str, value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, str)
 
 
-def _counts(rows: object) -> bool:
+def _counts(rows: Any) -> bool:
     try:
         flat = list(itertools.chain.from_iterable(rows))
     except TypeError:

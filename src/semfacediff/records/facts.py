@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -163,7 +163,7 @@ class Facts(dict):
         super().__init__({key: _wrapped(value, f"{where}{key}.") for key, value in dict(plain).items()})
         self._where = where
 
-    def __missing__(self, key: str):
+    def __missing__(self, key: str) -> NoReturn:
         raise UserError(f"{self._where}{key} is not there, so the record is damaged; restore it, or repeat its command")
 
 

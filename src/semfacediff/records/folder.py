@@ -123,7 +123,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             (self.path / _HOLDER).unlink(missing_ok=True)
         os.close(self._lock)

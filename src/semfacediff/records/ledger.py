@@ -63,7 +63,7 @@ def noted(folder: Path, cell: str, overrides: list[str]) -> Iterator[list[int]]:
         yield codes
     except BaseException as e:
         code = getattr(e, "code", None)
-        note(folder, cell, overrides, STATUS.get(code, CRASHED), code)
+        note(folder, cell, overrides, CRASHED if code is None else STATUS.get(code, CRASHED), code)
         raise
     note(folder, cell, overrides, STATUS[codes[-1]], codes[-1])
 

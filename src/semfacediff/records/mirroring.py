@@ -22,11 +22,16 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 import yaml
 
+from semfacediff.config import WandbTracking
 from semfacediff.records.folder import DONE
 from semfacediff.records.writing import write_text
+
+if TYPE_CHECKING:
+    from wandb.sdk.wandb_run import Run
 
 LOOK_S = 5.0
 """How long the mirror waits for news before it looks by itself."""
@@ -55,26 +60,22 @@ _SETTINGS = {
 }
 
 
-def mirror(folder: Path, options: Mapping[str, object], news: Iterable[object] = ()) -> None:
-    """Send the record in ``folder`` to W&B: its curves at each of ``news``, everything when there are no more.
-
-    Args:
-        options: ``project``, ``entity``, ``mode``, ``group``, ``tags``, ``images``, as in ``conf/tracking/wandb.yaml``.
-    """
+def mirror(folder: Path, options: WandbTracking, news: Iterable[object] = ()) -> None:
+    """Send the record in ``folder`` to W&B: its curves at each of ``news``, everything when there are no more."""
     import wandb
 
     facts = json.loads((folder / "run.json").read_text())
-    chosen = mode(str(options["mode"]))
+    chosen = mode(options.mode)
     run = wandb.init(
         id=wandb_id(facts),
         resume=None if chosen == _OFFLINE else "allow",
-        project=options["project"],
-        entity=options["entity"],
-        group=options["group"],
-        tags=list(options["tags"]),
+        project=options.project,
+        entity=options.entity,
+        group=options.group,
+        tags=options.tags,
         name=facts["run_id"],
         job_type=facts["task"],
-        mode=chosen,
+        mode=cast(Literal["online", "offline", "disabled", "shared"], chosen),  # W&B refuses what is none
         dir=str(folder),
         config=_configuration(folder, facts),
         settings=wandb.Settings(**_SETTINGS),
@@ -88,8 +89,8 @@ def mirror(folder: Path, options: Mapping[str, object], news: Iterable[object] =
     status = json.loads((folder / "run.json").read_text())["status"]
     state = _state(folder, options)
     if (folder / "summary.csv").exists():
-        _send_summary(wandb, run, folder / "summary.csv")
-    if options["images"]:
+        _send_summary(run, folder / "summary.csv")
+    if options.images:
         run.log({f"figures/{png.stem}": wandb.Image(str(png)) for png in _figures(folder)})
     run.finish(exit_code=0 if status == DONE else 1)
     _remember(folder, options, state)
@@ -108,20 +109,20 @@ def wandb_id(facts: Mapping) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def is_new(folder: Path, options: Mapping[str, object]) -> bool:
+def is_new(folder: Path, options: WandbTracking) -> bool:
     """Whether the record holds something that was not yet sent to where ``options`` say."""
     return _sent(folder).get(_target(options)) != _state(folder, options)
 
 
-def _target(options: Mapping[str, object]) -> str:
-    return "/".join([mode(str(options["mode"])), str(options["entity"] or ""), str(options["project"])])
+def _target(options: WandbTracking) -> str:
+    return "/".join([mode(options.mode), options.entity or "", options.project])
 
 
-def _state(folder: Path, options: Mapping[str, object]) -> str:
+def _state(folder: Path, options: WandbTracking) -> str:
     """Digest of everything that would be sent."""
     files = ["config.yaml", "history.csv", "samples.jsonl", "summary.csv"]
-    files += [str(png.relative_to(folder)) for png in _figures(folder)] if options["images"] else []
-    digest = hashlib.sha256(json.dumps([options["group"], list(options["tags"])]).encode())
+    files += [str(png.relative_to(folder)) for png in _figures(folder)] if options.images else []
+    digest = hashlib.sha256(json.dumps([options.group, options.tags]).encode())
     digest.update(json.loads((folder / "run.json").read_text())["status"].encode())
     for name in files:
         data = (folder / name).read_bytes() if (folder / name).exists() else b""
@@ -137,8 +138,8 @@ def _sent(folder: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _remember(folder: Path, options: Mapping[str, object], state: str) -> None:
-    if mode(str(options["mode"])) != "disabled":
+def _remember(folder: Path, options: WandbTracking, state: str) -> None:
+    if mode(options.mode) != "disabled":
         write_text(folder / SENT, json.dumps(_sent(folder) | {_target(options): state}, indent=1) + "\n")
 
 
@@ -152,7 +153,7 @@ def _configuration(folder: Path, facts: dict) -> dict:
     return {**yaml.safe_load((folder / "config.yaml").read_text()), "record": record}
 
 
-def _send_history(run, file: Path, sent: int) -> int:
+def _send_history(run: "Run", file: Path, sent: int) -> int:
     """Log the rows after the first ``sent``, each at its epoch or step; returns how many are sent now."""
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
     for row in rows[sent:]:
@@ -175,7 +176,8 @@ class RunningMeans:
         self._forget()
 
     def _forget(self) -> None:
-        self._identity, self._offset, self._n, self._failed = None, 0, 0, 0
+        self._identity: int | None = None
+        self._offset, self._n, self._failed = 0, 0, 0
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
 
     def points(self, at_the_end: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
@@ -225,13 +227,15 @@ class RunningMeans:
         return self._n, {"running/rows": self._n, "running/failed": self._failed, **means}
 
 
-def _send_points(run, points: Iterable[tuple[int, dict[str, float]]]) -> None:
+def _send_points(run: "Run", points: Iterable[tuple[int, dict[str, float]]]) -> None:
     for step, values in points:
         run.log(values, step=step)
 
 
-def _send_summary(wandb, run, file: Path) -> None:
+def _send_summary(run: "Run", file: Path) -> None:
     """``summary.csv`` as a table, and its numbers as ``<row>/<column>``, e.g. ``hair/lpips_mean``."""
+    import wandb
+
     columns, *rows = csv.reader(file.read_text().splitlines())
     values = [[row[0], *(_number(text) for text in row[1:])] for row in rows]
     run.log({"summary": wandb.Table(columns=columns, data=values)})
@@ -277,7 +281,7 @@ def _main(folder: str, options: str) -> None:
     complaints = os.dup(sys.stdout.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whatever W&B prints is no complaint of ours
     try:
-        mirror(Path(folder), json.loads(options), _arriving())
+        mirror(Path(folder), WandbTracking(**json.loads(options)), _arriving())
     except BaseException as e:  # SystemExit too; nothing of W&B may reach the run
         reason = " ".join(str(e).split())[:200] or "no reason given"
         os.write(complaints, f"W&B failed ({type(e).__name__}: {reason}); {NOTHING_LOST}".encode())

@@ -115,8 +115,8 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
     attributes = [x for x in rows_a["attribute"].unique() if x in set(rows_b["attribute"])]
     if not attributes:
         raise UserError(f"compare: {first} and {second} have no edited attribute in common; edit one in both")
-    samples = tuple(rows[rows["attribute"].isin(attributes)] for rows in (rows_a, rows_b))
-    return PairedRuns((a, b), samples, shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
+    of_a, of_b = (rows[rows["attribute"].isin(attributes)] for rows in (rows_a, rows_b))
+    return PairedRuns((a, b), (of_a, of_b), shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
 
 
 def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
@@ -137,8 +137,8 @@ def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> Non
 
 def _settings(a: dict, b: dict) -> list[str]:
     configs = differences(a["identity"]["config"], b["identity"]["config"])
-    inputs = [{k: v for k, v in run["identity"]["inputs"].items() if k != "metrics"} for run in (a, b)]
-    return configs + [f"digest of {said}" for said in differences(*inputs)]
+    of_a, of_b = ({k: v for k, v in run["identity"]["inputs"].items() if k != "metrics"} for run in (a, b))
+    return configs + [f"digest of {said}" for said in differences(of_a, of_b)]
 
 
 def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:

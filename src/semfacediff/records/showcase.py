@@ -89,6 +89,8 @@ def read_showcase(folder: Path) -> Showcase:
 
 def _entry(plain: object) -> tuple[Item, str, str] | None:
     """(item, file, note); ``None`` where it is no entry."""
+    if not isinstance(plain, dict):
+        return None
     try:
         ids, parts = (tuple(map(str, plain[key])) for key in ("ids", "parts"))
         weight, draw = plain["weight"], plain["draw"]

@@ -36,12 +36,12 @@ class Blocks:
     """Sums and counts of values by block and cell.
 
     Attributes:
-        ids: names of the B blocks, sorted.
+        ids: names of the B blocks, sorted, or their places.
         cells: names of the K cells whose means are asked for.
         sums, counts: float64 ``[B, K]``; a block without a value in a cell has the sum 0 and the count 0.
     """
 
-    ids: Sequence[str]
+    ids: Sequence[str] | range
     cells: Sequence[Cell]
     sums: np.ndarray
     counts: np.ndarray
@@ -67,7 +67,8 @@ def blocks_of(samples: pd.DataFrame, scores: Sequence[str]) -> Blocks:
     attribute, names = pd.factorize(samples["attribute"])
     place = sample * len(names) + attribute
     cells = [(name, score) for score in scores for name in names]
-    sums, counts = [], []
+    sums: list[np.ndarray] = []
+    counts: list[np.ndarray] = []
     for score in scores:
         values = pd.to_numeric(samples[score]).to_numpy(np.float64, na_value=np.nan)
         finite = np.isfinite(values)
@@ -262,12 +263,12 @@ class _Pairs:
 def _per_photo(samples: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
     """Means over the seeds: a row a photo, a column a cell."""
     blocks = blocks_of(samples, scores)
-    return pd.DataFrame(_ratio(blocks.sums, blocks.counts), blocks.ids, pd.MultiIndex.from_tuples(blocks.cells))
+    return pd.DataFrame(_ratio(blocks.sums, blocks.counts), list(blocks.ids), pd.MultiIndex.from_tuples(blocks.cells))
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> _Pairs:
     """Photos and cells that both have, of two results of :func:`_per_photo`."""
-    cells = [cell for cell in first.columns if cell in second.columns]
+    cells = [cell for cell in first.columns.to_numpy() if cell in second.columns]
     ids = first.index.intersection(second.index).sort_values()
     a, b = (table.loc[ids, cells].to_numpy() for table in (first, second))
     both = np.isfinite(a) & np.isfinite(b)
@@ -337,7 +338,7 @@ def significantly_best(
     photos = {name: _per_photo(rows, list(higher_is_better)) for name, rows in settings.items()}
     means = pd.DataFrame({name: table.mean() for name, table in photos.items()})
     ranked = means.mul([1 if higher_is_better[score] else -1 for _, score in means.index], axis=0).dropna(how="all")
-    leader = ranked.idxmax(axis=1)
+    leader: pd.Series = ranked.idxmax(axis=1)
     tests = []  # (cell, whether the leader leads on the pairs too, p)
     for name in dict.fromkeys(leader):
         led = set(leader.index[leader == name])

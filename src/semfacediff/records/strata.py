@@ -1,7 +1,7 @@
 """The scores of a run by group of faces: skin tone, pose, region size, or an annotation of the data set."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,9 @@ def _traits(samples: pd.DataFrame) -> pd.DataFrame:
     return read.reindex(codes).set_index(samples.index)
 
 
-def _binned(by: str, values: pd.Series, names: Sequence[str], edges: Sequence[float], rule: str, on_edge=0) -> Strata:
+def _binned(
+    by: str, values: pd.Series, names: Sequence[str], edges: Sequence[float], rule: str, on_edge: int = 0
+) -> Strata:
     """``names[i]`` where ``i`` of the rising ``edges`` lie below the value; one on an edge moves on by ``on_edge``."""
     place = np.searchsorted(edges, values.to_numpy(), side="right" if on_edge else "left")
     found = np.array(names)[np.minimum(place, len(edges))]  # a NaN sorts behind every edge
@@ -154,7 +156,9 @@ def _interval_or_range(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _orders(attributes, strata: Strata, scores: Sequence[str]):
+def _orders(
+    attributes: Iterable[object], strata: Strata, scores: Sequence[str]
+) -> tuple[tuple[str, Iterable[object]], ...]:
     return ("attribute", attributes), ("stratum", strata.names), ("score", scores)
 
 

@@ -12,7 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
+from semfacediff.config import WandbTracking
 from semfacediff.errors import UserError
 from semfacediff.records.folder import RunFolder, read_run
 from semfacediff.records.mirroring import NOTHING_LOST, is_new
@@ -51,7 +53,8 @@ class _Mirror:
     """The process that mirrors ``folder``. A line on its stdin is news, the end of its stdin the end of the run."""
 
     def __init__(self, folder: Path, options: Mapping[str, object]):
-        self._process, self._complained = None, False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._complained = False
         try:
             self._process = subprocess.Popen(
                 _command(folder, options),
@@ -61,8 +64,8 @@ class _Mirror:
                 start_new_session=True,  # Ctrl-C ends the run; the mirror then sends what there is
                 env={**_QUIET, **os.environ},
             )
-            os.set_blocking(self._process.stdin.fileno(), False)
-            os.set_blocking(self._process.stdout.fileno(), False)
+            for pipe in _pipes(self._process):
+                os.set_blocking(pipe.fileno(), False)
         except OSError as e:
             _say(f"no process for W&B ({e}); {NOTHING_LOST}")
 
@@ -70,29 +73,37 @@ class _Mirror:
         """Tell the mirror that the record has grown."""
         if self._process is not None:
             with contextlib.suppress(OSError):  # gone, or so far behind that its pipe is full
-                os.write(self._process.stdin.fileno(), b"\n")
-            self._relay()
+                os.write(_pipes(self._process)[0].fileno(), b"\n")
+            self._relay(self._process)
 
     def close(self) -> None:
         """Wait a little for the mirror's end, and leave it to itself if that is not enough."""
         if self._process is None:
             return
-        self._process.stdin.close()
+        news, complaints = _pipes(self._process)
+        news.close()
         try:
             self._process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             _say(f"W&B is still busy after {WAIT_S:g} s and goes on in the background; {NOTHING_LOST}")
-        self._relay()
+        self._relay(self._process)
         if self._process.returncode and not self._complained:
             _say(f"W&B ended with code {self._process.returncode}; {NOTHING_LOST}")
-        self._process.stdout.close()
+        complaints.close()
 
-    def _relay(self) -> None:
+    def _relay(self, process: subprocess.Popen[bytes]) -> None:
         """Print what the mirror complains about: one sentence, for it ends with it."""
         with contextlib.suppress(OSError):
-            if text := os.read(self._process.stdout.fileno(), 4096):
+            if text := os.read(_pipes(process)[1].fileno(), 4096):
                 self._complained = True
                 _say(text.decode(errors="replace"))
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Its stdin and stdout."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("expected a process that was started with pipes")
+    return process.stdin, process.stdout
 
 
 def _say(text: str) -> None:
@@ -104,13 +115,13 @@ def _command(folder: Path, options: Mapping[str, object]) -> list[str]:
     return [sys.executable, "-P", "-m", "semfacediff.records.mirroring", str(folder), json.dumps(dict(options))]
 
 
-def sync(folder: Path, options: Mapping[str, object]) -> bool:
+def sync(folder: Path, options: WandbTracking) -> bool:
     """Send the record in ``folder`` to W&B; ``False`` if it was sent before and has not changed.
 
     The W&B run has the same id whenever and from wherever it is sent, so that it is never there twice.
 
     Args:
-        options: the ``tracking`` group of a configuration.
+        options: of a configuration.
 
     Raises:
         UserError: no run's record, or W&B is absent or refuses.
@@ -119,7 +130,7 @@ def sync(folder: Path, options: Mapping[str, object]) -> bool:
     if not is_new(folder, options):
         return False
     done = subprocess.run(
-        _command(folder, options),
+        _command(folder, options.model_dump()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

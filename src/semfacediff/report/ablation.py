@@ -62,7 +62,7 @@ def _why_not(first: Record | None, record: Record) -> str:
 
 def flat(config: dict, prefix: str = "") -> dict[str, object]:
     """Dotted key -> leaf of a nested mapping."""
-    out = {}
+    out: dict[str, object] = {}
     for key, value in config.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return out
@@ -103,8 +103,8 @@ def _values(record: Record) -> Values:
     if record.task == SYNTHESIS:
         return synthesis_values(record)
     if record.task != EDITING:
-        found = parser_values(Setting({}, record.run, record.folder), list(OF_PARSERS))
-        return {("all photos", n): (score(n, record.run), v) for n, v in found.items() if v and not v.missing}
+        of_parser = parser_values(Setting({}, record.run, record.folder), list(OF_PARSERS))
+        return {("all photos", n): (score(n, record.run), v) for n, v in of_parser.items() if not v.missing}
     scores = {s.name: s for s in scores_of(record) if not s.name.endswith(RAW)}
     found = interval_values(scored(record.samples.drop(columns="stage", errors="ignore")), list(scores))
     return {(a, n): (scores[n], v) for (a, n), v in found.items() if not v.missing}
@@ -120,7 +120,7 @@ def _charts(key: str, runs: list[tuple[object, Values]]) -> list[LineChart]:
     for name, s in scores.items():
         series: dict[str, list] = {}
         for setting, values in runs:
-            x = float(setting) if numeric else order[_said(setting)]
+            x = float(setting) if numeric and isinstance(setting, int | float) else order[_said(setting)]
             for (line, n), (_, value) in values.items():
                 if n == name:
                     ends = (s.factor * v for v in (value.mean, value.low, value.high))

@@ -9,7 +9,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.records.pairing import directions, scored
 from semfacediff.records.statistics import blocks_of, bootstrap_intervals
-from semfacediff.records.strata import BY, MIN_STRATUM, UNKNOWN, by_stratum, gaps, strata_of
+from semfacediff.records.strata import BY, MIN_STRATUM, UNKNOWN, Strata, by_stratum, gaps, strata_of
 from semfacediff.report.charts import Axis, Distribution, distribution
 from semfacediff.report.reading import EDITING, Record
 from semfacediff.report.wording import RAW, Score, numbers, scores_of
@@ -43,8 +43,8 @@ def distributions(records: list[Record]) -> list[Plot]:
                 for name in dict.fromkeys(names):
                     values[f"{name}, {record.id}" if several else name] = column[names == name].to_numpy()
         axis = Axis.over(np.concatenate(list(values.values())))
-        rows = [d for label, v in sorted(values.items()) if (d := distribution(label, v, axis)) is not None]
-        plots.append(Plot(s, axis, rows))
+        drawn = [d for label, v in sorted(values.items()) if (d := distribution(label, v, axis)) is not None]
+        plots.append(Plot(s, axis, drawn))
     return plots
 
 
@@ -85,12 +85,12 @@ def _differs(samples: pd.DataFrame, name: str) -> bool:
     return len(values) > 1 and values.max() - values.min() > _SAME
 
 
-def _stratified(record: Record, rows: pd.DataFrame, of, scores: list[Score]) -> Stratified:
+def _stratified(record: Record, rows: pd.DataFrame, of: Strata, scores: list[Score]) -> Stratified:
     table = by_stratum(rows, of, [s.name for s in scores])
     shown = []
     for (attribute, stratum), group in table.groupby(["attribute", "stratum"], sort=False):
-        cells = group.set_index("score")
-        texts = [_with_interval(s, cells.loc[s.name]) for s in scores]
+        cells = {row["score"]: row for row in group.to_dict("records")}
+        texts = [_with_interval(s, cells[s.name]) for s in scores]
         shown.append((str(attribute), str(stratum), int(group["n"].max()), bool(group["n"].max() < MIN_STRATUM), texts))
     known = {s.name: up for s in scores if (up := directions(record.run).get(s.name)) is not None}
     by_name = {s.name: s for s in scores}
@@ -103,7 +103,7 @@ def _gap(s: Score, gap: dict) -> str:
     return f"{gap['attribute']}, {s.label}: {gap['worst']} is worse than {gap['best']} by {s.text(gap['gap'])} {tested}"
 
 
-def _with_interval(s: Score, row: pd.Series) -> str:
+def _with_interval(s: Score, row: dict) -> str:
     if not row["n"]:
         return ""
     low, high = s.text(row["low"]), s.text(row["high"])

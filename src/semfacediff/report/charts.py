@@ -1,7 +1,7 @@
 """Where the marks of a plot lie; the templates draw them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ class Axis:
     high: float
 
     @staticmethod
-    def over(values: Sequence[float]) -> "Axis":
+    def over(values: Sequence[float] | np.ndarray) -> "Axis":
         """Around all finite ``values``; where they are all the same, a little to either side."""
         finite = [v for v in values if v is not None and math.isfinite(v)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -90,8 +90,9 @@ def distribution(label: str, values: np.ndarray, axis: Axis) -> Distribution | N
     quartiles = np.quantile(finite, [0.25, 0.5, 0.75])
     names = ("least", "lower quartile", "median", "upper quartile", "most")
     told = dict(zip(names, (finite.min(), *quartiles, finite.max()), strict=True))
-    places = tuple(axis.at(q) for q in quartiles)
-    return Distribution(label, len(there), " ".join([*points, f"V{_HEIGHT}Z"]), places, told, len(there) - len(finite))
+    lower, median, upper = (axis.at(q) for q in quartiles)
+    infinite = len(there) - len(finite)
+    return Distribution(label, len(there), " ".join([*points, f"V{_HEIGHT}Z"]), (lower, median, upper), told, infinite)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ Values = Sequence[tuple[float, float, float, float]]
 
 
 def line_chart(
-    title: str, x_label: str, series: dict[str, Values], x_names: dict[float, str] | None = None
+    title: str, x_label: str, series: Mapping[str, Values], x_names: dict[float, str] | None = None
 ) -> LineChart:
     """Places of the curves of ``series``.
 
@@ -158,10 +159,10 @@ def line_chart(
         points = []
         for x, y, low, high in sorted(rows):
             if math.isfinite(y):
-                ends = [py(v) if math.isfinite(v) else py(y) for v in (low, high)]
+                bottom, top = (py(v) if math.isfinite(v) else py(y) for v in (low, high))
                 spread = f" [{shown(low)}, {shown(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
                 name = x_names[x] if x_names else shown(x)
-                points.append(Point(px(x), py(y), *ends, f"{label}, {x_label} {name}: {shown(y)}{spread}"))
+                points.append(Point(px(x), py(y), bottom, top, f"{label}, {x_label} {name}: {shown(y)}{spread}"))
         joined = "" if x_names else "M" + " L".join(f"{p.x} {p.y}" for p in points)
         has_band = not x_names and any(p.low != p.high for p in points)
         around = [(p.x, p.low) for p in points] + [(p.x, p.high) for p in reversed(points)]

@@ -23,18 +23,18 @@ _PUBLISHED_NOTE = (
 
 def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
     """Every task of every run, published reconstructions below unless all faces are drawn; ``None`` without a run."""
-    shown = [r for r in records if r.task == SYNTHESIS and r.summary is not None]
+    shown = [(r, r.summary) for r in records if r.task == SYNTHESIS and r.summary is not None]
     if not shown:
         return None
-    found = [(r, task, n, of) for r in shown for task, n, of in _scores(r)]
-    columns = [c for c in _columns(shown[0]) if any(c.name in of for *_, of in found)]
+    found = [(r, task, n, of) for r, summary in shown for task, n, of in _scores(summary)]
+    columns = [c for c in _columns(shown[0][1]) if any(c.name in of for *_, of in found)]
     rows = [
         Row(task, r.id, OURS, [n, *(_text(c, of.get(c.name)) for c in columns)], bool(r.doubts))
         for r, task, n, of in found
     ]
     notes = ["photo: the photos themselves; first_stage: encoded and decoded, which no reconstruction can exceed"]
     theirs = published_reconstruction(repository)
-    if theirs is not None and any((r.config.get("data") or {}).get("name") != _DRAWN for r in shown):
+    if theirs is not None and any((r.config.get("data") or {}).get("name") != _DRAWN for r, _ in shown):
         for method, of in theirs.items():
             cells = ["", *(of.get(c.name, "") for c in columns)]
             rows.append(Row(_RECONSTRUCTION, f"{method}, published", PUBLISHED, cells))
@@ -43,17 +43,19 @@ def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
     return Table(headings, rows, notes)
 
 
-def _columns(record: Record) -> list[Column]:
-    return list(synthesis_grid(record.summary).columns[1:])
+def _columns(summary: pd.DataFrame) -> list[Column]:
+    return list(synthesis_grid(summary).columns[1:])
 
 
-def _scores(record: Record) -> list[tuple[str, str, dict[str, float]]]:
+def _scores(summary: pd.DataFrame) -> list[tuple[str, str, dict[str, float]]]:
     """(task, number of photos, column -> value of those that are there)."""
-    grid, found = synthesis_grid(record.summary), []
+    grid, found = synthesis_grid(summary), []
     for row in grid.rows:
         n, *values = row.cells
-        of = {c.name: v.mean for c, v in zip(grid.columns[1:], values, strict=True) if not v.missing}
-        found.append((str(row.labels[0]), "" if n.missing else f"{n.mean:.0f}", of))
+        pairs = zip(grid.columns[1:], values, strict=True)
+        of = {c.name: v.mean for c, v in pairs if isinstance(v, Value) and not v.missing}
+        count = f"{n.mean:.0f}" if isinstance(n, Value) and not n.missing else ""
+        found.append((str(row.labels[0]), count, of))
     return found
 
 
@@ -67,8 +69,10 @@ def _text(c: Column, value: float | None) -> str:
 
 def synthesis_values(record: Record) -> dict[tuple[str, str], tuple[Score, Value]]:
     """(task, column) -> score and value, of every number of a run's summary."""
-    by_name = {c.name: _score(c) for c in _columns(record)}
-    scores = _scores(record)
+    if record.summary is None:
+        return {}
+    by_name = {c.name: _score(c) for c in _columns(record.summary)}
+    scores = _scores(record.summary)
     return {(task, name): (by_name[name], Value(v)) for task, _, of in scores for name, v in of.items()}
 
 
@@ -98,7 +102,10 @@ def _times(records: Sequence[Record]) -> list[tuple[Record, list[tuple[float, fl
     for record in records:
         listed = record.run.get("latency")
         entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
-        numbers = [(pd.to_numeric(e.get("steps"), errors="coerce"), e.get("seconds")) for e in entries]
-        times = [(float(n), float(s)) for n, s in numbers if n and n > 0 and isinstance(s, int | float)]
+        steps = pd.to_numeric(pd.Series([e.get("steps") for e in entries], dtype=object), errors="coerce")
+        seconds = [e.get("seconds") for e in entries]
+        times = [
+            (float(n), float(s)) for n, s in zip(steps, seconds, strict=True) if n > 0 and isinstance(s, int | float)
+        ]
         found += [(record, times)] if times and record.task == SYNTHESIS else []
     return found

@@ -40,44 +40,44 @@ class Table:
 
 def editing_headline(records: list[Record], repository: Path) -> Table | None:
     """Mean and sd of every attribute, run by run, the thesis's row below; ``None`` without an editing run."""
-    shown = [r for r in records if r.task == EDITING and r.summary is not None]
+    shown = [(r, r.summary) for r in records if r.task == EDITING and r.summary is not None]
     if not shown:
         return None
-    scores = [score(name, shown[0].run) for name in _EDITING if any(_has(r, f"{name}_mean") for r in shown)]
-    of_sets = [name for name in OF_SETS if any(_has(r, name) for r in shown)]
+    scores = [score(name, shown[0][0].run) for name in _EDITING if any(_has(t, f"{name}_mean") for _, t in shown)]
+    of_sets = [name for name in OF_SETS if any(_has(table, name) for _, table in shown)]
     columns = [("n", ""), *((f"{s.label} {s.arrow}", s.better) for s in scores)]
     columns += [(f"{OF_SETS[name].label} ↓", "lower is better") for name in of_sets] + [("latency s, median", "")]
     published = published_editing(repository)
     rows, compared = [], set()
-    for name in dict.fromkeys(_row_name(row) for r in shown for row in r.summary.to_dict("records")):
+    for name in dict.fromkeys(_row_name(row) for _, table in shown for row in table.to_dict("records")):
         with_paper = published is not None and name in published.index
-        for record in shown:
-            for row in record.summary.to_dict("records"):
+        for record, table in shown:
+            for row in table.to_dict("records"):
                 if _row_name(row) == name:
                     rows.append(_ours(record, row, name, scores, of_sets))
                     with_paper &= _thesis_words(record, name)
-        if with_paper:
+        if published is not None and with_paper:
             compared.add(name)
-            paper = published.loc[name]
+            paper = published.to_dict("index")[name]
             cells = [_spread(paper, s.name, s, 1 if s.name == "clip" else s.factor) for s in scores]
             rows.append(Row(name, "thesis, table 6.1", PUBLISHED, [_PUBLISHED_N, *cells, *("" for _ in of_sets), ""]))
     notes = []
     if compared:
         notes.append("published rows: thesis, table 6.1, SDXL inpainting of 100 photos, protocol thesis")
-        if others := sorted({r.id for r in shown if r.config.get("protocol") != "thesis"}):
+        if others := sorted({r.id for r, _ in shown if r.config.get("protocol") != "thesis"}):
             notes.append(f"{', '.join(others)}: protocol strict, another measurement than the published rows'")
     return Table(columns, rows, notes)
 
 
-def _has(record: Record, column: str) -> bool:
-    return column in record.summary and record.summary[column].notna().any()
+def _has(table: pd.DataFrame, column: str) -> bool:
+    return column in table and bool(table[column].notna().any())
 
 
 def _row_name(row: dict) -> str:
     return f"{row['stage']}_{row['attribute']}" if "stage" in row else str(row["attribute"])
 
 
-def _ours(record: Record, row: dict, name: str, scores: list[Score], of_sets) -> Row:
+def _ours(record: Record, row: dict, name: str, scores: list[Score], of_sets: list[str]) -> Row:
     cells = [f"{row['n']} of {row['n_expected']}" if row.get("n_expected") != row["n"] else str(row["n"])]
     cells += [_spread(row, s.name, s, s.factor) for s in scores]
     for column in of_sets:
@@ -94,7 +94,7 @@ def _thesis_words(record: Record, attribute: str) -> bool:
     return sources.get(attribute, "thesis") == "thesis"
 
 
-def _spread(row, name: str, s: Score, factor: float) -> str:
+def _spread(row: dict, name: str, s: Score, factor: float) -> str:
     mean, sd = (row.get(f"{name}_{part}") for part in ("mean", "sd"))
     if mean is None or pd.isna(mean):
         return ""
@@ -104,14 +104,15 @@ def _spread(row, name: str, s: Score, factor: float) -> str:
 
 def parsing_headline(records: list[Record], repository: Path) -> Table | None:
     """Aggregates of every parsing run and of every training's best epoch, published means below."""
-    shown = [r for r in records if r.task in (PARSING, TRAINING) and r.summary is not None]
+    shown = [
+        (r, r.summary.set_index("class")) for r in records if r.task in (PARSING, TRAINING) and r.summary is not None
+    ]
     if not shown:
         return None
-    tables = {r.id: r.summary.set_index("class") for r in shown}
-    there = [n for n in OF_PARSERS if any(_aggregate(t, n) for t in tables.values())]
+    there = [n for n in OF_PARSERS if any(_aggregate(table, n) for _, table in shown)]
     rows = []
-    for record in shown:
-        cells = [_aggregate(tables[record.id], name) for name in there]
+    for record, table in shown:
+        cells = [_aggregate(table, name) for name in there]
         what = "validation of the best epoch" if record.task == TRAINING else f"n = {record.run.get('n', '?')}"
         rows.append(Row(parser_name(record), f"{record.id}, {what}", OURS, cells, bool(record.doubts)))
     for column, found in (("miou", published_iou(repository)), ("mean_f1_no_background", published_f1(repository))):
@@ -124,11 +125,11 @@ def parsing_headline(records: list[Record], repository: Path) -> Table | None:
 
 def _aggregate(table: pd.DataFrame, name: str) -> str:
     column = _NOT_IN_IOU.get(name, "iou")
-    if name not in table.index or column not in table or pd.isna(table.at[name, column]):
+    if name not in table.index or column not in table or pd.isna(table[column][name]):
         return ""
-    said = f"{100 * table.at[name, column]:.2f}"
-    if column == "iou" and "iou_low" in table and not pd.isna(table.at[name, "iou_low"]):
-        said += f" [{100 * table.at[name, 'iou_low']:.2f}, {100 * table.at[name, 'iou_high']:.2f}]"
+    said = f"{100 * table[column][name]:.2f}"
+    if column == "iou" and "iou_low" in table and not pd.isna(table["iou_low"][name]):
+        said += f" [{100 * table['iou_low'][name]:.2f}, {100 * table['iou_high'][name]:.2f}]"
     return said
 
 
@@ -153,18 +154,18 @@ class ClassRow:
 
 def class_rows(record: Record, repository: Path) -> tuple[list[ClassRow], list[Published]]:
     """Scores by class beside the published IoU, and whose these are."""
-    table, works = of_classes(record.summary), published_iou(repository)
-    rows = []
-    for name, row in table.iterrows():
+    works = published_iou(repository)
+    rows: list[ClassRow] = []
+    if record.summary is None:
+        return rows, works
+    for name, row in of_classes(record.summary).iterrows():
         values = {key: _number(row.get(key)) for key in ("iou", "iou_low", "iou_high", "f1")}
-        theirs = [
-            (i, w.name, float(w.values[name])) for i, w in enumerate(works) if _number(w.values.get(name)) is not None
-        ]
+        theirs = [(i, w.name, value) for i, w in enumerate(works) if (value := _number(w.values.get(name))) is not None]
         images = "" if _number(row.get("images")) is None else str(int(row["images"]))
         ends = values["iou_low"], values["iou_high"]
         rows.append(ClassRow(str(name), values["iou"], *ends, values["f1"], images, theirs))
     return rows, works
 
 
-def _number(value) -> float | None:
+def _number(value: float | None) -> float | None:
     return None if value is None or pd.isna(value) else float(value)

@@ -48,7 +48,7 @@ def render(
         means=[(r.id, _means(r)) for r in records if r.task == EDITING],
         speeds=generation.speed_table(records),
         speed_chart=generation.speed_chart(records),
-        galleries=[made for i, r in enumerate(records) if (made := _gallery(i, r, pictures)) is not None],
+        galleries=[g for i, r in enumerate(records) if (g := _gallery(i, r, pictures)) is not None],
         distributions=analyses.distributions([r for r in records if r.task not in TRAININGS]),
         bins=charts.BINS,
         ablations=curves,
@@ -96,7 +96,8 @@ def _file(name: str) -> str:
 def _means(record: Record) -> list[tuple[str, list[tuple[sample_rows.Score, str]]]]:
     """Attribute -> (score, mean with its interval), of final scores."""
     scores = [s for s in analyses.scores_of(record) if not s.name.endswith(analyses.RAW)]
-    known, out = analyses.means(record), {}
+    known = analyses.means(record)
+    out: dict[str, list[tuple[sample_rows.Score, str]]] = {}
     for s in scores:
         for (attribute, name), (mean, low, high) in known.items():
             if name == s.name and pd.notna(mean):
@@ -108,8 +109,7 @@ def _means(record: Record) -> list[tuple[str, list[tuple[sample_rows.Score, str]
 def training_curves(record: Record) -> list[charts.LineChart]:
     """Losses, mean IoUs and rates by epoch or step, as far as ``history.csv`` has them."""
     history = record.history
-    at = next((name for name in ("epoch", "step") if history is not None and name in history), None)
-    if at is None or history.empty:
+    if history is None or history.empty or not (at := next((c for c in ("epoch", "step") if c in history), None)):
         return []
     groups = {
         "loss": [c for c in history if str(c).endswith("_loss")],

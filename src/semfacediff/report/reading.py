@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from semfacediff.records.summary import summarise_edits
 from semfacediff.tables.leakage import read_leakage
 from semfacediff.tables.parsing_figures import of_classes, recorded_confusion
 
+T = TypeVar("T")
 EDITING, PARSING, TRAINING, SYNTHESIS = "editing", "parsing", "train_parser", "synthesis"
 SYNTHESIS_TRAINING = "train_synthesis"
 TRAININGS = (TRAINING, SYNTHESIS_TRAINING)
@@ -74,7 +76,8 @@ def read_records(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
     twice = {f for f in folders if [x.resolve() for x in folders].count(f.resolve()) > 1}
     if twice:
         raise UserError(f"report: {min(twice)} was named twice; name each run once")
-    records, unread = [], {}
+    records: list[Record] = []
+    unread = {}
     for folder in folders:
         try:
             record = read_record(folder)
@@ -96,13 +99,13 @@ def read_record(folder: Path) -> Record:
     if not folder.is_dir():
         raise UserError(f"{folder}: expected the folder of a run, found none; name one that holds a run.json")
     run, missing = read_run(folder), []
-    task = run.get("task")
+    task = str(run.get("task"))
     try:
         refuse_changed(folder, run)
     except UserError as e:
         run = run | {"not_comparable": [*run.get("not_comparable", []), str(e)]}
 
-    def optional(name: str, read: Callable[[], object], expected: bool):
+    def optional(name: str, read: Callable[[], T], expected: bool) -> T | None:
         if not (folder / name).exists():
             missing.extend([f"{name} is not there"] if expected else [])
             return None

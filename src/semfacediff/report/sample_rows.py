@@ -80,10 +80,11 @@ def extremes(records: Sequence[Record], rank: Score | None, count: int) -> list[
     placed = []  # (distance from the nearer end, key)
     for _, group in table.groupby("attribute", sort=False):
         n = len(group)
-        for i, row in enumerate(group.itertuples(index=False)):
+        keys = zip(group["run"], group["sample_id"], group["attribute"], strict=True)
+        for i, (run, sample_id, attribute) in enumerate(keys):
             place = min(i, n - 1 - i)
             if place < count:
-                placed.append((place, (int(row.run), str(row.sample_id), str(row.attribute))))
+                placed.append((place, (int(run), str(sample_id), str(attribute))))
     return [key for _, key in sorted(placed)]
 
 

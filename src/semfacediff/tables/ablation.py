@@ -97,7 +97,7 @@ def _order(value: object) -> tuple:
 
 
 def _flat(plain: dict, prefix: str = "") -> dict[str, object]:
-    leaves = {}
+    leaves: dict[str, object] = {}
     for key, value in plain.items():
         nested = isinstance(value, dict) and value
         leaves |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
@@ -277,7 +277,7 @@ _CELL_OF = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accurac
 """Column of ``summary.csv`` that holds an aggregate; the others stand in ``iou``."""
 
 
-def parser_values(setting: Setting, names: Sequence[str]) -> dict[str, Value | None]:
+def parser_values(setting: Setting, names: Sequence[str]) -> dict[str, Value]:
     """Score -> value of a training's validation or of a parser's evaluation, with an interval where it was kept."""
     table = read_table(setting.folder / "summary.csv").set_index("class")
     found = {}

@@ -7,7 +7,19 @@ import numpy as np
 
 from semfacediff.errors import UserError
 from semfacediff.tables.ablation import ALL, Setting, edit_rows, interval_values, parser_values, read_sweep, spelt
-from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, new_figure, save_figure, styled
+from semfacediff.tables.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    SKY,
+    Axes,
+    Figure,
+    new_figure,
+    save_figure,
+    styled,
+)
 from semfacediff.tables.grid import Value
 from semfacediff.tables.scores import OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
 
@@ -30,8 +42,8 @@ Series = dict[str, dict[str, list[Value | None]]]
 def curves(settings: Sequence[Setting], names: Sequence[str]) -> Series:
     """Values with intervals of every setting, by score and attribute; without scores that no setting has."""
     if settings[0].run["task"] != "editing":
-        found = [parser_values(s, names) for s in settings]
-        series: Series = {name: {"validation": [values[name] for values in found]} for name in names}
+        of_parsers = [parser_values(s, names) for s in settings]
+        series: Series = {name: {"validation": [values[name] for values in of_parsers]} for name in names}
     else:
         found = [interval_values(edit_rows(s, names), names) for s in settings]
         attributes = list(dict.fromkeys(attribute for values in found for attribute, _ in values))
@@ -39,7 +51,7 @@ def curves(settings: Sequence[Setting], names: Sequence[str]) -> Series:
     return {n: lines for n, lines in series.items() if any(v and not v.missing for vs in lines.values() for v in vs)}
 
 
-def ablation_figure(settings: Sequence[Setting], series: Series):
+def ablation_figure(settings: Sequence[Setting], series: Series) -> Figure:
     """A panel a score; the setting on the x axis, to scale where it is one number, else as words.
 
     Series are told apart by colour, marker and line; bars are 95 % intervals of the means.
@@ -88,15 +100,28 @@ def _axis(settings: Sequence[Setting]) -> tuple[bool, np.ndarray, list[str], str
     return False, np.arange(len(words), dtype=float), words, ", ".join(keys)
 
 
-def _series(ax, places: np.ndarray, values: Sequence[Value | None], label: str, k: int, joined: bool, factor: float):
+def _series(
+    ax: Axes, places: np.ndarray, values: Sequence[Value | None], label: str, k: int, joined: bool, factor: float
+) -> None:
     there = [i for i, v in enumerate(values) if v is not None and not v.missing]
     mean, low, high = (np.array([factor * getattr(values[i], e) for i in there]) for e in ("mean", "low", "high"))
     spans = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
     colour, marker, line = _LOOKS[k % len(_LOOKS)]
-    style = {"color": colour, "marker": marker, "ls": line if joined else "none", "ms": 4, "lw": 1.2}
-    style |= {"mfc": "white"} if k >= len(_LOOKS) else {}
-    style |= {"lw": 2, "zorder": 3} if label == ALL else {}
-    ax.errorbar(places[there], mean, spans, label=label, elinewidth=0.9, capsize=2, **style)
+    ax.errorbar(
+        places[there],
+        mean,
+        spans,
+        label=label,
+        elinewidth=0.9,
+        capsize=2,
+        color=colour,
+        marker=marker,
+        ls=line if joined else "none",
+        ms=4,
+        mfc="white" if k >= len(_LOOKS) else "auto",
+        lw=2 if label == ALL else 1.2,
+        zorder=3 if label == ALL else 2,
+    )
 
 
 def draw_sweep(sweep: Path, out: Path, names: Sequence[str] = ()) -> None:

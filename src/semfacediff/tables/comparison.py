@@ -1,5 +1,7 @@
 """Two runs side by side, as Markdown."""
 
+import math
+
 import pandas as pd
 
 from semfacediff.records.pairing import PairedRuns
@@ -47,7 +49,7 @@ def _number(value: float) -> str:
 
 def _signed(value: float, digits: int = 4) -> str:
     """A number with its sign; what rounds to 0 has none."""
-    if pd.isna(value):
+    if math.isnan(value):
         return ""
     return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
 

@@ -62,35 +62,35 @@ class TableDefinition:
     title: str
     kind: str
     command: str = ""
-    run: str | None = None
+    run: str = ""
     runs: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
-    sweep: str | None = None
-    by: str | None = None
+    sweep: str = ""
+    by: str = ""
     columns: tuple[str, ...] = ()
     protocol: str | None = None
-    published: str | None = None
+    published: str = ""
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def needed(self) -> list[str]:
         """Runs, or the sweep, without which there is no table; none where published rows stand alone."""
-        if self.sweep is not None:
+        if self.sweep:
             return [self.sweep]
         optional = self.kind in ("class_f1", "beside", "synthesis", "synthesis_steps")
-        return [self.run] if self.run is not None else [] if optional else list(self.runs.values())
+        return [self.run] if self.run else [] if optional else list(self.runs.values())
 
     def records(self, repository: Path) -> list[dict]:
         """``run.json`` of every run that feeds the table; of optional ones those that are there."""
-        if self.sweep is not None:
+        if self.sweep:
             return [read_run(folder) for _, folder in finished_runs(results(repository) / "runs" / self.sweep)]
-        named = [self.run] if self.run is not None else list(self.runs.values())
+        named = [self.run] if self.run else list(self.runs.values())
         return [read_run(results(repository) / "runs" / run) for run in named if _there(repository, run)]
 
     def missing(self, repository: Path) -> list[str]:
         """Runs without which the table cannot be made, below ``results/runs``."""
-        if self.sweep is not None:
+        if self.sweep:
             return [] if finished_runs(results(repository) / "runs" / self.sweep) else self.needed
         return [run for run in self.needed if not _there(repository, run)]
 
@@ -234,7 +234,7 @@ def _machine(run: dict) -> str:
     return ", ".join(hardware["accelerators"]) or f"{hardware['torch_threads']} CPU threads"
 
 
-def _there_and_absent(definition: TableDefinition, repository: Path):
+def _there_and_absent(definition: TableDefinition, repository: Path) -> tuple[dict[str, tuple[dict, Path]], list[str]]:
     """(those of the runs of ``task=parsing`` that are there, what is to be said of them and of the others)."""
     there = {label: run for label, run in definition.runs.items() if _there(repository, run)}
     runs = {label: _record(definition, run, repository, ("parsing",)) for label, run in there.items()}
@@ -288,7 +288,7 @@ def _strata(definition: TableDefinition, repository: Path) -> Grid:
     found, known = strata_of(samples, definition.by), numeric_scores(samples, directions(run))
     refuse_unknown(definition.columns, list(known), f"table '{definition.name}'")
     rows = by_stratum(samples, found, definition.columns)
-    told = {score: known[score] for score in definition.columns if known[score] is not None}
+    told = {score: up for score in definition.columns if (up := known[score]) is not None}
     return strata_grid(found, rows, gaps(samples, found, told), run)
 
 

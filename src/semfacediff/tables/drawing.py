@@ -7,8 +7,15 @@ imported where it is used: it takes longer to load than most commands take to an
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semfacediff.records.writing import write_errors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:
+    Axes = Figure = object
 
 BLUE, ORANGE, SKY, GREEN, PINK, BLACK = "#0072b2", "#d55e00", "#56b4e9", "#009e73", "#cc79a7", "#000000"
 _STYLE = {
@@ -35,7 +42,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> Figure:
     """An empty :class:`matplotlib.figure.Figure` of this size in inches that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,7 +52,7 @@ def new_figure(width: float, height: float):
     return figure
 
 
-def save_figure(figure, file: Path) -> None:
+def save_figure(figure: Figure, file: Path) -> None:
     """Write ``file`` with the suffixes ``.png`` and ``.pdf``; no date in them.
 
     Raises:

@@ -10,7 +10,7 @@ import pandas as pd
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
 from semfacediff.records.pairing import by_stage
-from semfacediff.tables.drawing import BLACK, SKY, new_figure, save_figure, styled
+from semfacediff.tables.drawing import BLACK, SKY, Figure, new_figure, save_figure, styled
 from semfacediff.tables.grid import Column
 from semfacediff.tables.leakage import leakage_figure, read_leakage
 from semfacediff.tables.scores import column
@@ -19,9 +19,6 @@ from semfacediff.tables.text import comparable_rows
 OF_THESIS = {"fid": "5.6", "lpips": "5.7", "ssim": "5.8", "iou": "5.9"}
 """Score -> number of the thesis's figure; 5.6 is published as a picture only, without numbers."""
 _MORE = ("kid", "clip", "seam", "geometry_shift_pct")
-_OURS = {"color": SKY, "edgecolor": BLACK, "linewidth": 0.7}
-_THEIRS = {"color": "white", "edgecolor": BLACK, "linewidth": 0.7, "hatch": "////"}
-_WHISKER = {"fmt": "none", "ecolor": BLACK, "elinewidth": 1, "capsize": 3}
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Bars:
     published: bool = False
 
 
-def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown: Column):
+def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown: Column) -> Figure:
     """Means of each attribute as bars with their standard deviations, numbers above them.
 
     Bars begin at 0, so that their lengths may be compared.
@@ -49,18 +46,20 @@ def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown:
         figure = new_figure(max(4.2, 1.4 + 1.15 * len(attributes)), 3.2)
         ax = figure.subplots()
         for k, group in enumerate(groups):
-            style = _THEIRS if group.published else _OURS
+            colour, hatch = ("white", "////") if group.published else (SKY, None)
             at = place + (k - (len(groups) - 1) / 2) * width
             mean, spread = (shown.factor * x for x in (group.mean, group.spread))
-            ax.bar(at, np.nan_to_num(mean), width, label=group.name, **style)
+            heights = np.nan_to_num(mean)
+            ax.bar(at, heights, width, label=group.name, color=colour, edgecolor=BLACK, linewidth=0.7, hatch=hatch)
             known = ~np.isnan(mean) & ~np.isnan(spread)
-            ax.errorbar(at[known], mean[known], spread[known], **_WHISKER)
+            ax.errorbar(at[known], mean[known], spread[known], fmt="none", ecolor=BLACK, elinewidth=1, capsize=3)
             for x, value, sd in zip(at, mean, spread, strict=True):
                 if not np.isnan(value):
                     top = max(0.0, value) + (0 if np.isnan(sd) else sd)
                     text = f"{value:.{min(shown.digits, 3)}f}"
-                    above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 6.5}
-                    ax.annotate(text, (x, top), (0, 2), **above)
+                    ax.annotate(
+                        text, (x, top), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=6.5
+                    )
         ax.set_xticks(place, attributes)
         ax.axhline(0, color=BLACK, lw=0.8)
         direction = {True: ", higher is better", False: ", lower is better", None: ""}[shown.up]
@@ -71,7 +70,7 @@ def bars_of_attributes(attributes: Sequence[str], groups: Sequence[Bars], shown:
     return figure
 
 
-def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None, name: str):
+def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None, name: str) -> Figure | None:
     """Bars of one score, ours and the published ones; ``None`` where neither has a value."""
     attributes = list(summary["attribute"])
     mean = name if name in ("fid", "kid") else f"{name}_mean"
@@ -82,9 +81,9 @@ def score_bars(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None,
     if published is not None and f"{name}_mean" in published:
         rows = published.reindex(attributes)
         factor = shown.factor if name == "clip" else 1
-        theirs = (_column(rows, f"{name}_{part}") / factor for part in ("mean", "sd"))
+        theirs, spread = (_column(rows, f"{name}_{part}") / factor for part in ("mean", "sd"))
         lacking = "" if measured else f"; {_name(run)}: not measured"
-        groups.append(Bars(f"thesis, table 6.1{lacking}", *theirs, published=True))
+        groups.append(Bars(f"thesis, table 6.1{lacking}", theirs, spread, published=True))
     return bars_of_attributes(attributes, groups, shown) if groups else None
 
 
@@ -96,10 +95,10 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
     return table[name].to_numpy(float) if name in table else np.full(len(table), np.nan)
 
 
-def coverage_bars(run: dict, samples: pd.DataFrame, attributes: Sequence[str]):
+def coverage_bars(run: dict, samples: pd.DataFrame, attributes: Sequence[str]) -> Figure:
     """How much of the photo each attribute's region takes: mean and standard deviation over the photos."""
     cover = samples.groupby("attribute")["coverage"]
-    mean, spread = (100 * x.reindex(attributes).to_numpy(float) for x in (cover.mean(), cover.std(ddof=1)))
+    mean, spread = (100 * x.reindex(list(attributes)).to_numpy(float) for x in (cover.mean(), cover.std(ddof=1)))
     shown = Column("coverage", "region, % of the photo", None, 1)
     return bars_of_attributes(attributes, [Bars(f"parser {run['parser']['name']}", mean, spread)], shown)
 
@@ -116,9 +115,11 @@ def draw_editing_figures(folder: Path, out: Path, repository: Path) -> list[str]
     published = None if "stage" in summary else comparable_rows(run, summary, repository)
     figures = {name: score_bars(run, summary, published, name) for name in (*OF_THESIS, *_MORE)}
     figures["region_coverage"] = coverage_bars(run, samples, list(summary["attribute"]))
-    drawn = [name for name, figure in figures.items() if figure is not None]
-    for name in drawn:
-        save_figure(figures[name], out / name)
+    drawn = []
+    for name, figure in figures.items():
+        if figure is not None:
+            save_figure(figure, out / name)
+            drawn.append(name)
     if (folder / "leakage.csv").exists():
         for suffix in (".png", ".pdf"):
             leakage_figure(read_leakage(folder), _name(run), out / f"leakage{suffix}")

@@ -11,7 +11,7 @@ import pandas as pd
 from semfacediff.labels import LabelSpace, palette
 from semfacediff.records.columns import read_table
 from semfacediff.records.writing import write_errors
-from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, new_figure, save_figure, styled
+from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, Axes, Figure, new_figure, save_figure, styled
 
 _LINES = {"train": (BLUE, "-"), "val": (ORANGE, "--")}
 _OTHER_LINE = (GREEN, ":")
@@ -23,17 +23,18 @@ def training_curves(history: Path, file: Path) -> None:
     save_figure(curves_figure(read_table(history)), file)
 
 
-def curves_figure(history: pd.DataFrame):
+def curves_figure(history: pd.DataFrame) -> Figure:
     """Losses, mean IoUs and learning rates against the epoch, as far as the history has them.
 
     Args:
         history: an epoch a row: ``epoch``, columns ``*_loss``, ``*miou*`` (fractions), ``lr`` or ``*_lr``, and
             ``phase`` (what optimiser was at work): where it changes, a line is drawn between the two epochs.
     """
+    names = [str(c) for c in history]
     panels = [
-        ("loss", [c for c in history if c.endswith("_loss")], 1, min),
-        ("mean IoU (%)", [c for c in history if "miou" in c], 100, max),
-        ("learning rate", [c for c in history if c == "lr" or c.endswith("_lr")], 1, None),
+        ("loss", [c for c in names if c.endswith("_loss")], 1, min),
+        ("mean IoU (%)", [c for c in names if "miou" in c], 100, max),
+        ("learning rate", [c for c in names if c == "lr" or c.endswith("_lr")], 1, None),
     ]
     panels = [panel for panel in panels if panel[1]]
     with styled():
@@ -54,7 +55,7 @@ def curves_figure(history: pd.DataFrame):
     return figure
 
 
-def _curve(ax, epochs: pd.Series, values: pd.Series, column: str, best: Callable | None) -> None:
+def _curve(ax: Axes, epochs: pd.Series, values: pd.Series, column: str, best: Callable | None) -> None:
     known = values.notna()
     if not known.any():
         return
@@ -62,25 +63,28 @@ def _curve(ax, epochs: pd.Series, values: pd.Series, column: str, best: Callable
     colour, line = _LINES.get(column.split("_")[0], _OTHER_LINE) if "ema" not in column else _OTHER_LINE
     label = column.replace("_", " ")
     if best is not None and not column.startswith("train"):
-        where = values.idxmin() if best is min else values.idxmax()
-        label += f" (best {values[where]:.4g}, epoch {epochs[where]})"
-        ax.plot(epochs[where], values[where], "o", ms=8, mfc="none", mec=BLACK)
+        where = values.argmin() if best is min else values.argmax()
+        label += f" (best {values.iloc[where]:.4g}, epoch {epochs.iloc[where]})"
+        ax.plot(epochs.iloc[where], values.iloc[where], "o", ms=8, mfc="none", mec=BLACK)
     marker = "." if len(epochs) <= _FEW_EPOCHS else ""
     ax.plot(epochs, values, line, marker=marker, color=colour, label=label)
 
 
-def _mark_phases(ax, history: pd.DataFrame) -> None:
+def _mark_phases(ax: Axes, history: pd.DataFrame) -> None:
     """A vertical line where the optimiser changes, with the new one's name above the frame."""
     if "phase" not in history:
         return
     phases, epochs = history["phase"].astype(str), history["epoch"]
-    above = {"transform": ax.get_xaxis_transform(), "rotation": 35, "ha": "left", "va": "bottom", "fontsize": 7}
-    ax.text(epochs.iloc[0], 1.01, phases.iloc[0], **above)
+
+    def write(x: float, phase: str) -> None:
+        ax.text(x, 1.01, phase, transform=ax.get_xaxis_transform(), rotation=35, ha="left", va="bottom", fontsize=7)
+
+    write(epochs.iloc[0], phases.iloc[0])
     for i in range(1, len(history)):
         if phases.iloc[i] != phases.iloc[i - 1]:
             between = (epochs.iloc[i - 1] + epochs.iloc[i]) / 2
             ax.axvline(between, color="0.35", lw=0.9, ls=(0, (4, 2)))
-            ax.text(between, 1.01, phases.iloc[i], **above)
+            write(between, phases.iloc[i])
 
 
 _PANEL_PX = 256

@@ -214,7 +214,7 @@ def as_csv(grid: Grid) -> str:
 
 
 def _spreads(k: int, grid: Grid) -> tuple[str, ...]:
-    values = [row.cells[k] for row in grid.rows if isinstance(row.cells[k], Value)]
+    values = [cell for row in grid.rows if isinstance(cell := row.cells[k], Value)]
     with_sd = ("_sd",) if any(v.sd == v.sd for v in values) else ()
     return with_sd + (("_low", "_high") if any(v.low == v.low for v in values) else ())
 

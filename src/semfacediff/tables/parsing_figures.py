@@ -1,6 +1,6 @@
 """Figures of a parser's scores, from records alone; strips of photos are the exception."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from semfacediff.metrics.photo_counts import SUMMARY_ROWS, dense
 from semfacediff.metrics.segmentation import AGGREGATES, HELEN_REGIONS
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
-from semfacediff.tables.drawing import BLACK, GREEN, ORANGE, PINK, SKY, new_figure, save_figure, styled
+from semfacediff.tables.drawing import BLACK, GREEN, ORANGE, PINK, SKY, Axes, Figure, new_figure, save_figure, styled
 from semfacediff.tables.figures import training_curves
 
 PUBLISHED = Path("results") / "published"
@@ -52,7 +52,7 @@ def published_f1(repository: Path) -> list[Published]:
     return [Published(" ".join(map(str, key)), rows[key].drop(other), rows[key]["mean_f1"]) for key in chosen]
 
 
-def _rows(file: Path) -> Iterable[tuple[int, pd.Series]]:
+def _rows(file: Path) -> Iterable[tuple[Hashable, pd.Series]]:
     return pd.read_csv(file).iterrows()
 
 
@@ -61,7 +61,7 @@ def of_classes(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[~summary["class"].isin([*AGGREGATES, *SUMMARY_ROWS, *HELEN_REGIONS])].set_index("class")
 
 
-def coverage_figure(summary: pd.DataFrame, published: pd.Series | None, ours: str):
+def coverage_figure(summary: pd.DataFrame, published: pd.Series | None, ours: str) -> Figure:
     """Share of the labelled pixels that each class takes, largest first (thesis, figure 4.1).
 
     Args:
@@ -94,7 +94,7 @@ def coverage_figure(summary: pd.DataFrame, published: pd.Series | None, ours: st
     return figure
 
 
-def bars_figure(summary: pd.DataFrame, column: str, published: Sequence[Published], ours: str, protocol: str):
+def bars_figure(summary: pd.DataFrame, column: str, published: Sequence[Published], ours: str, protocol: str) -> Figure:
     """``column`` (``iou`` or ``f1``) of every class as bars, with 95 % intervals for IoU, published values as markers.
 
     The last group is the mean: over all classes for IoU, without the background for F1.
@@ -117,8 +117,8 @@ def bars_figure(summary: pd.DataFrame, column: str, published: Sequence[Publishe
         offsets = 0.75 * ((np.arange(len(published)) + 0.5) / max(len(published), 1) - 0.5)
         for result, offset, (marker, colour) in zip(published, offsets, _MARKERS, strict=False):
             theirs = np.array([*(result.values.get(c, np.nan) for c in classes), result.mean], float)
-            style = {"mfc": colour, "mec": "white", "ms": 5.5, "mew": 0.6}
-            ax.plot(place + offset, theirs, marker, ls="none", label=result.name, **style)
+            (points,) = ax.plot(place + offset, theirs, marker, ls="none", label=result.name, mfc=colour, mec="white")
+            points.set(markersize=5.5, markeredgewidth=0.6)
         said = [f"{c} (absent)" if np.isnan(v) else c for c, v in zip([*classes, mean_name], values, strict=True)]
         ax.set_xticks(place, said, rotation=45, ha="right", rotation_mode="anchor")
         ax.set(ylabel=f"{title} (%), protocol {protocol}", ylim=(0, 102), xlim=(-0.7, place[-1] + 0.7))
@@ -130,16 +130,16 @@ def bars_figure(summary: pd.DataFrame, column: str, published: Sequence[Publishe
     return figure
 
 
-def _whiskers(ax, place: np.ndarray, values: np.ndarray, rows: pd.DataFrame) -> None:
+def _whiskers(ax: Axes, place: np.ndarray, values: np.ndarray, rows: pd.DataFrame) -> None:
     low, high = (100 * rows[end].to_numpy(float) for end in ("iou_low", "iou_high"))
     known = ~np.isnan(low) & ~np.isnan(values)
     # A percentile interval need not hold the value itself where a class is in very few photos.
     span = np.maximum(np.stack([values - low, high - values]), 0)[:, known]
-    style = {"fmt": "none", "ecolor": BLACK, "elinewidth": 1, "capsize": 2.5, "label": "95 % interval"}
-    ax.errorbar(place[known], values[known], span, **style)
+    at, middle = place[known], values[known]
+    ax.errorbar(at, middle, span, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2.5, label="95 % interval")
 
 
-def confusion_figure(confusion: pd.DataFrame, ours: str):
+def confusion_figure(confusion: pd.DataFrame, ours: str) -> Figure:
     """Of the pixels of each true class (row, 100 %), which share was given each class.
 
     Args:
@@ -185,7 +185,7 @@ class Strip:
 _STRIP_PX = 384
 
 
-def strip_figure(strips: Sequence[Strip], space: LabelSpace):
+def strip_figure(strips: Sequence[Strip], space: LabelSpace) -> Figure:
     """A row a strip: photo, truth, prediction, and the wrong pixels dark on the faded photo; class colours below."""
     from matplotlib.patches import Patch
 

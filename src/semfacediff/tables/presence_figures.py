@@ -8,7 +8,7 @@ import pandas as pd
 
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
-from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, new_figure, save_figure, styled
+from semfacediff.tables.drawing import BLACK, BLUE, GREEN, ORANGE, PINK, Figure, new_figure, save_figure, styled
 from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, run_name
 
 _MARKERS = (("o", BLACK), ("^", ORANGE), ("s", GREEN), ("D", PINK))
@@ -20,7 +20,9 @@ def presence(summary: pd.DataFrame, photos: int) -> pd.Series:
     return (classes["images"].astype(float) / photos).sort_values(ascending=False, kind="stable")
 
 
-def presence_figure(summary: pd.DataFrame, photos: int, published: Sequence[Published], ours: str, protocol: str):
+def presence_figure(
+    summary: pd.DataFrame, photos: int, published: Sequence[Published], ours: str, protocol: str
+) -> Figure:
     """F1 of every class, classes ordered by how often they occur; the line says how often.
 
     Args:

@@ -30,7 +30,7 @@ def _summary(folder: Path) -> pd.DataFrame:
 
 
 def _number(table: pd.DataFrame, row: str, column: str) -> float:
-    return float(table.at[row, column]) if row in table.index and column in table else _NAN
+    return float(table[column][row]) if row in table.index and column in table else _NAN
 
 
 def per_class(ours: Mapping[str, Path], published: pd.DataFrame) -> Grid:
@@ -48,7 +48,7 @@ def per_class(ours: Mapping[str, Path], published: pd.DataFrame) -> Grid:
     rows = []
     for name in [*classes, "miou"]:
         cells: list[Cell] = [_iou(table, name) for table in tables.values()]
-        cells += [Value(_parsed(theirs.at[model, name])) for model in theirs.index]
+        cells += [Value(_parsed(theirs[name][model])) for model in theirs.index]
         rows.append(Row((name,), tuple(cells), name == "miou"))
     notes = [
         "IoU in per cent, counts pooled over the photos, mean with the background; intervals: 95 %, photos resampled"
@@ -214,7 +214,9 @@ def beside(ours: Mapping[str, tuple[dict, Path]], published: pd.DataFrame, label
         raise UserError(f"runs of no published row: {', '.join(strange)}; {labels[0]} is one of the file's")
     names = [c for c in published.columns if c not in labels]
     columns = [Column(c, f"{_PUBLISHED_SCORES[c][0]}, published", *_PUBLISHED_SCORES[c][1:]) for c in names]
-    columns += [Column(f"{c}_ours", f"{heading}, ours", *rest) for c, (heading, *rest) in _PUBLISHED_SCORES.items()]
+    columns += [
+        Column(f"{c}_ours", f"{heading}, ours", up, digits) for c, (heading, up, digits) in _PUBLISHED_SCORES.items()
+    ]
     rows = []
     for p in published.to_dict("records"):
         cells: list[Cell] = [p[c] for c in names]

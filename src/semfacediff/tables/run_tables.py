@@ -72,7 +72,7 @@ def _row_name(row: dict) -> str:
     return f"{row['stage']} {row['attribute']}" if "stage" in row else row["attribute"]
 
 
-def _number(value: object) -> float:
+def _number(value: float | None) -> float:
     return float("nan") if value is None or pd.isna(value) else float(value)
 
 

@@ -24,7 +24,8 @@ def strata_table(rows: pd.DataFrame) -> str:
     shown = []
     for (attribute, stratum), group in rows.groupby(["attribute", "stratum"], sort=False):
         n = group["n"].max()
-        cells, few = [attribute, stratum, str(n), *(_cell(row, n) for row in group.to_dict("records"))], n < MIN_STRATUM
+        few = n < MIN_STRATUM
+        cells = [str(attribute), str(stratum), str(n), *(_cell(row, n) for row in group.to_dict("records"))]
         shown.append([f"({cell})" if few and cell and i else cell for i, cell in enumerate(cells)])
     return markdown(["attribute", "stratum", "n", *scores], shown)
 
@@ -60,7 +61,7 @@ def strata_grid(strata: Strata, rows: pd.DataFrame, of_gaps: pd.DataFrame, run: 
     for (attribute, stratum), group in rows.groupby(["attribute", "stratum"], sort=False):
         cells = [Value(r["mean"], low=r["low"], high=r["high"], few=r["few"]) for r in group.to_dict("records")]
         few = " (few)" if group["n"].max() < MIN_STRATUM else ""
-        made.append(Row((attribute, f"{stratum}{few}"), (Value(int(group["n"].max())), *cells)))
+        made.append(Row((str(attribute), f"{stratum}{few}"), (Value(int(group["n"].max())), *cells)))
     notes = [
         f"gap: {r['attribute']}, {columns[r['score']].heading}: {r['worst']} is worse than {r['best']} by "
         f"{number(r['gap'], columns[r['score']])} (p {r['p']:.4f}, with Holm {r['p_holm']:.4f})"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from semfacediff.tables.drawing import new_figure, styled
+from semfacediff.tables.drawing import Axes, Figure, new_figure, styled
 
 _COLUMNS = 10
 _PANEL_IN = 1.15
@@ -18,7 +18,7 @@ def token_figure(
     image: np.ndarray,
     segments: np.ndarray,
     title: str,
-):
+) -> Figure:
     """Three panels a class over the photo in grey: where its token looks, which places look at it, what it segments.
 
     Each panel of the first kind is scaled to its own maximum, those of the second all to their common one, those of the
@@ -54,7 +54,7 @@ def token_figure(
     return figure
 
 
-def _heat(ax, grey: np.ndarray, values: np.ndarray, most: float) -> None:
+def _heat(ax: Axes, grey: np.ndarray, values: np.ndarray, most: float) -> None:
     enlarged = cv2.resize(values.astype(np.float32), grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
     ax.imshow(enlarged, cmap="magma", vmin=0, vmax=most or 1.0, alpha=0.65)

@@ -1,5 +1,7 @@
 """Where pixels go: photo and label map move together, photos bilinear, labels nearest."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -36,7 +38,10 @@ def warped(
         border: an OpenCV border mode. With ``BORDER_CONSTANT`` the photo gets ``fill`` (RGB, 0..255) and the labels 0,
             the background.
     """
-    frame = {"M": matrix, "dsize": labels.shape[::-1], "borderMode": border}
-    photo = cv2.warpAffine(np.ascontiguousarray(photo), flags=cv2.INTER_LINEAR, borderValue=fill, **frame)
-    labels = cv2.warpAffine(np.ascontiguousarray(labels), flags=cv2.INTER_NEAREST, borderValue=0, **frame)
-    return photo, labels
+
+    def moved(image: np.ndarray, flags: int, fill: Sequence[float]) -> np.ndarray:
+        size = (labels.shape[1], labels.shape[0])
+        image = np.ascontiguousarray(image)
+        return cv2.warpAffine(image, matrix, size, flags=flags, borderMode=border, borderValue=fill)
+
+    return moved(photo, cv2.INTER_LINEAR, fill), moved(labels, cv2.INTER_NEAREST, (0,))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_KERNEL = torch.exp(-0.5 * (torch.tensor([-1.0, 0.0, 1.0]) / 0.8) ** 2)
-_KERNEL = (_KERNEL / _KERNEL.sum()).tolist()
+_GAUSSIAN = torch.exp(-0.5 * (torch.tensor([-1.0, 0.0, 1.0]) / 0.8) ** 2)
+_KERNEL = (_GAUSSIAN / _GAUSSIAN.sum()).tolist()
 
 
 def _cut(x: Tensor) -> Tensor:

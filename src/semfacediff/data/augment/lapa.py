@@ -26,7 +26,7 @@ def lapa(sample: FaceSample, side: int, rng: np.random.Generator) -> tuple[np.nd
     angle_deg, scale = rng.uniform(*ANGLE_DEG), rng.uniform(*SCALE)
     shift_px = rng.uniform(*SHIFT_PX, 2)
     photo = Image.fromarray(sample.photo)
-    labels = Image.fromarray(resized_labels(sample.labels, sample.photo.shape[:2]))
+    labels = Image.fromarray(resized_labels(sample.label_map, sample.photo.shape[:2]))
     photo, labels = (
         F.affine(image, angle_deg, shift_px.tolist(), scale, [0.0, 0.0], interpolation=how, fill=0)
         for image, how in ((photo, InterpolationMode.BICUBIC), (labels, InterpolationMode.NEAREST))
@@ -42,7 +42,9 @@ def landmarks_of(sample: FaceSample) -> np.ndarray:
     return np.full((5, 2), np.nan, np.float32) if sample.landmarks is None else sample.landmarks
 
 
-def _moved(points: np.ndarray, size_xy: tuple[int, int], angle_deg: float, scale: float, shift: np.ndarray):
+def _moved(
+    points: np.ndarray, size_xy: tuple[int, int], angle_deg: float, scale: float, shift: np.ndarray
+) -> np.ndarray:
     """``[P, 2]``: turned (clockwise, as y points down) and scaled about the middle, then shifted."""
     middle, angle = np.array(size_xy) / 2, math.radians(angle_deg)
     turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

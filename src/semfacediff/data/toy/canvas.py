@@ -51,7 +51,7 @@ class Canvas:
             return
         cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
         for points in fixed:
-            cv2.fillPoly(cover, [points - np.int32([x0 * one, y0 * one])], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.fillPoly(cover, [points - np.array([x0 * one, y0 * one], np.int32)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
         photo, labels = self.photo[:, y0:y1, x0:x1], self.labels[y0:y1, x0:x1]
         if within:
             cover *= _member(within)[labels]

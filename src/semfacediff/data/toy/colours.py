@@ -12,7 +12,7 @@ def rgb(red: float, green: float, blue: float) -> np.ndarray:
 
 def vivid(rng: np.random.Generator) -> np.ndarray:
     """A random colour of some saturation, float32 RGB 0..255."""
-    hsv = np.float32([[[rng.uniform(0, 360), rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.95)]]])
+    hsv = np.array([[[rng.uniform(0, 360), rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.95)]]], np.float32)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] * 255
 
 

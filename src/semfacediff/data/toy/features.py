@@ -42,7 +42,7 @@ def skin_texture(face: Face, size: int) -> np.ndarray:
     skin = tinted(face.skin, shade)
     cheeks = [(*turned(np.array([c]), face.yaw), 0.24, 0.18, 0.15, 1.0) for c in (-0.42, 0.42)]
     red = bumps(u, v, np.array([*cheeks, (nose, 0.25, 0.09, 0.08, 0.6)])) * face.blush
-    skin += red[..., None] * np.float32([0.05, -0.10, -0.08]) * face.skin
+    skin += red[..., None] * np.array([0.05, -0.10, -0.08], np.float32) * face.skin
     if face.beard:
         beard = np.clip((v - 0.62 + 1.1 * (u - 0.5 * nose) ** 2) / 0.2, 0, 1)
         beard = np.maximum(beard, np.exp(-(((u - nose) / 0.26) ** 4) - ((v - 0.46) / 0.055) ** 2)) * (v > 0.05)
@@ -96,8 +96,8 @@ def draw_head(canvas: Canvas, face: Face, skin: np.ndarray, rng: np.random.Gener
     points[:, 0] += 0.5 * face.yaw * np.clip(points[:, 1] + 0.1, 0, 0.9)
     canvas.fill(face.at(smooth(points), 0.0), skin, "skin")
     if face.freckles:
-        spots = rng.normal((0, 0.15), (0.32, 0.11), (face.freckles, 2))
-        spots = [face.at(ellipse(u, v, 0.012, 0.012, k=6)) for u, v in spots]
+        places = rng.normal((0, 0.15), (0.32, 0.11), (face.freckles, 2))
+        spots = [face.at(ellipse(u, v, 0.012, 0.012, k=6)) for u, v in places]
         canvas.fill(spots, face.skin * np.float32(0.62), alpha=0.5, within=("skin",))
 
 
@@ -113,7 +113,7 @@ def draw_nose(canvas: Canvas, face: Face) -> None:
     outline = smooth(np.array([*right, (0, 0.395 * long), *mirrored(right, -1)[::-1]]), 4)
     outline[:, 0] += 0.10 * face.yaw * np.clip(outline[:, 1] + 0.1, 0, 0.5)
     canvas.fill(face.at(outline), face.skin, "nose", alpha=0.06)
-    dark = face.skin * np.float32([0.46, 0.36, 0.34])
+    dark = face.skin * np.array([0.46, 0.36, 0.34], np.float32)
     tip = 0.04 * face.yaw
     wing = stroke(arc(np.array([(0.115, 0.22), (0.16, 0.29), (0.115, 0.365)]) * (wide, long), 4), 0.028)
     hole = ellipse(0.065 * wide, 0.352 * long, 0.036 * wide, 0.018, k=12)
@@ -140,7 +140,7 @@ def draw_mouth(canvas: Canvas, face: Face) -> None:
     seam_top, seam_low = np.stack([wide * t, inner_top], 1), np.stack([wide * t, inner_low], 1)
     upper = np.concatenate([arc(top, 4), arc(seam_top, 4)[::-1]])
     lower = np.concatenate([arc(seam_low, 4), arc(low, 4)[::-1]])
-    dark = face.lip * np.float32([0.42, 0.3, 0.32])
+    dark = face.lip * np.array([0.42, 0.3, 0.32], np.float32)
     if gap:
         inside = np.concatenate([arc(seam_top, 4), arc(seam_low, 4)[::-1]])
         canvas.fill(face.at(inside), rgb(70, 22, 26), "mouth")
@@ -170,9 +170,9 @@ def draw_mouth(canvas: Canvas, face: Face) -> None:
 def draw_eyes(canvas: Canvas, face: Face) -> None:
     """White, iris, pupil, glints and lids of both eyes."""
     tall, centre, eyes = 0.074 * face.eye_open, (face.eye_gap, -0.12), ("l_eye", "r_eye")
-    top = [(-0.135, 0.018), (-0.07, -0.75 * tall), (0.01, -tall), (0.085, -0.62 * tall), (0.14, -0.008)]
-    low = [(0.14, -0.008), (0.07, 0.62 * tall), (-0.02, 0.75 * tall), (-0.09, 0.5 * tall), (-0.135, 0.018)]
-    top, low = arc(top, 4) + centre, arc(low, 4) + centre
+    upper = [(-0.135, 0.018), (-0.07, -0.75 * tall), (0.01, -tall), (0.085, -0.62 * tall), (0.14, -0.008)]
+    lower = [(0.14, -0.008), (0.07, 0.62 * tall), (-0.02, 0.75 * tall), (-0.09, 0.5 * tall), (-0.135, 0.018)]
+    top, low = arc(upper, 4) + centre, arc(lower, 4) + centre
     for outline, label in zip(face.pair(np.concatenate([top, low])), ("r_eye", "l_eye"), strict=True):
         canvas.fill(outline, rgb(238, 232, 228), label)
 
@@ -192,7 +192,7 @@ def draw_eyes(canvas: Canvas, face: Face) -> None:
     canvas.fill(face.pair(stroke(low, 0.014)), dark, alpha=0.4)
     lash = arc([top[-1], top[-1] + (0.035, -0.028)], 3)
     canvas.fill(face.pair(stroke(lash, 0.026, 0.8)), dark, alpha=0.8)
-    crease = face.skin * np.float32([0.55, 0.42, 0.4])
+    crease = face.skin * np.array([0.55, 0.42, 0.4], np.float32)
     canvas.fill(face.pair(stroke(top + (0, -0.05), 0.018)), crease, alpha=0.45)
 
 

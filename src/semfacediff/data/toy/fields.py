@@ -34,7 +34,7 @@ def bumps(u: np.ndarray, v: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def tinted(colour: np.ndarray, shade: np.ndarray) -> np.ndarray:
     """float32 ``[..., 3]``: ``colour`` under ``shade`` (1 = as it is), with shadows that turn warm."""
-    return colour * (1 + (shade - 1)[..., None] * np.float32([0.86, 1.06, 1.14]))
+    return colour * (1 + (shade - 1)[..., None] * np.array([0.86, 1.06, 1.14], np.float32))
 
 
 def noise_field(rng: np.random.Generator, cells: int) -> np.ndarray:

@@ -100,7 +100,7 @@ def draw_hair_front(canvas: Canvas, face: Face, hair: np.ndarray) -> None:
     outline = np.concatenate([crown, _lock(face, 1, wide), line[::-1], _lock(face, -1, wide)[::-1]])
     outline = smooth(outline, 4)
     ends = [stroke(arc([(u, v - 0.12), (u + 0.02, v), (u + 0.05, v + d)], 3), 0.07) for u, v, d in _tips(line)]
-    shadow = face.skin * np.float32([0.5, 0.36, 0.32])
+    shadow = face.skin * np.array([0.5, 0.36, 0.32], np.float32)
     on = ("skin", "l_brow", "r_brow")
     canvas.fill(face.at(stroke(arc(line + (0, 0.03)), 0.09), 0.0), shadow, alpha=0.22, within=on)
     canvas.fill([face.at(part, 0.0) for part in (outline, *ends)], hair, "hair")

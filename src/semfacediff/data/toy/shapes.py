@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -24,7 +25,7 @@ def _spline_basis(steps: int) -> np.ndarray:
     return np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1) / 2
 
 
-def smooth(points: np.ndarray, steps: int = 6) -> np.ndarray:
+def smooth(points: ArrayLike, steps: int = 6) -> np.ndarray:
     """``[K * steps, 2]``: closed smooth curve through ``[K, 2]`` control points."""
     points = np.asarray(points, np.float64)
     k = np.arange(len(points))
@@ -32,7 +33,7 @@ def smooth(points: np.ndarray, steps: int = 6) -> np.ndarray:
     return (_spline_basis(steps) @ quads).reshape(-1, 2)
 
 
-def arc(points: np.ndarray, steps: int = 6) -> np.ndarray:
+def arc(points: ArrayLike, steps: int = 6) -> np.ndarray:
     """``[(K - 1) * steps + 1, 2]``: open smooth curve through ``[K, 2]`` control points."""
     points = np.asarray(points, np.float64)
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
@@ -40,7 +41,7 @@ def arc(points: np.ndarray, steps: int = 6) -> np.ndarray:
     return np.concatenate([(_spline_basis(steps) @ quads).reshape(-1, 2), points[-1:]])
 
 
-def stroke(line: np.ndarray, width: float, taper: float = 1.0) -> np.ndarray:
+def stroke(line: ArrayLike, width: float, taper: float = 1.0) -> np.ndarray:
     """Outline ``[2K, 2]`` of a brush stroke along ``[K, 2]``: ``width`` in the middle, thinner at the ends by taper."""
     line = np.asarray(line, np.float64)
     ends = np.concatenate([line[:1], line, line[-1:]])
@@ -67,6 +68,6 @@ def _superellipse(k: int, power: float) -> np.ndarray:
     return np.sign(circle) * abs(circle) ** (2 / power)
 
 
-def mirrored(points: np.ndarray, side: int) -> np.ndarray:
+def mirrored(points: ArrayLike, side: int) -> np.ndarray:
     """Points given for the viewer's right side, on the side asked for (-1 or 1)."""
     return np.asarray(points, np.float64) * (side, 1)
