@@ -100,7 +100,7 @@ def test_masks_that_are_not_the_records_are_not_shown(run, tmp_path):
     (copy / "run.json").write_text(json.dumps(facts))
     found = shown(copy)
     assert not any({"semantic", "blend"} & set(panels) for panels in found.of.values())
-    assert "the masks made here are not those of the record, so they are not shown" in found.notes.values()
+    assert "the masks computed here differ from the record's, so they are not shown" in found.notes.values()
 
 
 def read(uri):
@@ -121,7 +121,7 @@ def test_a_stage_of_a_cascade_is_shown_with_the_photo_it_was_given(cascade):
         if earlier:
             before = f"{earlier[-1]}_{rows.at[(id_, earlier[-1]), 'attribute']}"
             assert np.abs(read(panels["photo"]) - read(found.files[found.of[0, id_, before]["edit"]])).max() == 0
-    assert set(found.notes.values()) <= {"", "there is no edit"}
+    assert set(found.notes.values()) <= {"", "no edit"}
 
 
 def test_every_stage_that_was_measured_has_a_card_of_its_own(cascade):
@@ -135,7 +135,7 @@ def test_a_stage_whose_edit_is_gone_is_said_to_have_none(cascade, tmp_path):
     copy = shutil.copytree(cascade, tmp_path / "cascade")
     shutil.rmtree(copy / "edits" / "1_hair")
     found = shown(copy)
-    gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "there is no edit"]
+    gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "no edit"]
     assert gone
     assert all(note.startswith("edits/1_hair/") and note.endswith(".png is not there") for note in gone)
 

@@ -42,7 +42,7 @@ def test_half_a_record_is_shown_as_far_as_it_goes(roots):
 
 @pytest.mark.parametrize("name", ["runs/gone", "../../etc", "runs/hair/a/edits"])
 def test_only_what_is_listed_can_be_chosen(roots, name):
-    with pytest.raises(UserError, match=r"there is no run .* any more; choose another"):
+    with pytest.raises(UserError, match=r"run .* no longer exists; choose another"):
         chosen_run(name, roots)
 
 
