@@ -72,7 +72,7 @@ def test_every_edit_has_all_panels(run):
     assert edited
     assert all(set(found.of[key]) == PANELS for key in edited)
     assert all(uri.startswith("data:image/webp;base64,") for uri in found.files.values())
-    assert found.licence == "Drawn faces: nobody's photos."
+    assert found.licence == "Drawn faces, no photos of people."
 
 
 def test_an_edit_that_is_gone_is_said_to_be(run, tmp_path):
@@ -80,7 +80,7 @@ def test_an_edit_that_is_gone_is_said_to_be(run, tmp_path):
     gone = next((copy / "edits" / "hair").iterdir())
     gone.unlink()
     found = shown(copy)
-    assert found.notes[0, gone.stem, "hair"] == f"edits/hair/{gone.name} is not there"
+    assert found.notes[0, gone.stem, "hair"] == f"edits/hair/{gone.name} is missing"
     assert "edit" not in found.of[0, gone.stem, "hair"]
 
 
@@ -137,7 +137,7 @@ def test_a_stage_whose_edit_is_gone_is_said_to_have_none(cascade, tmp_path):
     found = shown(copy)
     gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "no edit"]
     assert gone
-    assert all(note.startswith("edits/1_hair/") and note.endswith(".png is not there") for note in gone)
+    assert all(note.startswith("edits/1_hair/") and note.endswith(".png is missing") for note in gone)
 
 
 def test_the_page_holds_a_cascade(cascade, tmp_path):

@@ -35,7 +35,7 @@ def test_half_a_record_is_shown_as_far_as_it_goes(roots):
         {"attribute": "hair", "n": "2", "n_empty": "0", "ssim": "0.9877"}
     ]
     html = run_facts(record)
-    assert "samples.parquet is not there" in html
+    assert "samples.parquet is missing" in html
     assert "Unfinished: the status is running" in html
     assert "<script" not in html
 

@@ -1,4 +1,4 @@
-"""Scores and speed of runs that make faces from label maps."""
+"""Scores and speed of synthesis runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ _PUBLISHED_NOTE = (
 
 
 def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
-    """Every task of every run, published reconstructions below unless all faces are drawn; ``None`` without a run."""
+    """Every task of every run, with published reconstructions unless all faces are drawn; ``None`` without a run."""
     shown = [r for r in records if r.task == SYNTHESIS and r.summary is not None]
     if not shown:
         return None
@@ -48,7 +48,7 @@ def _columns(record: Record) -> list[Column]:
 
 
 def _scores(record: Record) -> list[tuple[str, str, dict[str, float]]]:
-    """(task, number of photos, column -> value of those that are there)."""
+    """(task, number of photos, column -> value if present)."""
     grid, found = synthesis_grid(record.summary), []
     for row in grid.rows:
         n, *values = row.cells
@@ -66,14 +66,14 @@ def _text(c: Column, value: float | None) -> str:
 
 
 def synthesis_values(record: Record) -> dict[tuple[str, str], tuple[Score, Value]]:
-    """(task, column) -> score and value, of every number of a run's summary."""
+    """(task, column) -> score and value, for every number in a run's summary."""
     by_name = {c.name: _score(c) for c in _columns(record)}
     scores = _scores(record)
     return {(task, name): (by_name[name], Value(v)) for task, _, of in scores for name, v in of.items()}
 
 
 def speed_table(records: Sequence[Record]) -> Table | None:
-    """Seconds a photo by number of steps; ``None`` where no run measured them."""
+    """Seconds per photo by number of steps; ``None`` if no run measured them."""
     times = _times(records)
     if not times:
         return None
@@ -82,15 +82,15 @@ def speed_table(records: Sequence[Record]) -> Table | None:
         for r, of in times
         for steps, seconds in of
     ]
-    columns = [("s a photo ↓", "lower is better"), ("s a step ↓", "lower is better")]
-    return Table(columns, rows, ["one photo at a time, decoding included, on the machine named above"])
+    columns = [("s per photo ↓", "lower is better"), ("s per step ↓", "lower is better")]
+    return Table(columns, rows, ["one photo at a time, including decoding, on the machine listed above"])
 
 
 def speed_chart(records: Sequence[Record]) -> LineChart:
-    """The same as curves, a line a run."""
+    """The same as curves, one line per run."""
     nan = float("nan")
     series = {r.id: [(steps, seconds, nan, nan) for steps, seconds in of] for r, of in _times(records)}
-    return line_chart("seconds a photo", "steps", series)
+    return line_chart("seconds per photo", "steps", series)
 
 
 def _times(records: Sequence[Record]) -> list[tuple[Record, list[tuple[float, float]]]]:

@@ -50,7 +50,7 @@ class GeneratedSource:
 
     def _of(self, file: str, made: np.ndarray | None, given: dict[str, np.ndarray]) -> Thumbnails:
         if made is None:
-            return Thumbnails({}, [f"{file} is not there"])
+            return Thumbnails({}, [f"{file} is missing"])
         return Thumbnails(given | {"edit": made}, [])
 
     def _given(self, sample_id: str, size: int) -> dict[str, np.ndarray]:

@@ -166,7 +166,7 @@ class _Source:
             panels["parse"] = overlaid
         edit = self._saved(name, sample.id)
         if edit is None:
-            notes.append("no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is not there")
+            notes.append("no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is missing")
         elif edit.shape != given.shape:
             notes.append("the edit differs from the photo in size")
         else:
