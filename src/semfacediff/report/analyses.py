@@ -64,19 +64,19 @@ def strata(record: Record) -> tuple[list[Stratified], list[str]]:
     scores = [s for s in scores_of(record) if s.name in _STRATIFIED and _differs(record.samples, s.name)]
     if record.task != EDITING or not scores:
         return [], ["no edit was scored"] if record.task == EDITING else []
-    rows, found, untold = scored(record.samples.drop(columns="stage", errors="ignore")), [], []
+    rows, found, unavailable = scored(record.samples.drop(columns="stage", errors="ignore")), [], []
     asked = record.config.get("stratify")
     for by in dict.fromkeys([*BY, *(asked if isinstance(asked, list) else [])]):
         try:
             of = strata_of(rows, str(by))
         except (UserError, ValueError, TypeError) as e:
-            untold.append(f"{by}: {e}")
+            unavailable.append(f"{by}: {e}")
             continue
         if set(of.names) <= {UNKNOWN} or (of.of == UNKNOWN).all():
-            untold.append(f"{by}: no photo of this run could be placed")
+            unavailable.append(f"{by}: no photo of this run could be placed")
             continue
         found.append(_stratified(record, rows, of, scores))
-    return found, untold
+    return found, unavailable
 
 
 def _differs(samples: pd.DataFrame, name: str) -> bool:

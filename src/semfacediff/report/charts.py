@@ -89,9 +89,11 @@ def distribution(label: str, values: np.ndarray, axis: Axis) -> Distribution | N
         points += [f"V{_HEIGHT - height:.1f}", f"H{i + 1}"]
     quartiles = np.quantile(finite, [0.25, 0.5, 0.75])
     names = ("least", "lower quartile", "median", "upper quartile", "most")
-    told = dict(zip(names, (finite.min(), *quartiles, finite.max()), strict=True))
+    summary = dict(zip(names, (finite.min(), *quartiles, finite.max()), strict=True))
     places = tuple(axis.at(q) for q in quartiles)
-    return Distribution(label, len(there), " ".join([*points, f"V{_HEIGHT}Z"]), places, told, len(there) - len(finite))
+    return Distribution(
+        label, len(there), " ".join([*points, f"V{_HEIGHT}Z"]), places, summary, len(there) - len(finite)
+    )
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,11 @@ def _data_text(data: dict) -> str:
 
 def _prompts(run: dict, config: dict) -> list[tuple[str, str, str]]:
     """(attribute, prompt, source)."""
-    told = [_mapping(p) for p in run.get("prompts") or []]
-    if told:
-        return [(str(p.get("attribute", "")), str(p.get("prompt", "")), str(p.get("prompt_source", ""))) for p in told]
+    prompts = [_mapping(p) for p in run.get("prompts") or []]
+    if prompts:
+        return [
+            (str(p.get("attribute", "")), str(p.get("prompt", "")), str(p.get("prompt_source", ""))) for p in prompts
+        ]
     asked = config.get("attributes") or []
     return [(str(a), str(_mapping(config.get("prompts")).get(a, "")), "") for a in asked]
 

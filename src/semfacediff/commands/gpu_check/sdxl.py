@@ -35,7 +35,7 @@ RULE = RegionRule(dilate_px=3)
 
 @contextlib.contextmanager
 def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """What is built in the block lies on ``device`` in ``dtype``."""
+    """Modules built in the block are on ``device`` with ``dtype``."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
