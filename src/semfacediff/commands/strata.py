@@ -1,9 +1,9 @@
-"""``semfacediff strata``: a run's scores by group of faces: n, intervals, gap, worst group."""
+"""``semfacediff strata``: print a run's scores by group of faces: n, intervals, gap, worst group."""
 
 import argparse
 from pathlib import Path
 
-HELP = "a run's scores by group of faces: n, intervals, gap, worst group"
+HELP = "print a run's scores by group of faces: n, intervals, gap, worst group"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

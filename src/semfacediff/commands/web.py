@@ -1,10 +1,10 @@
-"""``semfacediff web``: a local web page to edit photos and browse runs."""
+"""``semfacediff web``: serve a local web page to edit photos and browse runs."""
 
 import argparse
 
 from semfacediff.commands.arguments import positive
 
-HELP = "a local web page to edit photos and browse runs"
+HELP = "serve a local web page to edit photos and browse runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
-"""``semfacediff doctor``: what is available, and what each command needs; downloads nothing."""
+"""``semfacediff doctor``: list what is available and what each command needs; downloads nothing."""
 
 import argparse
 from pathlib import Path
 
-HELP = "what is available, and what each command needs; downloads nothing"
+HELP = "list what is available and what each command needs; downloads nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
-"""``semfacediff thesis``: the thesis's experiments and their requirements."""
+"""``semfacediff thesis``: list the thesis's experiments and their requirements, or run them."""
 
 import argparse
 
-HELP = "the thesis's experiments and their requirements"
+HELP = "list the thesis's experiments and their requirements, or run them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
