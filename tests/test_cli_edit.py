@@ -220,7 +220,7 @@ class TestEditing:
 
     def test_an_empty_region_among_others_is_left_out(self, photos, tmp_path, capsys):
         assert run(photos / "square.png", "hat", "red hat", "hair", "green hair", out=tmp_path / "out") == 0
-        assert "square.png: the parse shows no hat, that edit was left out" in capsys.readouterr().err
+        assert "square.png: the parse shows no hat, so this edit was skipped" in capsys.readouterr().err
         facts = json.loads((tmp_path / "out" / "square" / "edit.json").read_text())
         assert [s["status"] for s in facts["stages"]] == ["empty_region", "ok"]
 
@@ -262,7 +262,7 @@ class TestFaces:
         assert run(tmp_path / "sky.png", "hair", "green hair", out=tmp_path / "out") == 2
         assert sentence(capsys).startswith("sky.png: the parse shows no face (")
         assert run(tmp_path / "sky.png", "hair", "green hair", "--face", "all", out=tmp_path / "out") == 2
-        assert sentence(capsys).startswith("sky.png: the parse shows no hair (0.00 % of the photo, at least 0.1 % are")
+        assert sentence(capsys).startswith("sky.png: the parse shows no hair (0.00 % of the photo, expected at least")
 
 
 class TestDiffusion:
@@ -343,7 +343,7 @@ class TestMistakes:
             ),
             (("hair", "red", "--set", "editor=identity"), "--set editor=...: expected one of editor.*, region.*, "),
             (("hair", "red", "--set", "++protocol=thesis"), "--set protocol=...: expected one of editor.*, region.*, "),
-            (("hair", "red", "--set", "seed=7"), "the rest has flags of its own (semfacediff edit --help)"),
+            (("hair", "red", "--set", "seed=7"), "other settings have flags (semfacediff edit --help)"),
             (("hair", "red", "--set", "editor.strenth=1"), "unknown key"),
             (("hat", "red hat"), "square.png: the parse shows no hat (0.00 % of the photo, at least 0.1 % are needed)"),
         ],
@@ -373,4 +373,4 @@ class TestMistakes:
 
     def test_photos_are_never_overwritten(self, photos, capsys):
         assert run(photos, "hair", "red", out=photos) == 2
-        assert "is where the photos lie" in sentence(capsys)
+        assert "is the folder of the photos" in sentence(capsys)

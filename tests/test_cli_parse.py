@@ -140,7 +140,7 @@ class TestFolder:
         report = json.loads((tmp_path / "out" / "parse_report.json").read_text())
         assert (report["photos"], report["parsed"]) == (5, 3)
         assert set(report["failed"]) == {"parse_report.png", "parse_report.webp"}
-        assert "parse_report.png: its figures would be named parse_report.json, as" in capsys.readouterr().err
+        assert "parse_report.png: its result would be named parse_report.json, like" in capsys.readouterr().err
         assert not (tmp_path / "out" / "parse_report.png").exists()
         assert run(photos / "parse_report.png", tmp_path / "out", tiny_checkpoint) == 2
         assert json.loads((tmp_path / "out" / "parse_report.json").read_text()) == report
@@ -187,7 +187,7 @@ class TestMistakes:
         before = (photos / "a.png").read_bytes()
         for source in (photos, photos / "a.png"):
             assert run(source, photos, tiny_checkpoint) == 2
-            assert "is where the photos lie" in self.sentence(capsys)
+            assert "is the folder of the photos" in self.sentence(capsys)
         assert (photos / "a.png").read_bytes() == before
 
     def test_a_space_that_lacks_classes(self, photos, tmp_path, tiny_checkpoint, capsys):

@@ -138,7 +138,7 @@ def test_the_slider_uncovers_the_edit(opened):
     moved = after.evaluate(clip)
     assert before == "inset(0px 0px 0px 50%)"
     assert moved == "inset(0px 0px 0px 53%)"
-    assert slider.get_attribute("aria-label").startswith("Where the photo ends")
+    assert slider.get_attribute("aria-label").startswith("Position between photo and edit")
 
 
 def test_cards_show_every_panel_with_words(opened):

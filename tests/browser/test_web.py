@@ -66,7 +66,7 @@ def serving(temporary, repository, *options):
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         said = process.stdout.readline()
-        assert said == f"http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
+        assert said == f"http://127.0.0.1:{port}/ (Ctrl-C to stop)\n"
         yield said.split()[0]
     finally:
         process.send_signal(signal.SIGINT)
@@ -254,10 +254,10 @@ def test_a_click_on_the_parse_chooses_the_region(visit, photo):
     picture.wait_for()
     box = picture.bounding_box()
     picture.click(position={"x": 0.5 * box["width"], "y": 0.97 * box["height"]})
-    says(page, "cloth: the region is 'clothing'.")
+    says(page, "Region 'clothing' selected (cloth).")
     assert page.locator("#attribute input:checked").get_attribute("value") == "clothing"
     picture.click(position={"x": 2, "y": 2})
-    says(page, "'background' is no region that can be edited; choose one of hair, lips")
+    says(page, "'background' cannot be edited; choose one of hair, lips")
 
 
 def test_by_keyboard_alone(visit, photo):
@@ -332,7 +332,7 @@ def test_enter_during_an_edit_takes_nothing_from_stop(visit, photo):
         page.press(PROMPT, "Enter")
     assert page.locator("#go").is_disabled()
     page.click("#cancel")
-    says(page, "Stopped; everything is as it was before.")
+    says(page, "Stopped; nothing was changed.")
     page.locator("#go:not([disabled])").wait_for()
     assert page.locator("#cancel").is_disabled()
     edit(page, "hair", "bright green", 0)
@@ -377,7 +377,7 @@ def test_a_long_edit_can_be_stopped(visit, photo):
     page = visit()
     begin_a_long_edit(page, photo)
     page.click("#cancel")
-    says(page, "Stopped; everything is as it was before.")
+    says(page, "Stopped; nothing was changed.")
     page.locator("#go:not([disabled])").wait_for()
     assert page.locator("#history li").count() == 0
 
@@ -424,7 +424,7 @@ def test_without_a_second_photo_the_page_says_so(visit, photo):
     assert page.locator("#style-go").is_disabled()
     load(page, photo, "first")
     page.locator("#style-go:not([disabled])").click()
-    says(page, "Load a second photo, whose style is taken, or choose 'All out of noise'.", "style-message")
+    says(page, "Load a second photo, which provides the style, or choose 'All parts from noise'.", "style-message")
 
 
 @pytest.mark.slow
@@ -432,7 +432,7 @@ def test_a_long_synthesis_can_be_stopped(visit, photo, other):
     page = visit()
     begin_a_long_synthesis(page, photo, other)
     page.click("#style-cancel")
-    says(page, "Stopped; everything is as it was before.", "style-message")
+    says(page, "Stopped; nothing was changed.", "style-message")
     page.locator("#style-go:not([disabled])").wait_for()
     assert page.locator("#result img").count() == 0
 

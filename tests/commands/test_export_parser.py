@@ -161,7 +161,7 @@ class TestMistakes:
         (tmp_path / "taken").mkdir()
         (tmp_path / "taken" / "mine").write_text("x")
         said = refused(checkpoint, "--to", "half", "--out", tmp_path / "taken")
-        assert "is there and not empty; give a new folder" in said
+        assert "is not empty; give a new folder" in said
         assert [p.name for p in (tmp_path / "taken").iterdir()] == ["mine"]
 
     def test_options_of_another_kind(self, checkpoint, tmp_path, refused):

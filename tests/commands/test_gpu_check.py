@@ -54,7 +54,7 @@ def test_the_rest_of_the_rehearsal(tmp_path):
 def test_without_an_accelerator_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match="measures an accelerator, and there is none here; --toy rehearses it"):
+    with pytest.raises(UserError, match="needs an accelerator, and this machine has none; --toy runs it on the CPU"):
         gpu_check(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -75,14 +75,14 @@ def test_what_one_check_raises_does_not_stop_the_others(tmp_path, monkeypatch, c
         ("broken", FAIL, "RuntimeError: no kernel image"),
         ("the other", PASS, ""),
     ]
-    assert "2 of 3 without a fault" in capsys.readouterr().out
+    assert "2 of 3 without failure" in capsys.readouterr().out
 
 
 def test_a_row_fails_by_a_fault_or_a_low_ratio():
     ours, plain = Taken(2.0, 100.0), Taken(1.0, 50.0)
     slow = judged("x", ours, plain, 4, [], 0.8)
     assert (slow.status, slow.rate, slow.ratio, slow.peak_mib) == (FAIL, 2.0, 0.5, 100.0)
-    assert slow.note == "expected at least 0.8 times the plain way's rate, got 0.50"
+    assert slow.note == "expected at least 0.8 times the plain implementation's rate, got 0.50"
     assert judged("x", ours, plain, 4, [], 0.5).status == PASS
     assert judged("x", ours, plain, 4, [], None).status == PASS
     wrong = judged("x", ours, None, 4, ["a fault"], 0.8, "batch 1")

@@ -235,9 +235,9 @@ def test_parts_that_do_not_make_a_synthesis_run_are_refused(generated, networks,
     whole, parts = generated
     out = tmp_path / "merged"
     assert refused([parts[0], parts[2]], out).endswith("shard.index=1")
-    assert "is no part of a run" in refused([whole], out)
+    assert "is not a shard of a run" in refused([whole], out)
     assert refused([parts[0], three[1], parts[2]], out) == (
-        f"merge: {parts[0]} is a part of task=synthesis, {three[1]} of task=editing; name parts of one run"
+        f"merge: {parts[0]} is a shard of task=synthesis, {three[1]} of task=editing; name shards of one run"
     )
     few = "synthesis.latency_steps=[] synthesis.showcase=0 metrics.columns=[ssim] synthesis.tasks=[noise]".split()
     asked = synthesis(networks, *few, "shard.index=1", "shard.count=3")
@@ -270,17 +270,17 @@ def refused(folders, out) -> str:
 
 def test_parts_that_do_not_make_a_whole_are_refused_by_name(files, three, whole_editing, tmp_path):
     out = tmp_path / "merged"
-    assert "part 1 of 3 missing (counted from 0); make it with: python" in refused([three[0], three[2]], out)
+    assert "shard 1 of 3 missing (counted from 0); make it with: python" in refused([three[0], three[2]], out)
     assert refused([three[0], three[2]], out).endswith("shard.index=1")
     twice = shutil.copytree(three[1], tmp_path / "copy")
-    assert f"{twice} are both part 1 of 3" in refused([*three, twice], out)
-    assert "is no part of a run" in refused([whole_editing], out)
+    assert f"{twice} are both shard 1 of 3" in refused([*three, twice], out)
+    assert "is not a shard of a run" in refused([whole_editing], out)
     other = tmp_path / "other"
     tasks.start(editing(files, "shard.index=1", "shard.count=3", "composite=blend"), other)
     said = refused([three[0], other, three[2]], out)
     assert f"{three[0]} and {other} are of different configurations: config.composite was 'exact'" in said
     tasks.start(editing(files, "shard.index=1", "shard.count=2"), tmp_path / "half")
-    assert f"is a part of 3, {tmp_path / 'half'} of 2" in refused([three[0], tmp_path / "half"], out)
+    assert f"is one of 3 shards, {tmp_path / 'half'} one of 2" in refused([three[0], tmp_path / "half"], out)
 
 
 def test_parts_of_other_data_are_refused(files, three, write_files, tmp_path):

@@ -72,7 +72,7 @@ def test_every_edit_has_all_panels(run):
     assert edited
     assert all(set(found.of[key]) == PANELS for key in edited)
     assert all(uri.startswith("data:image/webp;base64,") for uri in found.files.values())
-    assert found.licence == "Drawn faces: nobody's photos."
+    assert found.licence == "Drawn faces, no photos of people."
 
 
 def test_an_edit_that_is_gone_is_said_to_be(run, tmp_path):
@@ -80,7 +80,7 @@ def test_an_edit_that_is_gone_is_said_to_be(run, tmp_path):
     gone = next((copy / "edits" / "hair").iterdir())
     gone.unlink()
     found = shown(copy)
-    assert found.notes[0, gone.stem, "hair"] == f"edits/hair/{gone.name} is not there"
+    assert found.notes[0, gone.stem, "hair"] == f"edits/hair/{gone.name} is missing"
     assert "edit" not in found.of[0, gone.stem, "hair"]
 
 
@@ -100,7 +100,7 @@ def test_masks_that_are_not_the_records_are_not_shown(run, tmp_path):
     (copy / "run.json").write_text(json.dumps(facts))
     found = shown(copy)
     assert not any({"semantic", "blend"} & set(panels) for panels in found.of.values())
-    assert "the masks made here are not those of the record, so they are not shown" in found.notes.values()
+    assert "the masks computed here differ from the record's, so they are not shown" in found.notes.values()
 
 
 def read(uri):
@@ -121,7 +121,7 @@ def test_a_stage_of_a_cascade_is_shown_with_the_photo_it_was_given(cascade):
         if earlier:
             before = f"{earlier[-1]}_{rows.at[(id_, earlier[-1]), 'attribute']}"
             assert np.abs(read(panels["photo"]) - read(found.files[found.of[0, id_, before]["edit"]])).max() == 0
-    assert set(found.notes.values()) <= {"", "there is no edit"}
+    assert set(found.notes.values()) <= {"", "no edit"}
 
 
 def test_every_stage_that_was_measured_has_a_card_of_its_own(cascade):
@@ -135,9 +135,9 @@ def test_a_stage_whose_edit_is_gone_is_said_to_have_none(cascade, tmp_path):
     copy = shutil.copytree(cascade, tmp_path / "cascade")
     shutil.rmtree(copy / "edits" / "1_hair")
     found = shown(copy)
-    gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "there is no edit"]
+    gone = [note for (_, _, name), note in found.notes.items() if name == "1_hair" and note != "no edit"]
     assert gone
-    assert all(note.startswith("edits/1_hair/") and note.endswith(".png is not there") for note in gone)
+    assert all(note.startswith("edits/1_hair/") and note.endswith(".png is missing") for note in gone)
 
 
 def test_the_page_holds_a_cascade(cascade, tmp_path):

@@ -67,7 +67,7 @@ def test_stop_is_heard_between_the_windows(unsure):
 
     def before_each():
         if model.parses == 7:
-            stop.now()
+            stop.request()
         stop.check()
 
     with pytest.raises(StoppedError):

@@ -68,7 +68,7 @@ class TestPathsThatAreNoUpload:
         kept = tab.upload(attack.png())
         assert "x.png: 64 x 64 px" in tab.load(kept)
         assert not Path(kept).parent.exists()
-        assert "expected a photo that was uploaded just now; load it again" in tab.load(kept)
+        assert "expected a photo that was just uploaded; load it again" in tab.load(kept)
 
     def test_another_pages_photo(self, tab, page, attack):
         """Its folder is known to that page alone; neighbours of one's own are no way to it."""
@@ -184,7 +184,7 @@ class TestNothingIsDownloaded:
         def hook(event, arguments):
             if found.told is not None:
                 try:
-                    server._reach_nothing_else(event, arguments)
+                    server._block_outgoing_connections(event, arguments)
                 except OSError:
                     found.told.append("refused")
                     raise

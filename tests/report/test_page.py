@@ -188,12 +188,12 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_came(written, tmp_path):
     page = made([folder], tmp_path / "out")
     for said in (
         "Unfinished: the status is running",
-        "samples.parquet is not there",
-        "the rows shown are those of samples.jsonl so far: 6 of 20",
-        "samples.jsonl: 1 lines are no whole row and left out",
-        "the summary shown is of the samples so far",
-        "config.yaml is not there",
-        "This record holds no leakage",
+        "samples.parquet is missing",
+        "the rows are those of samples.jsonl so far: 6 of 20",
+        "samples.jsonl: 1 incomplete lines are ignored",
+        "the summary covers the samples so far",
+        "config.yaml is missing",
+        "This record contains no leakage",
     ):
         assert said in page.text
     assert len(page.samples["rows"]) == 6
@@ -214,7 +214,7 @@ def test_a_run_with_nothing_but_its_head_is_a_page(written, tmp_path):
         if file.name != "run.json":
             file.unlink()
     page = made([folder], tmp_path / "out")
-    assert "summary.csv is not there" in page.text
+    assert "summary.csv is missing" in page.text
     assert page.samples["rows"] == []
 
 
@@ -237,7 +237,7 @@ def test_a_record_changed_by_hand_is_marked(written, tmp_path):
 def test_one_unreadable_run_among_others_is_named(written, tmp_path):
     (tmp_path / "empty").mkdir()
     page = made([written["editing"](tmp_path / "a", written["edits"](2)), tmp_path / "empty"], tmp_path / "out")
-    assert re.search(r"Nothing is shown of .*empty: .*not a run's record", page.text)
+    assert re.search(r"empty is not shown: .*not a run's record", page.text)
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

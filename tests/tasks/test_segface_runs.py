@@ -185,7 +185,7 @@ class TestLapa:
 
     def test_a_graph_without_landmarks_is_not_exported(self, trained, tmp_path, capsys):
         assert main(["export", str(trained), "--to", "torch", "--out", str(tmp_path / "out")]) == 2
-        assert "a segface_mobilenet for lapa is given landmarks beside the photo" in capsys.readouterr().err
+        assert "a segface_mobilenet for lapa needs landmarks besides the photo" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
     def test_a_parser_of_more_classes_is_refused_by_name(self, lapa_root, typed, tmp_path, tiny_checkpoint):

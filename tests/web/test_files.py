@@ -28,7 +28,7 @@ def test_equal_uploads_are_files_of_their_own_and_read_once(files):
     first, second = files.uploads.write("photo", "a.png", b"1"), files.uploads.write("photo", "a.png", b"1")
     assert first != second
     assert files.uploads.take("photo", first) == b"1"
-    with pytest.raises(UserError, match=r"a.png: expected a photo that was uploaded just now; load it again"):
+    with pytest.raises(UserError, match=r"a.png: expected a photo that was just uploaded; load it again"):
         files.uploads.take("photo", first)
     assert files.uploads.take("photo", second) == b"1"
 
@@ -37,7 +37,7 @@ def test_equal_uploads_are_files_of_their_own_and_read_once(files):
 def test_only_the_path_that_was_given_is_read(files, tmp_path, name):
     (tmp_path / "x.png").write_bytes(b"mine")
     kept = Path(files.uploads.write("photo", "a.png", b"1"))
-    with pytest.raises(UserError, match="expected a photo that was uploaded just now"):
+    with pytest.raises(UserError, match="expected a photo that was just uploaded"):
         files.uploads.take("photo", f"{kept.parent}/{name}")
     assert files.uploads.take("photo", str(kept)) == b"1"
     assert (tmp_path / "x.png").read_bytes() == b"mine"

@@ -20,7 +20,7 @@ BLUE = EditForm("lips", "blue lips", "recolor", 0.75)
 
 @pytest.fixture
 def portrait(face, store):
-    return session.opened(face(), "ada.png", store)
+    return session.open_portrait(face(), "ada.png", store)
 
 
 def test_a_photo_is_parsed_once_it_is_there(portrait):
@@ -35,7 +35,7 @@ def test_an_edit_changes_its_region_alone(portrait, store):
     assert (made.now != portrait.photo)[inside].any()
     assert np.array_equal(made.now[~inside], portrait.photo[~inside])
     assert np.array_equal(made.touched, inside)
-    assert session.kept_outside(made) == {"psnr_outside": "inf", "max_abs_outside": 0}
+    assert session.outside_scores(made) == {"psnr_outside": "inf", "max_abs_outside": 0}
 
 
 def test_no_portrait_is_ever_changed(portrait, store):
@@ -59,19 +59,19 @@ def test_a_cascade_edits_what_the_edit_before_it_left(portrait, store):
 def test_undo_brings_the_very_photo_back(portrait, store):
     one = session.edit(portrait, GREEN, store)
     two = session.edit(one, BLUE, store)
-    for undone, before in ((session.undone(two), one), (session.undone(session.undone(two)), portrait)):
+    for undone, before in ((session.undo(two), one), (session.undo(session.undo(two)), portrait)):
         for name in ("now", "labels_now", "touched"):
             assert np.array_equal(getattr(undone, name), getattr(before, name))
         assert undone.steps == before.steps
     with pytest.raises(UserError, match="Nothing to undo"):
-        session.undone(portrait)
+        session.undo(portrait)
 
 
 def test_the_page_makes_what_the_command_makes(face, store, tmp_path, monkeypatch):
     """The record's command, run on the same file, gives the same bytes."""
     (tmp_path / "ada.png").write_bytes(face())
     monkeypatch.chdir(tmp_path)
-    portrait = session.opened(face(), "ada.png", store)
+    portrait = session.open_portrait(face(), "ada.png", store)
     for form in (EditForm("hair", "curly", "recolor", 0.5), GREEN, BLUE):
         portrait = session.edit(portrait, form, store)
     words = shlex.split(session.command(portrait))
@@ -145,7 +145,7 @@ def test_a_region_that_is_not_there(portrait, store):
 
 def test_edits_take_little_memory(face, store):
     """Nine bytes a pixel, and what the edits changed: all the rest is zeros, which take next to nothing."""
-    portrait = session.opened(face(600, 600), "ada.png", store)
+    portrait = session.open_portrait(face(600, 600), "ada.png", store)
     for attribute in ("hair", "nose", "eyes", "skin"):
         portrait = session.edit(portrait, EditForm(attribute, "bright green", "recolor", 0.9), store)
     arrays = (portrait.photo, portrait.now, portrait.labels_now, portrait.touched, portrait.faces.owner)
@@ -156,24 +156,24 @@ def test_edits_take_little_memory(face, store):
 def test_a_photo_takes_so_many_edits(portrait, store, monkeypatch):
     monkeypatch.setattr(session, "MAX_EDITS", 1)
     one = session.edit(portrait, GREEN, store)
-    with pytest.raises(UserError, match="A photo takes 1 edits here; undo one"):
+    with pytest.raises(UserError, match="Expected at most 1 edits of a photo; undo one"):
         session.edit(one, BLUE, store)
 
 
 def test_a_stopped_edit_leaves_everything_as_it_was(portrait, store):
     stop = Stop()
-    stop.now()
-    with pytest.raises(StoppedError, match="everything is as it was before"):
+    stop.request()
+    with pytest.raises(StoppedError, match="nothing was changed"):
         session.edit(portrait, GREEN, store, stop)
 
 
 def test_two_pages_at_once_get_what_each_would_alone(face, store):
     asks = [GREEN, EditForm("hair", "purple hair", "recolor", 0.5)]
-    alone = [session.edit(session.opened(face(), "a.png", store), form, store).now for form in asks]
+    alone = [session.edit(session.open_portrait(face(), "a.png", store), form, store).now for form in asks]
     found = {}
 
     def visit(i: int) -> None:
-        found[i] = session.edit(session.opened(face(), "a.png", store), asks[i], store).now
+        found[i] = session.edit(session.open_portrait(face(), "a.png", store), asks[i], store).now
 
     threads = [threading.Thread(target=visit, args=(i,)) for i in (0, 1)]
     for thread in threads:
@@ -184,7 +184,7 @@ def test_two_pages_at_once_get_what_each_would_alone(face, store):
 
 
 def test_without_a_face_whatever_is_parsed_is_edited(face, store):
-    assert session.opened(face(64, 64, 9.0), "sky.png", store).faces is None
+    assert session.open_portrait(face(64, 64, 9.0), "sky.png", store).faces is None
 
 
 class TestDiffusion:
@@ -205,7 +205,7 @@ class TestDiffusion:
 
         def second(step, of):
             if step == 2:
-                stop.now()
+                stop.request()
             seen.append(step)
 
         seen.clear()

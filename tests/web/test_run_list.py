@@ -35,14 +35,14 @@ def test_half_a_record_is_shown_as_far_as_it_goes(roots):
         {"attribute": "hair", "n": "2", "n_empty": "0", "ssim": "0.9877"}
     ]
     html = run_facts(record)
-    assert "samples.parquet is not there" in html
+    assert "samples.parquet is missing" in html
     assert "Unfinished: the status is running" in html
     assert "<script" not in html
 
 
 @pytest.mark.parametrize("name", ["runs/gone", "../../etc", "runs/hair/a/edits"])
 def test_only_what_is_listed_can_be_chosen(roots, name):
-    with pytest.raises(UserError, match=r"there is no run .* any more; choose another"):
+    with pytest.raises(UserError, match=r"run .* no longer exists; choose another"):
         chosen_run(name, roots)
 
 

@@ -104,7 +104,7 @@ def test_it_ends_cleanly_while_something_computes(numbers, free_port, repository
     words = [sys.executable, "-c", RUNNING, free_port]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         line = process.stdout.readline()
-        assert line == f"http://127.0.0.1:{free_port}/ (Ctrl-C ends it)\n", line or process.stderr.read()
+        assert line == f"http://127.0.0.1:{free_port}/ (Ctrl-C to stop)\n", line or process.stderr.read()
         (folder,) = tmp_path.glob("semfacediff-web-*")
         assert folder.name != "semfacediff-web-left"
         for number in numbers:

@@ -15,11 +15,11 @@ from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.types import to_uint8
 from semfacediff.web import styling, wording
 from semfacediff.web.jobs import Stop, StoppedError
-from semfacediff.web.pictures import ENLARGED_PX, SHOWN_PX, parsed_beside, row
-from semfacediff.web.styling import BETWEEN, STEPS, TASKS, StyleAsk, StyleModel
+from semfacediff.web.pictures import ENLARGED_PX, SHOWN_PX, photo_and_parse, row
+from semfacediff.web.styling import INTERPOLATION_WEIGHTS, STEPS, TASKS, StyleForm, StyleModel
 
 QUICK = SamplingOptions(2)
-HAIR = StyleAsk("swap_parts", ("hair",), QUICK)
+HAIR = StyleForm("swap_parts", ("hair",), QUICK)
 EVIL = "<script>alert(1)</script>"
 
 
@@ -30,7 +30,7 @@ def model(store, tiny_synthesis):
 
 @pytest.fixture(scope="module")
 def first(face, store):
-    return styling.opened(face(), "ada.png", store)
+    return styling.open_face(face(), "ada.png", store)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def second(face, store):
         darker = image.point(lambda v: max(v - 20, 0))
     file = io.BytesIO()
     darker.save(file, "png")
-    return styling.opened(file.getvalue(), "bob.png", store)
+    return styling.open_face(file.getvalue(), "bob.png", store)
 
 
 class TestPhotos:
@@ -60,7 +60,7 @@ class TestPhotos:
         assert "hair" in {CELEBAMASK.classes[c] for c in np.unique(labels)}
 
     def test_a_large_one_is_scaled_however_long_it_is(self, face, store):
-        found = styling.opened(face(320, 3 * SHOWN_PX), "long.png", store)
+        found = styling.open_face(face(320, 3 * SHOWN_PX), "long.png", store)
         assert found.sample.photo.shape == (SHOWN_PX, SHOWN_PX, 3)
         assert found.changed == f"padded with white to a square and scaled to {SHOWN_PX} px a side"
 
@@ -70,17 +70,17 @@ class TestPhotos:
             both[:, :96], both[16:80, 96:] = np.asarray(large), np.asarray(small)
         file = io.BytesIO()
         Image.fromarray(both).save(file, "png")
-        found = styling.opened(file.getvalue(), "two.png", store)
+        found = styling.open_face(file.getvalue(), "two.png", store)
         assert found.count == 2
         assert not found.sample.labels[:, 110:].any()
         assert "2 faces: the largest is used; padded" in wording.face(found)
 
     def test_one_without_any_part_is_refused(self, face, store):
         with pytest.raises(UserError, match=r"sky.png: the parse shows no part of a face; load another photo"):
-            styling.opened(face(64, 64, 9.0), "sky.png", store)
+            styling.open_face(face(64, 64, 9.0), "sky.png", store)
 
     def test_it_is_shown_beside_its_parse(self, first):
-        seen = parsed_beside(first.sample.photo, first.sample.labels, CELEBAMASK)
+        seen = photo_and_parse(first.sample.photo, first.sample.labels, CELEBAMASK)
         assert seen.shape == (96, 192, 3)
         assert np.array_equal(seen[:, :96], first.sample.photo)
 
@@ -89,14 +89,14 @@ class TestModel:
     def test_all_classes_can_be_chosen_pairs_at_once(self, model):
         assert {"hair", "lips", "eyes", "neck", "mouth", "background"} <= set(model.parts)
         assert not {"u_lip", "l_eye"} & set(model.parts)
-        assert styling.offered_parts(space("lapa"))[:2] == ["hair", "lips"]
-        assert "hat" not in styling.offered_parts(space("lapa"))
+        assert styling.part_names(space("lapa"))[:2] == ["hair", "lips"]
+        assert "hat" not in styling.part_names(space("lapa"))
 
     def test_another_order_of_the_same_classes_is_converted(self, store, first, second, tmp_path):
         folder = tmp_path / "segface"
         save_synthesis(SCADM(PRESETS["test"]), folder, "segface")
         other = StyleModel(str(folder), store)
-        made = styling.make(first, second, StyleAsk("swap_style", (), QUICK), other)
+        made = styling.make(first, second, StyleForm("swap_style", (), QUICK), other)
         model, _ = load_synthesis(folder)
         table = conversion(CELEBAMASK, space("segface"))
         faces = [type(f.sample)(f.sample.id, f.sample.photo, table[f.sample.labels]) for f in (first, second)]
@@ -123,8 +123,8 @@ class TestModel:
 
     def test_an_untrained_one_is_doubted(self, store, model, tmp_path):
         save_synthesis(SCADM(PRESETS["test"]), tmp_path / "raw")
-        assert "never trained" in wording.style_model(StyleModel(str(tmp_path / "raw"), store))
-        assert "never trained" not in wording.style_model(model)
+        assert "model is untrained" in wording.style_model(StyleModel(str(tmp_path / "raw"), store))
+        assert "model is untrained" not in wording.style_model(model)
 
 
 class TestMaking:
@@ -138,14 +138,14 @@ class TestMaking:
         assert made.notes == ()
 
     def test_every_task_makes_something_of_its_own(self, model, first, second):
-        made = {name: styling.make(first, second, StyleAsk(name, ("hair", "skin"), QUICK), model) for name in TASKS}
+        made = {name: styling.make(first, second, StyleForm(name, ("hair", "skin"), QUICK), model) for name in TASKS}
         assert {name: len(m.images) for name, m in made.items()} == dict.fromkeys(TASKS, 1) | {"interpolate": 5}
         single = [m.images[0] for name, m in made.items() if name != "interpolate"]
         assert all((a != b).any() for i, a in enumerate(single) for b in single[:i])
         assert np.array_equal(made["interpolate"].images[-1], made["swap_parts"].images[0])
 
     def test_out_of_noise_needs_no_second_photo(self, model, first, second):
-        wanted = StyleAsk("generate", (), QUICK)
+        wanted = StyleForm("generate", (), QUICK)
         alone = styling.make(first, None, wanted, model)
         assert np.array_equal(alone.images, styling.make(first, second, wanted, model).images)
         assert alone.facts["second"] is None
@@ -153,8 +153,13 @@ class TestMaking:
     @pytest.mark.parametrize(
         ("task", "have", "parts", "why"),
         [
-            ("swap_parts", (), ("hair",), "Load a first photo: its layout is what the face is made from"),
-            ("mix", ("first",), ("hair",), "Load a second photo, whose style is taken, or choose 'All out of noise'"),
+            ("swap_parts", (), ("hair",), "Load a first photo, which provides the layout"),
+            (
+                "mix",
+                ("first",),
+                ("hair",),
+                "Load a second photo, which provides the style, or choose 'All parts from noise'",
+            ),
             ("interpolate", ("first", "second"), (), "Choose at least one part"),
             ("swap_parts", ("first", "second"), ("beard",), "label space 'celebamask' has no part 'beard'"),
         ],
@@ -162,23 +167,23 @@ class TestMaking:
     def test_what_is_missing_is_said(self, model, first, second, task, have, parts, why):
         photos = [face if name in have else None for name, face in (("first", first), ("second", second))]
         with pytest.raises(UserError, match=why):
-            styling.make(*photos, StyleAsk(task, parts, QUICK), model)
+            styling.make(*photos, StyleForm(task, parts, QUICK), model)
 
     def test_a_part_that_is_nowhere_is_noted_once(self, model, first, second):
-        made = styling.make(first, second, StyleAsk("interpolate", ("hat",), QUICK), model)
+        made = styling.make(first, second, StyleForm("interpolate", ("hat",), QUICK), model)
         assert made.notes == ("not in the layout: hat",)
-        assert "<li>not in the layout: hat</li>" in wording.made(made, model.size)
+        assert "<li>not in the layout: hat</li>" in wording.style_result(made, model.size)
 
     def test_every_step_is_told_and_any_may_be_the_last(self, model, first, second):
         seen, stop = [], Stop()
-        wanted = StyleAsk("swap_parts", ("hair",), SamplingOptions(4))
+        wanted = StyleForm("swap_parts", ("hair",), SamplingOptions(4))
         styling.make(first, second, wanted, model, stop, lambda *step: seen.append(step))
         assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
         def second_step(step, of):
             seen.append(step)
             if step == 2:
-                stop.now()
+                stop.request()
 
         seen.clear()
         with pytest.raises(StoppedError):
@@ -191,22 +196,22 @@ class TestMaking:
 
 class TestWhatIsShownAndKept:
     def test_the_picture_that_is_downloaded_has_the_models_own_size(self, model, first, second):
-        made = styling.make(first, second, StyleAsk("interpolate", ("hair",), QUICK), model)
-        assert styling.picture(made).shape == (32, 32 * len(BETWEEN), 3)
-        seen = styling.compared(made, first, second, model.size)
+        made = styling.make(first, second, StyleForm("interpolate", ("hair",), QUICK), model)
+        assert styling.picture(made).shape == (32, 32 * len(INTERPOLATION_WEIGHTS), 3)
+        seen = styling.comparison(made, first, second, model.size)
         assert seen.shape == (7, 32, 32, 3)
         assert np.array_equal(seen[1:-1], made.images)
         assert row(seen).shape == (ENLARGED_PX, 7 * ENLARGED_PX + 6 * 2, 3)
-        assert "enlarged to 256 px (bicubic)" in wording.made(made, model.size)
+        assert "enlarged to 256 px (bicubic)" in wording.style_result(made, model.size)
 
     def test_the_order_is_first_second_result(self, model, first, second):
         made = styling.make(first, second, HAIR, model)
-        assert np.array_equal(styling.compared(made, first, second, 32)[2], made.images[0])
-        assert "first photo, second photo, result; at the model&#x27;s 32 px" in wording.made(made, model.size)
+        assert np.array_equal(styling.comparison(made, first, second, 32)[2], made.images[0])
+        assert "first photo, second photo, result; at the model&#x27;s 32 px" in wording.style_result(made, model.size)
 
     def test_the_record_holds_what_repeats_it(self, model, first, second):
         options = SamplingOptions(2, seed=7, guidance=1.5, guidance_form="code")
-        made = styling.make(first, second, StyleAsk("mix", ("hair", "lips"), options), model)
+        made = styling.make(first, second, StyleForm("mix", ("hair", "lips"), options), model)
         facts = json.loads(styling.record_text(made, model))
         assert (facts["task"], facts["parts"], facts["weights"]) == ("mix", ["hair", "lips"], None)
         sampling = {"steps": 2, "seed": 7, "guidance": 1.5, "guidance_form": "code", "sampler": "ddim"}
@@ -217,11 +222,11 @@ class TestWhatIsShownAndKept:
         assert facts["model"]["training"] == {"run": "nowhere"}
         assert facts["parser"] == {"name": "by_colour", "digest": "d" * 64, "label_space": "celebamask"}
         assert {"torch", "diffusers"} <= set(facts["packages"])
-        again = styling.make(first, second, StyleAsk("mix", ("hair", "lips"), options), model)
+        again = styling.make(first, second, StyleForm("mix", ("hair", "lips"), options), model)
         assert styling.record(again, model)["image_sha256"] == facts["image_sha256"]
 
     def test_names_are_escaped(self, face, store, tmp_path):
-        found = styling.opened(face(), f"{EVIL}.png", store)
-        assert "<script" not in wording.said(wording.face(found))
+        found = styling.open_face(face(), f"{EVIL}.png", store)
+        assert "<script" not in wording.status_message(wording.face(found))
         save_synthesis(SCADM(PRESETS["test"]), tmp_path / "evil", training={"run": EVIL})
         assert "<script" not in wording.style_model(StyleModel(str(tmp_path / "evil"), store))

@@ -70,7 +70,7 @@ def style(store, files, tiny_synthesis):
 
 @pytest.fixture
 def photo(store, face):
-    return portrait.opened(face(), "face.png", store)
+    return portrait.open_portrait(face(), "face.png", store)
 
 
 def enabled(told, button):
@@ -147,7 +147,7 @@ def test_an_edit_that_was_ended_while_it_was_shown_is_dropped(editing, photo, mo
     editing.run("_begin")
     stop = editing[tab.stop]
     view = EditingTab._view
-    monkeypatch.setattr(EditingTab, "_view", lambda *given: (view(*given), stop.now())[0])
+    monkeypatch.setattr(EditingTab, "_view", lambda *given: (view(*given), stop.request())[0])
     assert "Stopped" in editing.run("_edit", *ASKED)[tab.message]
     assert editing[tab.portrait] is photo
 
@@ -166,10 +166,10 @@ def test_a_stopped_edit_leaves_the_photo(editing, photo):
 def test_a_load_enables_the_button_unless_a_job_runs(which, request):
     visit = request.getfixturevalue(which)
     tab, ready = visit.tab, {"editing": "portrait", "style": "first"}[which]
-    assert enabled(visit.run("_forget"), tab.go) is False
+    assert enabled(visit.run("_clear_upload"), tab.go) is False
     visit[getattr(tab, ready)] = SimpleNamespace()
-    assert enabled(visit.run("_forget"), tab.go) is True
+    assert enabled(visit.run("_clear_upload"), tab.go) is True
     visit.run("_begin")
-    assert enabled(visit.run("_forget"), tab.go) is None
+    assert enabled(visit.run("_clear_upload"), tab.go) is None
     loads = [f for f in visit.page.fns.values() if f.name.startswith("_load")]
     assert not [f for f in loads if tab.go in f.outputs]

@@ -18,20 +18,22 @@ def tags(html: str) -> set[str]:
 
 
 def test_hostile_words_stay_words(face, store):
-    portrait = session.edit(session.opened(face(), "a.png", store), EditForm("hair", EVIL, "recolor", 0.9), store)
+    portrait = session.edit(
+        session.open_portrait(face(), "a.png", store), EditForm("hair", EVIL, "recolor", 0.9), store
+    )
     for html in (
         wording.history(portrait),
-        wording.refused(EVIL),
-        wording.said(EVIL),
-        wording.words(session.audit(EditForm("hair", EVIL, "recolor", 0.9), store)),
-        wording.words(session.Audit(problem=EVIL, expanded=EVIL, negative=EVIL)),
+        wording.error_message(EVIL),
+        wording.status_message(EVIL),
+        wording.audit_facts(session.audit(EditForm("hair", EVIL, "recolor", 0.9), store)),
+        wording.audit_facts(session.Audit(problem=EVIL, expanded=EVIL, negative=EVIL)),
     ):
         assert "img" not in tags(html)
         assert "&lt;img" in html or "img" not in html
 
 
 def test_the_legend_names_every_class_that_is_seen(face, store):
-    html = wording.legend(session.opened(face(), "a.png", store), store.space)
+    html = wording.legend(session.open_portrait(face(), "a.png", store), store.space)
     names = re.findall(r"</span>(\w+) <small>", html)
     assert names[0] == "background"
     assert set(names) == {"background", "hair", "skin", "l_eye", "r_eye", "nose", "u_lip"}
@@ -40,7 +42,7 @@ def test_the_legend_names_every_class_that_is_seen(face, store):
 
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_each_of_two_photos_has_a_legend_in_the_colours_of_its_parse(face, store, which):
-    found = styling.opened(face(96, 128), "a.png", store)
+    found = styling.open_face(face(96, 128), "a.png", store)
     html = wording.face_legend(found, which, store.space)
     assert f"Classes of the {which} photo&#x27;s parse" in html
     listed = dict(re.findall(r'background:#(\w{6})"></span>(\w+) <small>', html))
@@ -52,9 +54,11 @@ def test_each_of_two_photos_has_a_legend_in_the_colours_of_its_parse(face, store
 
 
 def test_a_refusal_is_a_sentence_that_is_read_out():
-    assert wording.refused("Load a photo first") == '<p role="alert" class="said refused">Load a photo first.</p>'
+    assert (
+        wording.error_message("Load a photo first") == '<p role="alert" class="message error">Load a photo first.</p>'
+    )
 
 
-@pytest.mark.parametrize(("prompt", "says"), [("red", "Understood"), ("curly", "nothing: the region is kept as it is")])
+@pytest.mark.parametrize(("prompt", "says"), [("red", "Recognised"), ("curly", "nothing: the region stays unchanged")])
 def test_what_is_understood(store, prompt, says):
-    assert says in wording.words(session.audit(EditForm("hair", prompt, "recolor", 0.9), store))
+    assert says in wording.audit_facts(session.audit(EditForm("hair", prompt, "recolor", 0.9), store))

@@ -1,1 +1,1 @@
-"""The subcommands of ``semfacediff``: each states its arguments; what it does lies beside them, or in its task."""
+"""The subcommands of ``semfacediff``: each file defines its arguments; the work is done beside them or in a task."""

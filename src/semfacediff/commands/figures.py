@@ -8,8 +8,8 @@ HELP = "draw the figures of runs and sweeps again from their records"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", nargs="+", type=Path, metavar="RUN", help="a run, or the folder of a sweep")
-    parser.add_argument("--out", type=Path, help="gets a folder for each run (default: figures/ in the run)")
-    parser.add_argument("--score", nargs="+", default=[], help="of a sweep's curves (default: the usual ones)")
+    parser.add_argument("--out", type=Path, help="parent of one folder per run (default: figures/ in the run)")
+    parser.add_argument("--score", nargs="+", default=[], help="scores of a sweep's curves (default: the usual ones)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
-"""``semfacediff leakage``: which classes a run's edits disturbed outside their regions."""
+"""``semfacediff leakage``: print the classes that a run's edits changed outside their regions."""
 
 import argparse
 from pathlib import Path
 
-HELP = "which classes a run's edits disturbed outside their regions"
+HELP = "print the classes that a run's edits changed outside their regions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""A photo, or every photo of a folder: what ``semfacediff parse`` and ``semfacediff edit`` do alike."""
+"""Processing of a photo or of every photo in a folder, shared by ``semfacediff parse`` and ``semfacediff edit``."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ PARSE_REPORT = "parse_report.json"
 
 
 def photos_of(source: Path) -> list[Path]:
-    """The photo itself, or the photos of a folder, by name; a :class:`UserError` if there is none."""
+    """The photo itself, or the photos of a folder, by name; raises :class:`UserError` if there is none."""
     if source.is_file():
         if why := _unusable(source):
             raise UserError(why)
@@ -31,26 +31,26 @@ def photos_of(source: Path) -> list[Path]:
 
 
 def _unusable(photo: Path) -> str | None:
-    """Why nothing can be named after a photo; ``None``: it can."""
+    """Why a photo's name cannot be used for results; ``None`` if it can."""
     if f"{photo.stem}.json" == PARSE_REPORT:
-        return f"{photo.name}: its figures would be named {PARSE_REPORT}, as a folder's report is; rename the photo"
+        return f"{photo.name}: its result would be named {PARSE_REPORT}, like a folder's report; rename the photo"
     return unusable_stem(photo.stem)
 
 
 def each_photo(source: Path, photos: list[Path], made: str, work: Callable[[Path], None]) -> dict[str, str]:
-    """Do ``work`` with every photo; one that fails costs none of the others.
+    """Call ``work`` for every photo; a failure does not stop the others.
 
     Args:
-        source: what was asked for: a folder, or the one photo, whose failure is raised.
+        source: a folder, or a single photo, whose failure is raised.
         photos: see :func:`photos_of`.
-        made: what is written of a photo; it must not overwrite that of an earlier photo, or a report.
+        made: kind of result; it must not overwrite that of another photo, or a report.
 
     Returns:
-        Name of a photo -> why nothing was made of it; both printable.
+        Name of a photo -> why it failed; both printable.
 
     Raises:
-        UserError: of the one photo.
-        FatalError: of any.
+        UserError: from a single photo.
+        FatalError: from any photo.
     """
     failed, first = {}, {}
     single = source.is_file()
@@ -81,10 +81,10 @@ def _memory_named(name: str) -> Iterator[None]:
 
 
 def report(file: Path, failed: dict[str, str], n: int, done: str) -> None:
-    """Write the report of a folder, and say what failed.
+    """Write the report of a folder and print failures.
 
     Args:
-        n: photos in the folder. done: name of the number of photos that did not fail.
+        n: photos in the folder. done: key for the number of successful photos.
     """
     facts = {"photos": n, done: n - len(failed), "failed": failed}
     write_text(file, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")

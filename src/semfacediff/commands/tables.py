@@ -10,12 +10,12 @@ HELP = "render tables from records into results/tables"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="*", help="of experiments/tables (default: all whose records are there)")
+    parser.add_argument("name", nargs="*", help="table of experiments/tables (default: all with complete records)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed table is stale")
     parser.add_argument(
         "--fresh", action="store_true", help="with --check: also fail on records that should be renewed"
     )
-    parser.add_argument("--format", choices=("md", "tex", "csv"), help="default: md; with --check all that are there")
+    parser.add_argument("--format", choices=("md", "tex", "csv"), help="default: md; with --check all existing ones")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     if a.fresh and not a.check:
-        raise UserError("--fresh tells what --check also refuses; write semfacediff tables --check --fresh")
+        raise UserError("--fresh extends --check; run: semfacediff tables --check --fresh")
     if a.check:
         stale = stale_tables(a.name, repository(), a.format)
         for file in stale:

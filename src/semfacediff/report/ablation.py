@@ -1,4 +1,4 @@
-"""Scores against the settings that several runs vary."""
+"""Scores against the settings that differ between runs."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _FEWEST = 2
 
 @dataclass(frozen=True)
 class Ablation:
-    """Runs that differ in one setting: a chart a score. ``fixed``: what else tells these runs from others."""
+    """Runs that differ in one setting, with one chart per score. ``fixed``: other settings of these runs."""
 
     setting: str
     fixed: str
@@ -28,7 +28,7 @@ class Ablation:
 def ablations(records: list[Record]) -> tuple[list[Ablation], list[str]]:
     """Every setting that differs among the runs, and why runs were left out of the curves.
 
-    Runs of one task enter together if they are finished, comparable, saw the same photos and measured alike.
+    Runs of one task are compared if they are finished, comparable, and have the same photos and metrics.
     """
     found, left_out = [], []
     for task in dict.fromkeys(r.task for r in records):
@@ -43,7 +43,7 @@ def ablations(records: list[Record]) -> tuple[list[Ablation], list[str]]:
 
 
 def _why_not(first: Record | None, record: Record) -> str:
-    """Why a run does not enter the curves; empty if it does."""
+    """Why a run is excluded from the curves; empty if it is included."""
     if record.doubts:
         return "; ".join(record.doubts)
     if record.summary is None or (record.task == EDITING and record.samples.empty):
@@ -86,7 +86,7 @@ def _of_group(records: list[Record]) -> list[Ablation]:
 
 
 def _parser(record: Record) -> dict[str, str]:
-    """Which weights judged; the configuration does not say."""
+    """Digest of the parser's weights, which the configuration does not contain."""
     digest = record.run["identity"].get("inputs", {}).get("parser")
     return {"parser (weights)": str(digest)[:8]} if digest else {}
 
@@ -111,7 +111,7 @@ def _values(record: Record) -> Values:
 
 
 def _charts(key: str, runs: list[tuple[object, Values]]) -> list[LineChart]:
-    """A chart a score, a line an attribute; x is the setting, or its place in the list where it is no number."""
+    """One chart per score, one line per attribute; x is the setting, or its index if it is not a number."""
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in runs)
     order = {name: float(i) for i, name in enumerate(dict.fromkeys(_said(v) for v, _ in runs))}
     names = None if numeric else {x: name for name, x in order.items()}

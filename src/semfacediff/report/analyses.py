@@ -21,7 +21,7 @@ _SAME = 1e-6
 
 @dataclass(frozen=True)
 class Plot:
-    """Distributions of one score, a row an attribute and run, on one axis."""
+    """Distributions of one score on one axis, with one row per attribute and run."""
 
     score: Score
     axis: Axis
@@ -50,7 +50,7 @@ def distributions(records: list[Record]) -> list[Plot]:
 
 @dataclass(frozen=True)
 class Stratified:
-    """``table``: a row an attribute and stratum, its n, whether it is of few photos, and a cell a score."""
+    """``table``: one row per attribute and stratum, with n, whether it has few photos, and one cell per score."""
 
     by: str
     rule: str
@@ -60,23 +60,23 @@ class Stratified:
 
 
 def strata(record: Record) -> tuple[list[Stratified], list[str]]:
-    """The run's scores by every grouping that its record holds, and why there is none by another."""
+    """The run's scores by every available grouping, and why others are unavailable."""
     scores = [s for s in scores_of(record) if s.name in _STRATIFIED and _differs(record.samples, s.name)]
     if record.task != EDITING or not scores:
         return [], ["no edit was scored"] if record.task == EDITING else []
-    rows, found, untold = scored(record.samples.drop(columns="stage", errors="ignore")), [], []
+    rows, found, unavailable = scored(record.samples.drop(columns="stage", errors="ignore")), [], []
     asked = record.config.get("stratify")
     for by in dict.fromkeys([*BY, *(asked if isinstance(asked, list) else [])]):
         try:
             of = strata_of(rows, str(by))
         except (UserError, ValueError, TypeError) as e:
-            untold.append(f"{by}: {e}")
+            unavailable.append(f"{by}: {e}")
             continue
         if set(of.names) <= {UNKNOWN} or (of.of == UNKNOWN).all():
-            untold.append(f"{by}: no photo of this run could be placed")
+            unavailable.append(f"{by}: no photo of this run could be placed")
             continue
         found.append(_stratified(record, rows, of, scores))
-    return found, untold
+    return found, unavailable
 
 
 def _differs(samples: pd.DataFrame, name: str) -> bool:
@@ -122,7 +122,7 @@ def means(record: Record) -> dict[tuple[str, str], tuple[float, float, float]]:
 
 @dataclass(frozen=True)
 class Cell:
-    """``text`` as printed, ``weight`` 0..1 of its colour, ``title`` in words; all empty where there is nothing."""
+    """``text`` as printed, ``weight`` 0..1 of its colour, ``title`` in words; all empty if there is no value."""
 
     text: str
     weight: float
@@ -140,7 +140,7 @@ _LEAST_PCT = 0.01
 
 
 def leakage_map(record: Record) -> HeatMap | None:
-    """Share of each class (columns) that an edit (rows) turned into another one outside its region; log scale."""
+    """Share of each class (columns) that an edit (rows) changed outside its region; log scale."""
     if record.leakage is None or record.leakage.empty:
         return None
     table = disturbed(record.leakage).set_index(["attribute", "class"])
@@ -167,7 +167,7 @@ _SHOWN_FROM_PCT = 0.5
 
 
 def confusion_map(confusion: pd.DataFrame) -> HeatMap:
-    """Of the pixels of each true class (row), the share that was given each class (column)."""
+    """Share of the pixels of each true class (row) predicted as each class (column)."""
     classes = [str(name) for name in confusion["truth"]]
     counts = confusion[confusion.columns[1:]].to_numpy(float)
     rows = []

@@ -1,4 +1,4 @@
-"""Where the marks of a plot lie; the templates draw them."""
+"""Positions of the marks of a plot; the templates draw them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 BINS = 48
 _HEIGHT = 100
 _FEW_TICKS = 5
-"""No more different values than this stand below the axis themselves, instead of round numbers."""
+"""Up to this many distinct values are used as axis ticks instead of round numbers."""
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[tuple[float, str]]:
@@ -26,7 +26,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[tuple[float, str]]:
 
 
 def shown(value: float) -> str:
-    """A number without a neighbour to be told apart from."""
+    """A number with four significant digits."""
     return f"{value:.4g}"
 
 
@@ -39,7 +39,7 @@ class Axis:
 
     @staticmethod
     def over(values: Sequence[float] | np.ndarray) -> "Axis":
-        """Around all finite ``values``; where they are all the same, a little to either side."""
+        """Axis over all finite ``values``, with a margin if all are equal."""
         finite = [v for v in values if v is not None and math.isfinite(v)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         if high - low <= 1e-6 * max(1.0, abs(high)):
@@ -63,7 +63,7 @@ class Distribution:
 
     Attributes:
         path: outline of the histogram, in a box of :data:`BINS` x 100.
-        said: what a screen reader says, and the numbers beside the plot.
+        numbers: for screen readers and beside the plot.
     """
 
     label: str
@@ -75,7 +75,7 @@ class Distribution:
 
 
 def distribution(label: str, values: np.ndarray, axis: Axis) -> Distribution | None:
-    """Histogram and quartiles of float64 ``[n]``; missing values are left out, infinite ones counted apart."""
+    """Histogram and quartiles of float64 ``[n]``; missing values are ignored, infinite ones counted separately."""
     there = values[~np.isnan(values)]
     finite = there[np.isfinite(there)]
     if not len(there):
@@ -83,7 +83,7 @@ def distribution(label: str, values: np.ndarray, axis: Axis) -> Distribution | N
     if not len(finite):
         return Distribution(label, len(there), "", (0, 0, 0), {}, len(there))
     counts, _ = np.histogram(finite, BINS, (axis.low, axis.high))
-    heights = _HEIGHT * np.sqrt(counts / max(counts.max(), 1))  # a single photo is seen beside a mode of hundreds
+    heights = _HEIGHT * np.sqrt(counts / max(counts.max(), 1))  # keeps a single photo visible beside a mode of hundreds
     points = [f"M0 {_HEIGHT}"]
     for i, height in enumerate(heights):
         points += [f"V{_HEIGHT - height:.1f}", f"H{i + 1}"]
@@ -138,10 +138,10 @@ Values = Sequence[tuple[float, float, float, float]]
 def line_chart(
     title: str, x_label: str, series: Mapping[str, Values], x_names: dict[float, str] | None = None
 ) -> LineChart:
-    """Places of the curves of ``series``.
+    """Positions of the curves of ``series``.
 
     Args:
-        x_names: what stands below the axis at each x, where x only numbers categories; no line joins these.
+        x_names: tick labels if x is a category index; categories are not joined by lines.
     """
     frame = LineChart(title, x_label, [], [], [])
     every = [row for rows in series.values() for row in rows]

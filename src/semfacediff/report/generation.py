@@ -1,4 +1,4 @@
-"""Scores and speed of runs that make faces from label maps."""
+"""Scores and speed of synthesis runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def synthesis_values(record: Record) -> dict[tuple[str, str], tuple[Score, Value
 
 
 def speed_table(records: Sequence[Record]) -> Table | None:
-    """Seconds a photo by number of steps; ``None`` where no run measured them."""
+    """Seconds per photo by number of steps; ``None`` if no run measured them."""
     times = _times(records)
     if not times:
         return None
@@ -86,15 +86,15 @@ def speed_table(records: Sequence[Record]) -> Table | None:
         for r, of in times
         for steps, seconds in of
     ]
-    columns = [("s a photo ↓", "lower is better"), ("s a step ↓", "lower is better")]
-    return Table(columns, rows, ["one photo at a time, decoding included, on the machine named above"])
+    columns = [("s per photo ↓", "lower is better"), ("s per step ↓", "lower is better")]
+    return Table(columns, rows, ["one photo at a time, including decoding, on the machine listed above"])
 
 
 def speed_chart(records: Sequence[Record]) -> LineChart:
-    """The same as curves, a line a run."""
+    """The same as curves, one line per run."""
     nan = float("nan")
     series = {r.id: [(steps, seconds, nan, nan) for steps, seconds in of] for r, of in _times(records)}
-    return line_chart("seconds a photo", "steps", series)
+    return line_chart("seconds per photo", "steps", series)
 
 
 def _times(records: Sequence[Record]) -> list[tuple[Record, list[tuple[float, float]]]]:

@@ -1,4 +1,4 @@
-"""The tables that a reader looks for first: scores beside the published ones, of every run."""
+"""Main tables: scores of every run beside the published ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from semfacediff.tables.text import published_editing
 OURS, PUBLISHED = "ours", "published"
 _EDITING = ("lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
 _NOT_IN_IOU = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accuracy": "recall"}
-"""Column of ``summary.csv`` that holds an aggregate; the others stand in ``iou``."""
+"""Column of ``summary.csv`` that holds an aggregate; the others are in ``iou``."""
 _PUBLISHED_N = "100"
 """Photos of the thesis's table 6.1."""
 
@@ -65,7 +65,7 @@ def editing_headline(records: list[Record], repository: Path) -> Table | None:
     if compared:
         notes.append("published rows: thesis, table 6.1, SDXL inpainting of 100 photos, protocol thesis")
         if others := sorted({r.id for r, _ in shown if r.config.get("protocol") != "thesis"}):
-            notes.append(f"{', '.join(others)}: protocol strict, another measurement than the published rows'")
+            notes.append(f"{', '.join(others)}: protocol strict, not comparable with the published rows")
     return Table(columns, rows, notes)
 
 
@@ -89,7 +89,7 @@ def _ours(record: Record, row: dict, name: str, scores: list[Score], of_sets: li
 
 
 def _thesis_words(record: Record, attribute: str) -> bool:
-    """Whether a run asked for the attribute in the thesis's words; what does not say so (older records) did."""
+    """Whether a run used the thesis's prompt for the attribute; older records without a source did."""
     sources = {p.get("attribute"): p.get("prompt_source") for p in record.run.get("prompts") or []}
     return sources.get(attribute, "thesis") == "thesis"
 
@@ -119,7 +119,7 @@ def parsing_headline(records: list[Record], repository: Path) -> Table | None:
         for result in found:
             cells = [f"{result.mean:.2f}" if name == column else "" for name in there]
             rows.append(Row(result.name, "published", PUBLISHED, cells))
-    notes = ["published rows are of other photos and protocols than ours; docs/protocols.md says how they differ"]
+    notes = ["published rows use other photos and protocols than ours; docs/protocols.md describes the differences"]
     return Table([(f"{OF_PARSERS[name].label} ↑", "higher is better") for name in there], rows, notes)
 
 
@@ -134,7 +134,7 @@ def _aggregate(table: pd.DataFrame, name: str) -> str:
 
 
 def parser_name(record: Record) -> str:
-    """Of the architecture."""
+    """Name of the architecture."""
     parser = record.run.get("parser") or record.config.get("parser") or {}
     return str(parser.get("name") or "parser")
 

@@ -1,4 +1,4 @@
-"""What ran, on what, and how it is run again."""
+"""Facts of a run, and the command that repeats it."""
 
 import json
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from semfacediff.tables.text import run_notes, synthesis_notes
 
 _SHORT = 12
 _DATA_RIGHTS = {
-    "toy": "Drawn faces: nobody's photos.",
+    "toy": "Drawn faces, no photos of people.",
     "celebamask_hq": (
         "Photos of CelebA-HQ, label maps of CelebAMask-HQ: for non-commercial research only; do not publish this page."
     ),
 }
 _UNKNOWN_RIGHTS = (
-    "The record does not say whose photos these are. Photos of CelebA-HQ and CelebAMask-HQ are for non-commercial "
-    "research only; show others only as far as their licence allows."
+    "The record does not name the source of these photos. Photos of CelebA-HQ and CelebAMask-HQ are for non-commercial "
+    "research only; show other photos only as their licence allows."
 )
 
 
 @dataclass(frozen=True)
 class Overview:
-    """One run. ``facts`` and ``prompts`` are (name, text) pairs; ``alerts`` must be seen before any number."""
+    """One run. ``facts`` and ``prompts`` are (name, text) pairs; ``alerts`` are shown before any number."""
 
     id: str
     status: str
@@ -39,11 +39,11 @@ class Overview:
 
 
 def overview(record: Record) -> Overview:
-    """Facts of a run as texts; what its record does not say is left out."""
+    """Facts of a run as texts; missing facts are omitted."""
     run, config = record.run, record.config
     alerts = [f"Not comparable: {reason}" for reason in run.get("not_comparable") or []]
     if record.doubts[len(alerts) :]:
-        alerts.append(f"Unfinished: the status is {run['status']}; repeat its command, it continues where it stopped")
+        alerts.append(f"Unfinished: the status is {run['status']}; repeat its command to continue it")
     return Overview(
         id=record.id,
         status=str(run["status"]),
@@ -64,15 +64,15 @@ def overview(record: Record) -> Overview:
 
 
 def data_rights(record: Record) -> str:
-    """Whose photos a run is of, and what may be done with them."""
+    """Source and permitted use of a run's photos."""
     return _DATA_RIGHTS.get(_named(record.config.get("data")), _UNKNOWN_RIGHTS)
 
 
 def _notes(record: Record) -> list[str]:
-    """Those of the tables, less what the alerts say already."""
+    """Notes of the tables without those already in the alerts."""
     try:
         said = run_notes({"not_comparable": [], "data": {}} | record.run)
-        # What scores mean is said once there are some.
+        # The notes about scores need at least one score.
         said += synthesis_notes(record.run) if record.task == SYNTHESIS and "n" in record.run else []
     except (UserError, KeyError, TypeError, AttributeError) as e:
         return [f"the notes in run.json cannot be read ({type(e).__name__})"]
@@ -111,8 +111,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Configuration", str(run.get("config_digest") or "")[:_SHORT]),
         ("Code", f"version {code.get('version')}, commit {str(code.get('commit'))[:_SHORT]}{dirty}" if code else ""),
         ("Machine", machine if hardware else ""),
-        ("Begun", str(run.get("started") or "")),
-        ("Ended", str(run.get("finished") or "")),
+        ("Started", str(run.get("started") or "")),
+        ("Finished", str(run.get("finished") or "")),
         ("Wall time", f"{seconds:.1f} s" if isinstance(seconds, int | float) else ""),
     ]
 
@@ -134,10 +134,12 @@ def _data_text(data: dict) -> str:
 
 
 def _prompts(run: dict, config: dict) -> list[tuple[str, str, str]]:
-    """(attribute, prompt, whose words)."""
-    told = [_mapping(p) for p in run.get("prompts") or []]
-    if told:
-        return [(str(p.get("attribute", "")), str(p.get("prompt", "")), str(p.get("prompt_source", ""))) for p in told]
+    """(attribute, prompt, source)."""
+    prompts = [_mapping(p) for p in run.get("prompts") or []]
+    if prompts:
+        return [
+            (str(p.get("attribute", "")), str(p.get("prompt", "")), str(p.get("prompt_source", ""))) for p in prompts
+        ]
     asked = config.get("attributes") or []
     return [(str(a), str(_mapping(config.get("prompts")).get(a, "")), "") for a in asked]
 

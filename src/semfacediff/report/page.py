@@ -1,4 +1,4 @@
-"""The page: what the records say, in the order in which it is asked for."""
+"""Renders the page."""
 
 import base64
 import hashlib
@@ -27,12 +27,12 @@ def render(
     rank: sample_rows.Score | None,
     pictures: sample_rows.Pictures | None = None,
 ) -> str:
-    """The whole page as HTML that needs no other file.
+    """Render the page as self-contained HTML.
 
     Args:
-        unread: folder -> why nothing of it is shown. repository: checkout that holds the published numbers.
-        command: what makes this page again. rank: what worst and best mean at first.
-        pictures: of the samples, where the user asked for photos.
+        unread: folder -> why it is not shown. repository: root of the published numbers.
+        command: reproduces this page. rank: initial score for the order of samples.
+        pictures: of the samples, if the user requested photos.
     """
     records, environment = list(records), _environment()
     curves, left_out = ablation.ablations(records)
@@ -75,7 +75,7 @@ def _gallery(i: int, record: Record, pictures: sample_rows.Pictures | None) -> s
 
 
 def _environment() -> jinja2.Environment:
-    """Escapes whatever a template prints; a name that nobody passed is an error and no empty place."""
+    """Environment that escapes all output; an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("semfacediff.report", _TEMPLATES),
         autoescape=True,
@@ -83,7 +83,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Its filter also escapes what could end a script block; a NaN would be no JSON.
+    # The tojson filter also escapes what could end a script block; NaN is not valid JSON.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
 
@@ -107,7 +107,7 @@ def _means(record: Record) -> list[tuple[str, list[tuple[sample_rows.Score, str]
 
 
 def training_curves(record: Record) -> list[charts.LineChart]:
-    """Losses, mean IoUs and rates by epoch or step, as far as ``history.csv`` has them."""
+    """Losses, mean IoUs and rates by epoch or step, if ``history.csv`` has them."""
     history = record.history
     if history is None or history.empty or not (at := next((c for c in ("epoch", "step") if c in history), None)):
         return []

@@ -1,4 +1,4 @@
-"""What a run's folder holds, as far as it holds it: a report shows half a record rather than none."""
+"""Reads the contents of a run's folder, complete or not."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ T = TypeVar("T")
 EDITING, PARSING, TRAINING, SYNTHESIS = "editing", "parsing", "train_parser", "synthesis"
 SYNTHESIS_TRAINING = "train_synthesis"
 TRAININGS = (TRAINING, SYNTHESIS_TRAINING)
-"""Their records are a history, without samples; that of a parser is scored at its end."""
+"""Their records have a history and no samples; that of a parser is scored at its end."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Record:
     """One run.
 
     Attributes:
-        id: the run's name, different from that of every other run on the page.
-        folder: where it lies. run: its ``run.json``.
+        id: the run's name, unique on the page.
+        folder: its path. run: its ``run.json``.
         samples: rows of the samples, attributes of a cascade named by stage, tasks of a synthesis run as attributes;
             empty if there are none.
-        summary: ``summary.csv``, or for an unfinished editing run what its rows give so far.
+        summary: ``summary.csv``, or for an unfinished editing run the summary of its rows so far.
         config_text: ``config.yaml``. showcase: pictures that the run keeps.
-        missing: a sentence for everything that should be there and is not.
+        missing: a message for every missing file.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Record:
 
     @property
     def doubts(self) -> list[str]:
-        """Why its numbers may not stand in a table; empty if they may."""
+        """Why its numbers are not comparable; empty if they are."""
         unfinished = [] if self.run["status"] == DONE else [f"its status is {self.run['status']}"]
         return [*map(str, self.run.get("not_comparable") or []), *unfinished]
 
@@ -71,7 +71,7 @@ def read_records(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
     """(records, folder -> why it could not be read), in the order given.
 
     Raises:
-        UserError: a folder was named twice, or none of them holds a record.
+        UserError: a folder was given twice, or none contains a record.
     """
     twice = {f for f in folders if [x.resolve() for x in folders].count(f.resolve()) > 1}
     if twice:
@@ -91,13 +91,13 @@ def read_records(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
 
 
 def read_record(folder: Path) -> Record:
-    """Everything a run's folder holds.
+    """Read a run's folder.
 
     Raises:
-        UserError: there is no folder, or no ``run.json`` that can be read in it.
+        UserError: there is no folder, or no readable ``run.json``.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: expected the folder of a run, found none; name one that holds a run.json")
+        raise UserError(f"{folder}: expected the folder of a run, found none; name one with a run.json")
     run, missing = read_run(folder), []
     task = str(run.get("task"))
     try:
@@ -107,7 +107,7 @@ def read_record(folder: Path) -> Record:
 
     def optional(name: str, read: Callable[[], T], expected: bool) -> T | None:
         if not (folder / name).exists():
-            missing.extend([f"{name} is not there"] if expected else [])
+            missing.extend([f"{name} is missing"] if expected else [])
             return None
         try:
             return read()
@@ -119,7 +119,7 @@ def read_record(folder: Path) -> Record:
     if samples is None:
         samples = _rows_so_far(folder / "samples.jsonl", _rows_expected(run), missing)
     if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
-        missing.append("samples have no columns sample_id and status, so none is shown")
+        missing.append("samples have no columns sample_id and status, so they are not shown")
         samples = pd.DataFrame()
     if task == EDITING and len(samples) and "attribute" in samples:
         samples = by_stage(samples)
@@ -130,7 +130,7 @@ def read_record(folder: Path) -> Record:
     if summary is None and task == EDITING and {"attribute", "latency_s"} <= set(samples.columns):
         attributes = list(dict.fromkeys(samples["attribute"]))
         summary = summarise_edits(samples, attributes, int(run.get("n_expected") or 0) // max(len(attributes), 1))
-        missing.append("the summary shown is of the samples so far")
+        missing.append("the summary covers the samples so far")
     classes = list(of_classes(summary).index) if summary is not None and task in (PARSING, TRAINING) else []
     confusion = None
     if task == PARSING and classes:
@@ -159,7 +159,7 @@ def _with_columns(file: Path, task: str) -> pd.DataFrame:
 
 
 def _rows_expected(run: dict) -> int | None:
-    """How many rows the run has in the end; ``None``: its record does not say."""
+    """Expected number of rows; ``None`` if the record does not contain it."""
     n, plain = run.get("n_expected"), run.get("identity", {}).get("config", {})
     if run.get("task") != SYNTHESIS or not n:
         return n
@@ -168,7 +168,7 @@ def _rows_expected(run: dict) -> int | None:
 
 
 def _rows_so_far(file: Path, n_expected: object, missing: list[str]) -> pd.DataFrame:
-    """Whole lines of ``samples.jsonl``; what else is in it is counted in ``missing``."""
+    """Complete lines of ``samples.jsonl``; others are reported in ``missing``."""
     if not file.exists():
         return pd.DataFrame()
     rows, broken = [], 0
@@ -181,7 +181,7 @@ def _rows_so_far(file: Path, n_expected: object, missing: list[str]) -> pd.DataF
             rows.append(row)
         else:
             broken += 1
-    missing.append(f"the rows shown are those of samples.jsonl so far: {len(rows)} of {n_expected or 'unknown'}")
+    missing.append(f"the rows are those of samples.jsonl so far: {len(rows)} of {n_expected or 'unknown'}")
     if broken:
-        missing.append(f"samples.jsonl: {broken} lines are no whole row and left out")
+        missing.append(f"samples.jsonl: {broken} incomplete lines are ignored")
     return pd.DataFrame(rows)

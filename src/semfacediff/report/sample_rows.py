@@ -1,4 +1,4 @@
-"""The samples as the page's script reads them: every row once, every text once."""
+"""The samples as data for the page's script: every row once, every text once."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from semfacediff.report.wording import RAW, Score, numbers, scores_of
 
 _SIGNIFICANT = 6
 _RANKED = ("lpips", "iou", "seam", "geometry_shift_pct", "clip", "ssim", "miou")
-"""By which samples are ranked if nothing else is asked for: the first that was measured and differs."""
+"""Default scores to rank samples: the first that was measured and differs."""
 _RANKED_FACES = ("miou", "ssim")
-"""The same where all runs make faces from label maps: every task has a mIoU."""
+"""The same if all runs are synthesis runs: every task has a mIoU."""
 _SAME = 1e-6
 _ITSELF = "photo"
-"""Task of rows that judge the photo itself."""
+"""Task of rows that score the photo itself."""
 
 Key = tuple[int, str, str]
 """(number of the run, sample id, attribute)."""
@@ -26,13 +26,13 @@ Key = tuple[int, str, str]
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is shown of the samples.
+    """Pictures of the samples.
 
     Attributes:
         files: name -> data URI. of: sample -> panel -> name of its picture. notes: sample -> what is missing and why.
         showcases: (number of the run, file of its showcase) -> data URI.
-        licence: whose photos these are, and what may be done with them.
-        left_out: what was left out of all.
+        licence: source and permitted use of the photos.
+        left_out: messages about omitted pictures.
     """
 
     files: dict[str, str]
@@ -44,13 +44,13 @@ class Pictures:
 
 
 def columns(records: Sequence[Record]) -> list[Score]:
-    """Every column with a number in some run; what scores edits before the composite stands last."""
+    """Every column with a number in some run; scores before the composite come last."""
     found = {s.name: s for r in records for s in scores_of(r, facts=True)}
     return sorted(found.values(), key=lambda s: s.name.endswith(RAW))
 
 
 def ranking(records: Sequence[Record]) -> Score | None:
-    """The score by which worst and best are told apart at first."""
+    """The initial score to rank samples."""
     known = {s.name: s for s in columns(records)}
     first = _RANKED_FACES if all(r.task == SYNTHESIS for r in records) else _RANKED
     for name in [*(n for n in first if n in known), *known]:
@@ -65,8 +65,7 @@ def ranking(records: Sequence[Record]) -> Score | None:
 def extremes(records: Sequence[Record], rank: Score | None, count: int) -> list[Key]:
     """The ``count`` worst and best of every attribute and task, over all runs; the most extreme ones first.
 
-    Edits and faces made from label maps have pictures. Without a ``rank`` nothing tells them apart, and they are the
-    first and last by name.
+    Edits and synthesised faces have pictures. Without a ``rank`` the first and last by name are used.
     """
     tables = [
         _made(r).assign(run=i, value=numbers(_made(r), rank.name) if rank else 0.0)
@@ -89,17 +88,17 @@ def extremes(records: Sequence[Record], rank: Score | None, count: int) -> list[
 
 
 def _made(record: Record) -> pd.DataFrame:
-    """Rows of what a run made."""
+    """Rows of a run's results."""
     return record.samples[(record.task != SYNTHESIS) | (record.samples["attribute"] != _ITSELF)]
 
 
 def group_name(records: Sequence[Record]) -> str:
-    """What tells a photo's rows apart: attributes of edits, or tasks of synthesis."""
+    """What distinguishes a photo's rows: attributes of edits, or tasks of synthesis."""
     return "task" if all(r.task == SYNTHESIS for r in records) else "attribute"
 
 
 def payload(records: Sequence[Record], rank: Score | None, pictures: Pictures | None) -> dict:
-    """What the script reads; plain JSON types, infinite values as the text "inf"."""
+    """Data for the script; plain JSON types, infinite values as the text "inf"."""
     shown, texts = columns(records), _Texts()
     rows = []
     for i, record in enumerate(records):
@@ -158,7 +157,7 @@ def _plain(value: float) -> float | str | None:
 
 
 class _Texts:
-    """Texts by number; a prompt occurs in thousands of rows."""
+    """Texts by index; a prompt occurs in thousands of rows."""
 
     def __init__(self):
         self.all: list[str] = [""]

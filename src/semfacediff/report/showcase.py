@@ -1,4 +1,4 @@
-"""The pictures that a run keeps of what its model makes, in the order in which they are looked at."""
+"""The showcase pictures of a synthesis run, in display order."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from semfacediff.records.showcase import Item
 from semfacediff.report.reading import SYNTHESIS, Record
 
 _NONE = (
-    "This record holds no showcase: it is older, unfinished, or was made with synthesis.showcase=0; a new run with "
-    "synthesis.showcase=6 makes one."
+    "This record contains no showcase: it is older, unfinished, or was made with synthesis.showcase=0; a new run with "
+    "synthesis.showcase=6 creates one."
 )
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One picture; ``uri`` is ``None`` where its file is missing or damaged, ``note`` what was not as asked."""
+    """One picture; ``uri`` is ``None`` if its file is missing or damaged, ``note`` a deviation from the request."""
 
     caption: str
     alt: str
@@ -25,7 +25,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures of one sort, a strip a face."""
+    """Pictures of one kind, one strip per face."""
 
     heading: str
     said: str
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown of one run, and what is to be said of it."""
+    """Pictures and messages of one run."""
 
     run: str
     groups: list[Group]
@@ -46,10 +46,10 @@ class Gallery:
 
 
 def gallery(record: Record, uris: Mapping[str, str] | None) -> Gallery | None:
-    """What a run shows; ``None`` for one that makes no faces.
+    """Showcase of a run; ``None`` if it is not a synthesis run.
 
     Args:
-        uris: file in the run's folder -> data URI of its thumbnail; ``None`` where photos were not asked for.
+        uris: file in the run's folder -> data URI of its thumbnail; ``None`` if photos were not requested.
     """
     found = record.showcase
     if record.task != SYNTHESIS:
@@ -63,7 +63,7 @@ def gallery(record: Record, uris: Mapping[str, str] | None) -> Gallery | None:
         return Gallery(record.id, [], [_NONE, *said])
     if uris is None:
         faces = len({item.ids[0] for item in found.files})
-        there = f"{len(found.files)} pictures of {faces} faces lie in showcase/ of the run"
+        there = f"{len(found.files)} pictures of {faces} faces are in showcase/ of the run"
         said.insert(0, f"{there}; --with-photos shows them here.")
         return Gallery(record.id, [], said)
     gone = sorted(file for file in found.files.values() if file not in uris)
@@ -86,7 +86,7 @@ def _groups(found: kinds.Showcase, uris: Mapping[str, str]) -> list[Group]:
         return [[show(item) for item in items] for items in picked if any(i.kind not in _GIVEN for i in items)]
 
     def photo(item: Item) -> list[Item]:
-        """Of the reference."""
+        """Photo of the reference."""
         return by_face.get(item.ids[-1], {}).get(kinds.PHOTO, [])
 
     def swapped(of: dict[str, list[Item]]) -> list[Item]:
@@ -103,8 +103,8 @@ def _groups(found: kinds.Showcase, uris: Mapping[str, str]) -> list[Group]:
     remade = strips(of_kinds(kinds.PHOTO, kinds.LABELS, kinds.RECONSTRUCTION, kinds.NOISE))
     edits = strips(of_kinds(kinds.PHOTO, kinds.LABELS, kinds.EDITED_LABELS, kinds.EDIT))
     groups = [
-        Group("Reconstructions and draws", "From the label map, in the photo's own style and in none.", remade),
-        Group("Swapped styles", "The first photo's label map in the style of the second.", strips(swapped)),
+        Group("Reconstructions and draws", "From the label map, with the photo's own style and without style.", remade),
+        Group("Swapped styles", "The first photo's label map with the style of the second.", strips(swapped)),
         Group("Interpolation", _on_the_way(found), strips(between)),
         Group("Edited label maps", "The photo's own noise (DDIM inversion) under a changed label map.", edits),
     ]
@@ -117,7 +117,7 @@ def _on_the_way(found: kinds.Showcase) -> str:
 
 
 _GIVEN = (kinds.PHOTO, kinds.LABELS, kinds.EDITED_LABELS)
-"""Kinds that no model made."""
+"""Kinds that are not generated."""
 
 
 def _reconstruction(item: Item) -> tuple[str, str]:
@@ -126,7 +126,7 @@ def _reconstruction(item: Item) -> tuple[str, str]:
 
 def _noise(item: Item) -> tuple[str, str]:
     draw = (item.draw or 0) + 1
-    return f"out of noise {draw}", f"Draw {draw} out of noise from the label map of {item.ids[0]}"
+    return f"from noise {draw}", f"Draw {draw} from noise with the label map of {item.ids[0]}"
 
 
 def _swapped(item: Item) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def _parts(item: Item) -> tuple[str, str]:
 
 
 def _mixed(item: Item) -> tuple[str, str]:
-    said = f"{', '.join(item.parts)} of {item.ids[-1]}, rest out of noise"
+    said = f"{', '.join(item.parts)} of {item.ids[-1]}, rest from noise"
     return said, f"Label map of {item.ids[0]} with {said}"
 
 
@@ -160,4 +160,4 @@ _WORDS: Mapping[str, Callable[[Item], tuple[str, str]]] = {
     kinds.EDITED_LABELS: lambda item: (f"{item.change}", f"Label map of {item.ids[0]}, {item.change}"),
     kinds.EDIT: lambda item: ("edited photo", f"{item.ids[0]}, {item.change}"),
 }
-"""Kind -> (caption, what a screen reader says)."""
+"""Kind -> (caption, alternative text)."""

@@ -1,4 +1,4 @@
-"""How scores are called and written on the page."""
+"""Labels and number formats of scores."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, column
 
 RAW = "_raw"
 _PER_PHOTO = ("miou", "pixel_accuracy", "boundary_f1", "loss")
-"""Scores that a photo has in a parsing run."""
+"""Scores per photo in a parsing run."""
 _FACTS = ("coverage", "latency_s")
 
 
@@ -46,7 +46,7 @@ class Score:
 
 
 def score(name: str, run: dict | None = None) -> Score:
-    """How a score is written, as in the tables; ``run`` (its ``run.json``) knows direction and unit best."""
+    """Label and format of a score as in the tables; direction and unit come from ``run`` (``run.json``) if given."""
     if name.removesuffix(RAW) in {**OF_EDITS, **OF_PARSERS}:
         c = column(name, run)
         return Score(name, c.heading, c.up, c.factor, c.digits)
@@ -56,7 +56,7 @@ def score(name: str, run: dict | None = None) -> Score:
 
 
 def scores_of(record: Record, facts: bool = False) -> list[Score]:
-    """Scores of which the record's samples hold a number; with ``facts`` also coverage and latency."""
+    """Scores with at least one number in the record's samples; with ``facts`` also coverage and latency."""
     names = list(numeric_scores(record.samples, directions(record.run)))
     if record.task in (PARSING, TRAINING):
         names = [name for name in _PER_PHOTO if name in record.samples]
@@ -66,5 +66,5 @@ def scores_of(record: Record, facts: bool = False) -> list[Score]:
 
 
 def numbers(samples: pd.DataFrame, column: str) -> pd.Series:
-    """A column as float64; what is no number is missing."""
+    """A column as float64; non-numeric values are missing."""
     return pd.to_numeric(samples[column], errors="coerce").astype(float)

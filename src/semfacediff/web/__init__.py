@@ -1,7 +1,7 @@
-"""``semfacediff web``: one person edits photos in the browser, on this computer.
+"""``semfacediff web``: a local web page on which one user edits photos.
 
-:mod:`.portrait` is what happens to a photo, :mod:`.styling` what is made of two; neither knows of a page. :mod:`.store`
-holds the models that all open pages share, :mod:`.jobs` ends what is made. :mod:`.pictures` and :mod:`.wording` are
-what is shown, :mod:`.files` where files lie. :mod:`.page` and its tabs alone import Gradio; :mod:`.server` serves the
-page, and :mod:`.access` says to whom.
+:mod:`.portrait` edits a photo and :mod:`.styling` combines two; neither depends on the page. :mod:`.model_store`
+holds the models that all open pages share, and :mod:`.jobs` stops running jobs. :mod:`.pictures` and :mod:`.wording`
+render the output, and :mod:`.files` manages files. Only :mod:`.page` and its tabs import Gradio. :mod:`.server` serves
+the page, and :mod:`.access` restricts access to it.
 """

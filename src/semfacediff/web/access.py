@@ -1,4 +1,4 @@
-"""What reaches the page: requests of its own pages alone, and uploads, which the server names itself."""
+"""Access control: only requests from the server's own pages; uploads under names that the server chooses."""
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
@@ -11,14 +11,14 @@ from semfacediff.errors import UserError
 from semfacediff.web.files import Files, safe_name
 
 MAX_UPLOAD_MB = 100
-"""Of the largest photo that is decoded, stored as it may be."""
+"""Enough for the largest photo that is decoded, in any format."""
 _MAX_BODY = MAX_UPLOAD_MB * 1_000_000 + 10_000
 
 
 class OwnPagesOnly:
-    """ASGI middleware: no other site reaches the page through the user's browser, nor by a name of its own for it.
+    """ASGI middleware that blocks other sites, including those that resolve their own host name to this computer.
 
-    Another ``Host`` or a foreign ``Origin`` is answered by 403, a body that is too large or of unknown size by 413.
+    Another ``Host`` or a foreign ``Origin`` gets a 403, a body that is too large or of unknown size a 413.
     """
 
     def __init__(self, app: ASGIApp, port: int):
@@ -34,24 +34,24 @@ class OwnPagesOnly:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         own = [f"http://{host}" for host in self.hosts]
         if len(hosts) != 1 or hosts[0] not in self.hosts or not set(origins) <= set(own):
-            return PlainTextResponse("This page answers its own pages on this computer alone", 403)
+            return PlainTextResponse("Only pages of this server on this computer may send requests", 403)
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdecimal() or int(length) > _MAX_BODY:
-            return PlainTextResponse(f"Expected at most {_MAX_BODY} bytes, and their number beforehand", 413)
+            return PlainTextResponse(f"Expected a Content-Length of at most {_MAX_BODY} bytes", 413)
         return None
 
 
 def upload_routes(files: Files) -> list[Route]:
-    """Routes in place of Gradio's own, which names uploads by their content: equal ones would share a file."""
+    """Replacements of Gradio's upload routes, which name files by their content: equal uploads would share a file."""
 
-    def kept(sent: UploadFile) -> str:
+    def store(sent: UploadFile) -> str:
         return files.uploads.write("photo", safe_name(sent.filename or ""), sent.file.read())
 
     async def upload(request: Request) -> Response:
         async with request.form(max_files=1) as form:
             sent = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
             try:
-                return JSONResponse([await run_in_threadpool(kept, part) for part in sent])
+                return JSONResponse([await run_in_threadpool(store, part) for part in sent])
             except (UserError, OSError) as e:
                 return PlainTextResponse(str(e), 503)
 

@@ -1,4 +1,4 @@
-"""The tab on which a photo is edited. Whatever belongs to one open page lies in ``gr.State``."""
+"""The tab that edits a photo. The state of each open page is kept in ``gr.State``."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,19 @@ from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.files import Files, Folder
-from semfacediff.web.model_store import EditForm, ModelStore, offered
+from semfacediff.web.model_store import EditForm, ModelStore, editor_names
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
 from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
-from semfacediff.web.tab import LIVE, PROGRESS, QUIET, Tab, told
+from semfacediff.web.tab import LIVE, PROGRESS, QUIET, Tab, with_message
 
 _WELCOME = f"Load a portrait (at most {MAX_MEGAPIXELS} megapixels). It stays on this computer until the page is closed."
 
 
 class EditingTab(Tab):
-    """One photo, edited from words again and again.
+    """Repeated edits of one photo from text prompts.
 
     Args:
-        editor: chosen at first.
+        editor: initial choice.
     """
 
     def __init__(self, store: ModelStore, files: Files, editor: str):
@@ -34,50 +34,50 @@ class EditingTab(Tab):
                 self._controls(editor)
             with gr.Column(scale=3, min_width=320):
                 self._pictures()
-        self._wire()
+        self._connect_events()
 
     def _controls(self, editor: str) -> None:
         self._message(_WELCOME)
         self.upload = gr.File(label="Photo", height=150, elem_id="upload")
         self.attribute = gr.Radio(list(ATTRIBUTES), value="hair", label="Region", elem_id="attribute")
-        self.prompt = gr.Textbox(label="What it should look like", placeholder="copper red hair", elem_id="prompt")
+        self.prompt = gr.Textbox(label="Prompt", placeholder="copper red hair", elem_id="prompt")
         with gr.Row():
-            self.editor = gr.Dropdown(offered(), value=editor, label="Editor", elem_id="editor")
+            self.editor = gr.Dropdown(editor_names(), value=editor, label="Editor", elem_id="editor")
             own = self.store.strength(editor)
             self.strength = gr.Slider(0.05, 1, value=own or 1, step=0.05, label="Strength", elem_id="strength")
         with gr.Accordion("Seed and negative prompt", open=False):
             self.seed = gr.Number(42, label="Seed", precision=0, minimum=0, elem_id="seed")
-            self.negative = gr.Textbox(label="Negative prompt", placeholder="made from the prompt", elem_id="negative")
+            self.negative = gr.Textbox(label="Negative prompt", placeholder="default: automatic", elem_id="negative")
         self.words = gr.HTML(elem_id="words")
         with gr.Row():
             self._buttons("Edit")
             self.undo = gr.Button("Undo", interactive=False, elem_id="undo", min_width=80)
         self.history = gr.HTML(elem_id="history")
-        self.files = gr.File(label="The edit and its record", interactive=False, visible=False, elem_id="files")
+        self.files = gr.File(label="Edit and record", interactive=False, visible=False, elem_id="files")
 
     def _pictures(self) -> None:
         plain = {"interactive": False, "buttons": ["fullscreen"], "type": "filepath", "show_label": False}
         with gr.Row():
             with gr.Column(min_width=200):
-                gr.Markdown("**Parse.** A click chooses the region.")
+                gr.Markdown("**Parse.** Click a region to select it.")
                 self.parse = gr.Image(label="Parse", alt_text="The photo's parse", elem_id="parse", **plain)
             with gr.Column(min_width=200):
-                gr.Markdown("**Mask.** What is dark stays as it is.")
-                self.mask = gr.Image(label="Mask", alt_text="The photo, dark where it stays", elem_id="mask", **plain)
+                gr.Markdown("**Mask.** Dark areas do not change.")
+                self.mask = gr.Image(label="Mask", alt_text="The photo with its mask", elem_id="mask", **plain)
         self.legend = gr.HTML(elem_id="legend")
         gr.Markdown("**Photo and edit.**")
         self.compare = gr.ImageSlider(
             label="Photo and edit", interactive=False, elem_id="compare", type="filepath", show_label=False
         )
-        self.edge = gr.Slider(0, 100, value=50, step=1, label="Where the edit begins, %", elem_id="edge")
+        self.edge = gr.Slider(0, 100, value=50, step=1, label="Slider position, %", elem_id="edge")
 
-    def _wire(self) -> None:
+    def _connect_events(self) -> None:
         shown = [self.portrait, self.message, self.parse, self.mask, self.legend, self.compare]
         shown += [self.history, self.files, self.undo]
         asked = [self.attribute, self.prompt, self.editor, self.strength, self.seed, self.negative]
         for change in (self.upload.upload, self.undo.click):
-            self._stopped_by(change)  # first: the browser begins what follows only then, and that waits for its turn
-        self._loads(self.upload, self._load, [self.upload, self.attribute], shown, self.portrait)
+            self._stop_on(change)  # registered first: the browser sends the change after it, and the change is queued
+        self._on_upload(self.upload, self._load, [self.upload, self.attribute], shown, self.portrait)
         self.parse.select(self._click, self.portrait, [self.attribute, self.message], **QUIET)
         self.attribute.change(self._show_mask, [self.portrait, self.attribute], [self.mask, self.message], **QUIET)
         self.editor.change(self._choose_editor, self.editor, [self.strength, self.message], **QUIET)
@@ -88,56 +88,59 @@ class EditingTab(Tab):
         self.undo.click(self._undo, [self.portrait, self.attribute], shown, show_progress="hidden", **self.turns)
         self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
-    @told
+    @with_message
     def _load(self, path: str | None, attribute: str, request: gr.Request):
-        own = self._own(request)
-        portrait = self._opened(path, session.opened, own)
+        own = self._page_folder(request)
+        portrait = self._open_upload(path, session.open_portrait, own)
         return self._view(portrait, attribute, wording.portrait(portrait), own)
 
-    @told
+    @with_message
     def _click(self, portrait: Portrait | None, event: gr.SelectData):
-        at = _present(portrait)
+        at = _loaded(portrait)
         height, width = shown(at.now).shape[:2]
         name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.store)
         if attribute is None:
-            raise UserError(f"'{name}' is no region that can be edited; choose one of {', '.join(ATTRIBUTES)}")
-        return {self.attribute: attribute, self.message: wording.said(f"{name}: the region is '{attribute}'.")}
+            raise UserError(f"'{name}' cannot be edited; choose one of {', '.join(ATTRIBUTES)}")
+        return {
+            self.attribute: attribute,
+            self.message: wording.status_message(f"Region '{attribute}' selected ({name})."),
+        }
 
-    @told
+    @with_message
     def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return {self.mask: self._mask(portrait, attribute, self._own(request)) if portrait else None}
+        return {self.mask: self._mask(portrait, attribute, self._page_folder(request)) if portrait else None}
 
-    @told
+    @with_message
     def _choose_editor(self, editor: str):
         own = self.store.strength(editor)
         return {self.strength: gr.Slider(value=own or 1, interactive=own is not None)}
 
-    @told
+    @with_message
     def _audit(self, *asked):
         form = EditForm(*asked)
-        return {self.words: wording.words(session.audit(form, self.store)) if form.prompt.strip() else ""}
+        return {self.words: wording.audit_facts(session.audit(form, self.store)) if form.prompt.strip() else ""}
 
-    @told
+    @with_message
     def _edit(
         self, stop, at, attribute, prompt, editor, strength, seed, negative, request: gr.Request, progress=PROGRESS
     ):
-        own, form = self._own(request), EditForm(attribute, prompt, editor, strength, seed, negative)
-        made = session.edit(_present(at), form, self.store, stop, self._told(progress, "Editing"))
+        own, form = self._page_folder(request), EditForm(attribute, prompt, editor, strength, seed, negative)
+        made = session.edit(_loaded(at), form, self.store, stop, self._on_step(progress, "Editing"))
         view = self._view(made, attribute, f"Edited the {attribute}.", own)
         stop.check()
         return view
 
-    @told
+    @with_message
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
-        return self._view(session.undone(_present(portrait)), attribute, "Undone.", self._own(request))
+        return self._view(session.undo(_loaded(portrait)), attribute, "Undone.", self._page_folder(request))
 
     def _view(self, portrait: Portrait, attribute: str, text: str, own: Folder) -> dict:
-        """Everything that shows the portrait."""
+        """Values of all elements that show the portrait."""
         before = own.picture("before", shown(portrait.photo))
         after = own.picture("after", shown(portrait.now)) if portrait.steps else before
         return {
             self.portrait: portrait,
-            self.message: wording.said(text),
+            self.message: wording.status_message(text),
             self.parse: own.picture("parse", parse_picture(portrait.now, portrait.labels_now, self.store.space)),
             self.mask: self._mask(portrait, attribute, own),
             self.legend: wording.legend(portrait, self.store.space),
@@ -157,7 +160,7 @@ class EditingTab(Tab):
         return own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
 
 
-def _present(portrait: Portrait | None) -> Portrait:
+def _loaded(portrait: Portrait | None) -> Portrait:
     if portrait is None:
         raise UserError("Load a photo first")
     return portrait

@@ -1,6 +1,6 @@
-"""Photos that a browser sends, and the files of each open page, in one folder that goes with the server.
+"""Uploaded photos and the files of each open page, in one folder that is deleted when the server ends.
 
-A file is read or removed only if this module made it: a path that a browser names is looked up, never followed.
+Files are read or removed only if this module created them: paths from a browser are looked up, never followed.
 """
 
 import fcntl
@@ -22,16 +22,16 @@ from semfacediff.web.pictures import encoded
 _PREFIX = "semfacediff-web-"
 _MAX_NAME = 60
 _UPLOADS = 32
-"""Uploads that no page has read yet; of more the oldest go."""
-_OF_A_KIND = 4
-"""Files of a kind that a page keeps: the browser may still fetch the one before the last."""
+"""Uploads that no page has read yet; beyond this number the oldest are removed."""
+_KEPT_PER_KIND = 4
+"""Files that a page keeps of each kind: the browser may still fetch the second to last."""
 
 
 class Folder:
-    """A folder whose files have names that nobody guesses. Safe to be used by several threads.
+    """A folder whose files have unguessable paths. Thread-safe.
 
     Args:
-        keep: so many files of a kind are kept, the newest.
+        keep: number of newest files kept of each kind.
     """
 
     def __init__(self, path: Path, keep: int):
@@ -45,7 +45,7 @@ class Folder:
             raise StoppedError("The page was closed")
 
     def write(self, kind: str, name: str, data: bytes) -> str:
-        """Path of a new file, unless the folder is closed."""
+        """Write a new file and return its path; raises :class:`StoppedError` once the folder is closed."""
         with self._lock:
             self.check()
             file = self._path / secrets.token_hex(16) / name
@@ -58,11 +58,11 @@ class Folder:
             return str(file)
 
     def take(self, kind: str, path: str) -> bytes:
-        """Bytes of a file that :meth:`write` made, which is then removed; a :class:`UserError` for any other path."""
+        """Read and remove a file that :meth:`write` created; raises :class:`UserError` for any other path."""
         file = Path(path)
         with self._lock:
             if file not in self._files[kind]:
-                raise UserError(f"{safe_name(path)}: expected a photo that was uploaded just now; load it again")
+                raise UserError(f"{safe_name(path)}: expected a photo that was just uploaded; load it again")
             self._files[kind].remove(file)
             try:
                 if file.resolve() != file:
@@ -74,16 +74,16 @@ class Folder:
                 shutil.rmtree(file.parent, ignore_errors=True)
 
     def picture(self, kind: str, picture: np.ndarray) -> str:
-        """A uint8 ``[H, W, 3]`` picture as a file, to be shown."""
+        """Write a uint8 ``[H, W, 3]`` picture for display and return its path."""
         return self.write(kind, f"{kind}.jpg", encoded(picture))
 
     def downloads(self, kind: str, stem: str, png: bytes, record: str) -> list[str]:
-        """``<stem>.png`` and ``<stem>.json``."""
+        """Write ``<stem>.png`` and ``<stem>.json`` and return their paths."""
         files = ((f"{stem}.png", png), (f"{stem}.json", record.encode()))
         return [self.write(kind + Path(name).suffix, name, data) for name, data in files]
 
     def clear(self, for_good: bool = True) -> None:
-        """Remove everything; ``for_good``, whatever still computes can write nothing afterwards."""
+        """Remove everything; with ``for_good`` running jobs cannot write afterwards."""
         with self._lock:
             self._closed = for_good
             self._files.clear()
@@ -94,27 +94,29 @@ class Files:
     """All files of a server.
 
     Attributes:
-        root: the folder, absolute and resolved. It is locked while the process lives; folders of processes that were
-            killed are removed here.
-        uploads: that no page has read yet.
+        root: the folder, absolute and resolved. It is locked while the process lives; leftover folders of killed
+            processes are removed.
+        uploads: those that no page has read yet.
     """
 
     def __init__(self):
         _remove_leftovers()
-        made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}")).resolve()
-        self._held = os.open(made, os.O_RDONLY)
-        fcntl.flock(self._held, fcntl.LOCK_EX)
-        self.root = made.rename(made.with_name(made.name[1:]))  # of this name, what nobody has locked is left over
+        created = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}")).resolve()
+        self._lock_file = os.open(created, os.O_RDONLY)
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        self.root = created.rename(
+            created.with_name(created.name[1:])
+        )  # folders with this name and no lock are leftovers
         self.uploads = Folder(self.root / "uploads", _UPLOADS)
         self._lock, self._pages = threading.Lock(), {}
 
     def page(self, session: str) -> Folder:
-        """That of an open page."""
+        """Folder of an open page."""
         with self._lock:
-            return self._pages.setdefault(session, Folder(self.root / f"page-{secrets.token_hex(16)}", _OF_A_KIND))
+            return self._pages.setdefault(session, Folder(self.root / f"page-{secrets.token_hex(16)}", _KEPT_PER_KIND))
 
     def close_page(self, session: str) -> None:
-        """Remove its files, and with the last page uploads that none has read."""
+        """Remove a page's files and, with the last page, unread uploads."""
         with self._lock:
             if session in self._pages:
                 self._pages.pop(session).clear()
@@ -122,7 +124,7 @@ class Files:
                 self.uploads.clear(for_good=False)
 
     def close(self) -> None:
-        """Remove everything; nothing is written afterwards."""
+        """Remove everything and prevent later writes."""
         with self._lock:
             for folder in (self.uploads, *self._pages.values()):
                 folder.clear()
@@ -133,18 +135,18 @@ def _remove_leftovers() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:  # no folder, or somebody else's
+        except OSError:  # not a folder, or owned by another user
             continue
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # its server runs
+        except OSError:  # its server is running
             continue
         finally:
             os.close(held)
 
 
 def safe_name(name: str) -> str:
-    """A file's name with letters, digits, ``.``, ``-`` and ``_`` alone; its end is kept where it is too long."""
+    """File name reduced to letters, digits, ``.``, ``-`` and ``_``; long names keep their end."""
     kept = re.sub(r"[^\w.-]+", "_", Path(name).name).lstrip(".")
     return kept[-_MAX_NAME:] or "photo"

@@ -1,4 +1,4 @@
-"""How what is made on a page ends before it is done: by its button, or because the page was closed."""
+"""Early end of a job: by the Stop button, or because its page was closed."""
 
 import threading
 from collections.abc import Callable
@@ -7,30 +7,30 @@ from semfacediff.errors import UserError
 
 
 class StoppedError(UserError):
-    """The job was ended from outside."""
+    """The job was stopped."""
 
 
 class Stop:
-    """Ends a job from another thread."""
+    """Request to stop a job, from another thread."""
 
     def __init__(self):
         self._event = threading.Event()
 
-    def now(self) -> None:
-        """EditForm for the end; the job ends at its next step."""
+    def request(self) -> None:
+        """Stop the job at its next step."""
         self._event.set()
 
     def check(self) -> None:
-        """Raises :class:`StoppedError` if the end was asked for."""
+        """Raises :class:`StoppedError` if a stop was requested."""
         if self._event.is_set():
-            raise StoppedError("Stopped; everything is as it was before")
+            raise StoppedError("Stopped; nothing was changed")
 
     def after_step(self, on_step: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
-        """What a job calls with (steps taken, of how many): it is then told to ``on_step``, or ended."""
+        """Callback for a job, called with (steps taken, total steps): stops the job or forwards to ``on_step``."""
 
-        def told(step: int, of: int) -> None:
+        def callback(step: int, of: int) -> None:
             self.check()
             if on_step:
                 on_step(step, of)
 
-        return told
+        return callback

@@ -1,4 +1,4 @@
-"""What all open pages share: the parser, and editors opened when one is first asked for."""
+"""Models that all open pages share: the parser, and editors opened on first use."""
 
 import threading
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from semfacediff.commands.edit.one_photo import (
 from semfacediff.editing.base import Editor
 from semfacediff.errors import UserError
 
-_OF_A_REFERENCE = ("sca_dm",)
-"""Editors that take their style from a second photo; the page has a tab of its own for that."""
-_DRAWN = "recolor"
-"""Whose settings say how masks are made before an editor is chosen; the region does not depend on the editor."""
+_NEEDS_REFERENCE = ("sca_dm",)
+"""Editors that need a reference photo; the page has a separate tab for them."""
+_DEFAULT_EDITOR = "recolor"
+"""Its settings define the masks; the region does not depend on the editor."""
 
 
 @dataclass(frozen=True)
 class EditForm:
-    """One edit as it is asked for.
+    """One requested edit.
 
     Attributes:
-        strength: (0, 1]; editors without one take no notice. negative: ``None`` or empty = made from the prompt.
+        strength: (0, 1]; ignored by editors without one. negative: ``None`` or empty = derived from the prompt.
     """
 
     attribute: str
@@ -40,13 +40,13 @@ class EditForm:
     negative: str | None = None
 
 
-def offered() -> list[str]:
-    """Names of the editors to choose from."""
-    return [name for name in editors() if name not in _OF_A_REFERENCE]
+def editor_names() -> list[str]:
+    """Names of the editors offered on the page."""
+    return [name for name in editors() if name not in _NEEDS_REFERENCE]
 
 
 class ModelStore:
-    """Opened editors and the parser. Safe to be used by several threads.
+    """Opened editors and the parser. Thread-safe.
 
     Args:
         parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
@@ -61,22 +61,22 @@ class ModelStore:
     """
 
     def __init__(self, parser: str | None = None, weights: str | None = None, device: str = "auto"):
-        self._place = {"parser": parser, "weights": weights, "device": device}
+        self._options = {"parser": parser, "weights": weights, "device": device}
         self._lock = threading.Lock()
-        self._plain: dict[str, dict[str, Any]] = {}
+        self._base_settings: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
-        settings = self.settings(EditForm("hair", "brown", _DRAWN, 1.0))
+        settings = self.settings(EditForm("hair", "brown", _DEFAULT_EDITOR, 1.0))
         self.parser, self.parser_digest = parser_of(settings)
         self.space, self.region = self.parser.label_space, settings.region
 
     def strength(self, editor: str) -> float | None:
-        """The editor's own; ``None`` = it has none."""
+        """The editor's default strength; ``None`` = it has none."""
         return self._base(editor)["editor"].get("strength")
 
     def settings(self, form: EditForm) -> config.EditingEvaluation:
-        """Those of ``semfacediff edit``; a :class:`UserError` says what cannot be asked for."""
+        """Settings as for ``semfacediff edit``; raises :class:`UserError` for an invalid request."""
         base = self._base(form.editor)
-        wish = EditOptions(
+        options = EditOptions(
             edits=[(form.attribute, form.prompt)],
             editor=form.editor,
             seed=form.seed,
@@ -86,26 +86,26 @@ class ModelStore:
             reparse=True,
             order="given",
             overrides=[],
-            **self._place,
+            **self._options,
         )
-        return settings_of(wish, base)
+        return settings_of(options, base)
 
     def tools(self, form: EditForm) -> Tools:
-        """What an edit is made with; a :class:`UserError` if the editor's weights are not there."""
+        """Settings, parser and editor for an edit; raises :class:`UserError` if the editor's weights are missing."""
         settings = self.settings(form)
         editor, facts = self._editor(settings)
         return Tools(settings, self.parser, self.parser_digest, editor, facts)
 
     def _base(self, editor: str) -> dict[str, Any]:
-        if editor not in offered():
-            raise UserError(f"editor: expected one of {', '.join(offered())}, got '{editor}'")
+        if editor not in editor_names():
+            raise UserError(f"editor: expected one of {', '.join(editor_names())}, got '{editor}'")
         with self._lock:  # Hydra composes one configuration at a time
-            if editor not in self._plain:
-                self._plain[editor] = base_settings(editor, ["weights.download=false"])
-            return self._plain[editor]
+            if editor not in self._base_settings:
+                self._base_settings[editor] = base_settings(editor, ["weights.download=false"])
+            return self._base_settings[editor]
 
     def _editor(self, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
-        """Opened once; of those with a model only the last is kept, the memory is not there for two."""
+        """Cached; of editors with weights only the last is kept, to save memory."""
         name = settings.editor.name
         with self._lock:
             if name not in self._opened:

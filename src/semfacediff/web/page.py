@@ -1,4 +1,4 @@
-"""The page: its tabs, how it looks, what happens when it is closed, and how it is served."""
+"""The page: its tabs, theme, clean-up on close, and server."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -18,19 +18,19 @@ from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
 
 _PAGES = 8
-"""Open pages whose photos are kept in memory at once; the one that was used least recently gives way."""
+"""Open pages whose photos are kept in memory; beyond this number the least recently used is dropped."""
 _THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-"""Fonts of the system: none is fetched."""
+"""System fonts: none is downloaded."""
 
 
 def build_page(
     store: ModelStore, model: StyleModel | None, files: Files, roots: Sequence[Path], editor: str
 ) -> gr.Blocks:
-    """The page, not yet served.
+    """Build the page without serving it.
 
     Args:
-        model: makes faces of two photos; ``None`` = its tab says how to get one.
-        roots: folders of runs. editor: chosen at first.
+        model: generates faces from two photos; ``None`` = its tab explains how to get one.
+        roots: folders of runs. editor: initial choice.
     """
     with gr.Blocks(title="SemFaceDiff", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# SemFaceDiff")
@@ -45,7 +45,7 @@ def build_page(
             runs_tab(roots)
 
         def leave(request: gr.Request) -> None:
-            page.state_holder.delete_state(request.session_hash)  # ends what runs
+            page.state_holder.delete_state(request.session_hash)  # stops its jobs
             page.state_holder.session_data.pop(request.session_hash, None)
             files.close_page(request.session_hash)
 
@@ -55,9 +55,9 @@ def build_page(
 
 
 def server(page: gr.Blocks, files: Files, port: int) -> uvicorn.Server:
-    """What serves the page at ``port``."""
+    """Server of the page at ``port``."""
     page.state_session_capacity = _PAGES
-    page.has_launched = True  # else Gradio takes any path for that of an upload
+    page.has_launched = True  # otherwise Gradio accepts any path as an upload
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None, routes=upload_routes(files), middleware=[Middleware(OwnPagesOnly, port=port)]),
         page,

@@ -1,4 +1,4 @@
-"""What is shown of a portrait, at most :data:`SHOWN_PX` wide or high; downloads alone have the photo's own size."""
+"""Pictures for display, at most :data:`SHOWN_PX` wide or high; only downloads have the photo's own size."""
 
 from collections.abc import Iterable
 
@@ -13,13 +13,13 @@ from semfacediff.types import RegionMasks
 
 SHOWN_PX = 1024
 ENLARGED_PX = 256
-"""Side to which smaller squares are enlarged to be shown."""
-_DIMMED = 0.25
-"""Brightness of what an edit leaves alone."""
+"""Side to which smaller squares are enlarged for display."""
+_DIM_FACTOR = 0.25
+"""Brightness of pixels that an edit does not change."""
 
 
 def shown(picture: np.ndarray) -> np.ndarray:
-    """uint8 ``[h, w, 3]`` of a uint8 ``[H, W, 3]`` picture."""
+    """Downscale a uint8 ``[H, W, 3]`` picture to uint8 ``[h, w, 3]`` for display."""
     size = _size(picture)
     return picture if size is None else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
@@ -31,7 +31,7 @@ def parse_picture(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> n
     return overlay(shown(photo), small, space)
 
 
-def parsed_beside(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+def photo_and_parse(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndarray:
     """uint8 ``[h, 2 w, 3]``: the photo, and :func:`parse_picture` of it."""
     return np.concatenate([shown(photo), parse_picture(photo, labels, space)], axis=1)
 
@@ -47,20 +47,20 @@ def _enlarged(square: np.ndarray) -> np.ndarray:
 
 
 def mask_picture(photo: np.ndarray, masks: RegionMasks) -> np.ndarray:
-    """uint8 ``[h, w, 3]``: the photo, dark where the edit leaves it alone."""
+    """uint8 ``[h, w, 3]``: the photo, dark where the edit does not change it."""
     size, blend = _size(photo), masks.blend[0].numpy()
     weight = blend if size is None else cv2.resize(blend, size, interpolation=cv2.INTER_AREA)
-    light = _DIMMED + (1 - _DIMMED) * weight[..., None]
+    light = _DIM_FACTOR + (1 - _DIM_FACTOR) * weight[..., None]
     return np.rint(shown(photo) * light).astype(np.uint8)
 
 
 def encoded(picture: np.ndarray) -> bytes:
-    """JPEG; what must not lose a bit is downloaded as PNG."""
+    """JPEG bytes, for display only; downloads are PNG."""
     return cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 def _size(picture: np.ndarray) -> tuple[int, int] | None:
-    """(width, height) to be shown at; ``None`` = as it is."""
+    """(width, height) for display; ``None`` = unchanged."""
     height, width = picture.shape[:2]
     scale = SHOWN_PX / max(height, width)
     return None if scale >= 1 else (max(1, round(width * scale)), max(1, round(height * scale)))

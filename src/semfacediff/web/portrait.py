@@ -1,4 +1,4 @@
-"""A photo and the edits made of it. Every function gives a new portrait; none is ever changed."""
+"""A photo and its edits. Portraits are immutable; every function returns a new one."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ from semfacediff.web.model_store import EditForm, ModelStore
 SCHEMA_VERSION = 1
 MAX_MEGAPIXELS = 16
 MAX_EDITS = 8
-"""Of one photo; each can be undone."""
+"""Maximum per photo; each can be undone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,9 @@ class Step:
     """One edit.
 
     Attributes:
-        form: as it was asked for. facts: for the record.
-        undo: what it changed of the portrait's ``now``, ``labels_now`` and ``touched`` (exclusive or, zlib). Mostly
-            zeros: an edit takes little memory, however many pixels the photo has.
+        form: the request. facts: for the record.
+        undo: changes of the portrait's ``now``, ``labels_now`` and ``touched`` (exclusive or, zlib). They are mostly
+            zeros, so an edit takes little memory even for large photos.
     """
 
     form: EditForm
@@ -56,13 +56,13 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """A photo and what became of it.
+    """A photo and its current state.
 
     Attributes:
         name: of the file. sha256: of its bytes.
-        photo: uint8 ``[H, W, 3]`` as it was loaded. now: the same after all edits.
-        labels_now: uint8 ``[H, W]``, the parse of ``now``. touched: bool ``[H, W]``: what some edit may have changed.
-        faces: in the first parse; ``None`` where it shows no face, and whatever is parsed is edited.
+        photo: uint8 ``[H, W, 3]`` as loaded. now: the same after all edits.
+        labels_now: uint8 ``[H, W]``, the parse of ``now``. touched: bool ``[H, W]``: pixels that any edit may change.
+        faces: in the first parse; ``None`` if it shows no face, and the whole parse is edited.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Portrait:
     steps: tuple[Step, ...] = ()
 
 
-def opened(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Portrait:
-    """The portrait of an uploaded file; a :class:`UserError` if it is no photo, or too large.
+def open_portrait(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Portrait:
+    """Open and parse an uploaded file; raises :class:`UserError` if it is not a photo or too large.
 
     Args:
-        before_each: called before each parse; what it raises ends the work.
+        before_each: called before each parse; may raise to stop.
     """
     photo = decode_photo(data, name, MAX_MEGAPIXELS * 1_000_000)
     labels = parse_faces(store.parser, photo, name, before_each).labels
@@ -97,23 +97,23 @@ def class_at(portrait: Portrait, x: float, y: float, store: ModelStore) -> tuple
 
 
 def attribute_of(class_name: str) -> str | None:
-    """The attribute that edits a class; ``None`` = none does."""
+    """The attribute that contains a class; ``None`` if there is none."""
     return next((a for a, classes in ATTRIBUTES.items() if class_name in classes), None)
 
 
 def masks(portrait: Portrait, attribute: str, store: ModelStore) -> RegionMasks:
-    """What the next edit of ``attribute`` would change."""
+    """Masks of the next edit of ``attribute``."""
     return masks_of(portrait.labels_now, portrait.faces, attribute, store.space, store.region)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an editor makes of the words.
+    """How an editor reads a prompt.
 
     Attributes:
-        understood: the words that have a say; ``None`` = all that the tokenizers read.
-        unused: words that have none. readings: of every tokenizer.
-        expanded, negative: what the editor is told beside or instead of the prompt; empty = nothing.
+        understood: words with an effect; ``None`` = all that the tokenizers read.
+        unused: words without an effect. readings: of every tokenizer.
+        expanded, negative: expanded and negative prompt; empty = none.
         problem: why the edit would be refused, or ``None``.
     """
 
@@ -126,13 +126,13 @@ class Audit:
 
 
 def audit(form: EditForm, store: ModelStore) -> Audit:
-    """What would be understood of the words, and what lost; computes nothing and refuses nothing."""
+    """How the editor would read the prompt; does not run the editor and raises no error."""
     try:
         tools = store.tools(form)
     except UserError as e:
         return Audit(problem=str(e))
     understood = tools.editor.understood(form.prompt, form.attribute)
-    unused = () if understood is None else _without(form.prompt, understood)
+    unused = () if understood is None else _unused_words(form.prompt, understood)
     found = Audit(understood, unused, tuple(readings(form.prompt, tools.editor.tokenizers())))
     try:
         specs, _ = _resolved(form, tools)
@@ -142,8 +142,8 @@ def audit(form: EditForm, store: ModelStore) -> Audit:
     return dataclasses.replace(found, expanded=words.expanded_prompt or "", negative=words.negative_prompt or "")
 
 
-def _without(prompt: str, understood: list[str]) -> tuple[str, ...]:
-    """Words of the prompt, in order, that none of ``understood`` holds."""
+def _unused_words(prompt: str, understood: list[str]) -> tuple[str, ...]:
+    """Words of the prompt, in order, that do not occur in ``understood``."""
     used = {word for name in understood for word in name.lower().split()}
     words = [word.strip(".,;:!?()\"'") for word in prompt.split()]
     return tuple(dict.fromkeys(word for word in words if word and word.lower() not in used))
@@ -161,19 +161,21 @@ def edit(
     stop: Stop | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Portrait:
-    """The portrait with one more edit, made of what the edits before it left; as ``semfacediff edit`` makes it.
+    """Apply one more edit to the current state, with the same result as ``semfacediff edit``.
 
     Args:
-        on_step: called with (steps taken, of how many) by editors that work in steps.
+        on_step: called with (steps taken, total steps) by editors that work in steps.
 
     Raises:
-        StoppedError: ``stop`` asked for it.
-        UserError: an empty region, words or weights that cannot be used, or :data:`MAX_EDITS` edits.
+        StoppedError: ``stop`` was requested.
+        UserError: an empty region, an unusable prompt or weights, or :data:`MAX_EDITS` edits.
     """
     stop = stop or Stop()
     stop.check()
     if len(portrait.steps) == MAX_EDITS:
-        raise UserError(f"A photo takes {MAX_EDITS} edits here; undo one, or download the edit and go on with that")
+        raise UserError(
+            f"Expected at most {MAX_EDITS} edits of a photo; undo one, or download the edit and load it as a new photo"
+        )
     tools = store.tools(form)
     (spec,), (words,) = _resolved(form, tools)
     before = sum(step.form.attribute == form.attribute for step in portrait.steps)
@@ -184,8 +186,8 @@ def edit(
     )
     if made.facts["status"] == EMPTY_REGION:
         raise UserError(
-            f"The parse shows no {form.attribute} ({100 * region.coverage:.2f} % of the photo, at least "
-            f"{100 * MIN_COVERAGE:g} % are needed); choose another region or photo"
+            f"The parse shows no {form.attribute} ({100 * region.coverage:.2f} % of the photo, expected at least "
+            f"{100 * MIN_COVERAGE:g} %); choose another region or photo"
         )
     stop.check()
     labels = parse_faces(store.parser, made.photo, before_each=stop.check).labels
@@ -196,18 +198,18 @@ def edit(
     return dataclasses.replace(portrait, **after, steps=(*portrait.steps, Step(form, facts, undo)))
 
 
-def undone(portrait: Portrait) -> Portrait:
-    """The portrait without its last edit; a :class:`UserError` if there is none."""
+def undo(portrait: Portrait) -> Portrait:
+    """Undo the last edit; raises :class:`UserError` if there is none."""
     if not portrait.steps:
-        raise UserError("Nothing to undo: the photo is as it was loaded")
+        raise UserError("Nothing to undo: the photo has no edits")
     layers = {name: getattr(portrait, name) for name in ("now", "labels_now", "touched")}
     for (name, layer), change in zip(layers.items(), portrait.steps[-1].undo, strict=True):
         layers[name] = layer ^ np.frombuffer(zlib.decompress(change), layer.dtype).reshape(layer.shape)
     return dataclasses.replace(portrait, **layers, steps=portrait.steps[:-1])
 
 
-def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:
-    """What all edits together did to pixels that none of them should touch: ``psnr_outside``, ``max_abs_outside``."""
+def outside_scores(portrait: Portrait) -> dict[str, float | str | None]:
+    """``psnr_outside`` and ``max_abs_outside`` over the pixels outside all edits."""
     touched = portrait.touched.astype(np.uint8) * 255
     pair = EditPair(photo=portrait.photo, edit=portrait.now, blend=touched, before=portrait.touched, after=None)
     scores = PSNR("strict").score(pair)
@@ -215,7 +217,7 @@ def kept_outside(portrait: Portrait) -> dict[str, float | str | None]:
 
 
 def record(portrait: Portrait, store: ModelStore) -> dict[str, Any]:
-    """Everything that is needed to make the edit again, and what it did outside its regions."""
+    """Record that reproduces the edit, with the scores outside its regions."""
     height, width = portrait.photo.shape[:2]
     card = store.parser.card
     return {
@@ -227,7 +229,7 @@ def record(portrait: Portrait, store: ModelStore) -> dict[str, Any]:
         "faces": list(portrait.faces.shares) if portrait.faces else [],
         "parser": {"name": card.name, "digest": store.parser_digest, "label_space": card.label_space},
         "edits": [step.facts for step in portrait.steps],
-        "outside_all_edits": kept_outside(portrait),
+        "outside_all_edits": outside_scores(portrait),
         "edit_sha256": hashlib.sha256(portrait.now.tobytes()).hexdigest(),
         "command": command(portrait),
         "code": code_version(config.repository()),
@@ -236,13 +238,13 @@ def record(portrait: Portrait, store: ModelStore) -> dict[str, Any]:
 
 
 def command(portrait: Portrait) -> str | None:
-    """``semfacediff edit`` with the same result; ``None`` where edits differ in what one command has once."""
-    asks = [step.form for step in portrait.steps]
-    if len({(a.editor, a.seed, a.negative or None) for a in asks}) != 1:
+    """The ``semfacediff edit`` command with the same result; ``None`` if editor, seed or negative prompt differ."""
+    forms = [step.form for step in portrait.steps]
+    if len({(a.editor, a.seed, a.negative or None) for a in forms}) != 1:
         return None
-    first = asks[0]
-    words = ["semfacediff", "edit", portrait.name, *(w for a in asks for w in (a.attribute, a.prompt))]
+    first = forms[0]
+    words = ["semfacediff", "edit", portrait.name, *(w for a in forms for w in (a.attribute, a.prompt))]
     words += ["--editor", first.editor, "--seed", str(first.seed), "--face", "largest" if portrait.faces else "all"]
     if all(step.facts["strength"] is not None for step in portrait.steps):
-        words += ["--strength", ",".join(f"{a.strength:g}" for a in asks)]
+        words += ["--strength", ",".join(f"{a.strength:g}" for a in forms)]
     return shlex.join(words + (["--negative", first.negative] if first.negative else []))

@@ -1,4 +1,4 @@
-"""Runs in the folders where they are usually put: records alone, no pictures."""
+"""Lists runs in the default folders: records only, no pictures."""
 
 import os
 from collections.abc import Sequence
@@ -10,33 +10,35 @@ from semfacediff.errors import UserError
 from semfacediff.report.reading import Record, read_record
 
 _DEPTH = 4
-_NO_RUNS_IN = ("edits", "figures", "features", "checkpoints", "report")
+_SKIPPED_FOLDERS = ("edits", "figures", "features", "checkpoints", "report")
 _SIGNIFICANT = 4
 
 
 def runs_below(roots: Sequence[Path]) -> dict[str, Path]:
-    """Name (path from the folder above its root) -> folder, of everything with a ``run.json``, by name."""
+    """Name (path relative to the parent of its root) -> folder, of every folder with a ``run.json``, by name."""
     found: dict[str, Path] = {}
     for root in roots:
         for at, folders, files in os.walk(root):
             folder = Path(at)
             deep = len(folder.relative_to(root).parts) >= _DEPTH
-            folders[:] = [] if deep else sorted(f for f in folders if f not in _NO_RUNS_IN and not f.startswith("."))
+            folders[:] = (
+                [] if deep else sorted(f for f in folders if f not in _SKIPPED_FOLDERS and not f.startswith("."))
+            )
             if "run.json" in files:
                 found[str(folder.relative_to(root.parent))] = folder
     return dict(sorted(found.items()))
 
 
 def chosen_run(name: str, roots: Sequence[Path]) -> Record:
-    """The record of a run by its name in :func:`runs_below`; a :class:`UserError` if there is none, or no record."""
+    """The record of a run by its name in :func:`runs_below`; raises :class:`UserError` if missing or unreadable."""
     known = runs_below(roots)
     if name not in known:
-        raise UserError(f"there is no run '{name}' any more; choose another")
+        raise UserError(f"run '{name}' no longer exists; choose another")
     return read_record(known[name])
 
 
 def summary_table(record: Record) -> pd.DataFrame:
-    """``summary.csv`` as texts, numbers with four digits; columns without a value are left out."""
+    """``summary.csv`` as text, numbers with four digits, without empty columns."""
     if record.summary is None:
         return pd.DataFrame()
     return record.summary.dropna(axis="columns", how="all").map(_text)

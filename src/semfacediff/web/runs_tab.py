@@ -12,13 +12,13 @@ from semfacediff.web.tab import QUIET
 
 
 def runs_tab(roots: Sequence[Path]) -> None:
-    """The runs below ``roots``."""
+    """Build the tab for runs below ``roots``."""
     names = list(runs_below(roots))
     with gr.Row():
         run = gr.Dropdown(names, value=None, label="Run", elem_id="run", scale=4)
-        again = gr.Button("Look again", elem_id="again", scale=1)
+        refresh = gr.Button("Refresh", elem_id="again", scale=1)
     facts = gr.HTML(
-        "<p>Choose a run.</p>" if names else "<p>No run in results/runs or outputs yet.</p>", elem_id="facts"
+        "<p>Choose a run.</p>" if names else "<p>No runs in results/runs or outputs yet.</p>", elem_id="facts"
     )
     table = gr.Dataframe(interactive=False, label="Summary", elem_id="summary", wrap=True)
 
@@ -28,8 +28,8 @@ def runs_tab(roots: Sequence[Path]) -> None:
         try:
             record = chosen_run(name, roots)
         except UserError as e:
-            return wording.refused(str(e)), None
+            return wording.error_message(str(e)), None
         return wording.run_facts(record), summary_table(record)
 
     run.change(show, run, [facts, table], **QUIET)
-    again.click(lambda: gr.Dropdown(list(runs_below(roots)), value=None), None, run, **QUIET)
+    refresh.click(lambda: gr.Dropdown(list(runs_below(roots)), value=None), None, run, **QUIET)

@@ -1,4 +1,4 @@
-"""``semfacediff web``: serves the page to this computer until Ctrl-C; no photo outlives it."""
+"""``semfacediff web``: serves the page on this computer until Ctrl-C, then deletes all photos."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.threads import use_threads
 from semfacediff.web.files import Files
-from semfacediff.web.model_store import ModelStore, offered
+from semfacediff.web.model_store import ModelStore, editor_names
 from semfacediff.web.styling import StyleModel
 
 _HOST = "127.0.0.1"
@@ -25,15 +25,15 @@ _LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
 def serve(port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str):
-    """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
+    """Serve the page until interrupted, then exit at once with code 0, even during a computation.
 
     Raises:
-        UserError: Gradio is not installed, the port cannot be used, no such editor, no parser, or no SCA-DM.
+        UserError: Gradio is missing, the port cannot be used, or editor, parser or SCA-DM cannot be opened.
     """
-    if editor not in offered():
-        raise UserError(f"--editor: expected one of {', '.join(offered())}, got '{editor}'")
-    with _listening(port) as listening, _interruptible(), contextlib.closing(Files()) as files:
-        # Before Gradio is imported: it asks for these while it is.
+    if editor not in editor_names():
+        raise UserError(f"--editor: expected one of {', '.join(editor_names())}, got '{editor}'")
+    with _listening_socket(port) as listening, _ends_on_signals(), contextlib.closing(Files()) as files:
+        # Before Gradio is imported, because it reads these on import.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(files.root)}
         page_module = _page_module()
         use_threads()
@@ -41,18 +41,18 @@ def serve(port: int, editor: str, parser: str | None, weights: str | None, synth
         model = StyleModel(synthesis, store) if synthesis else None
         roots = [config.results(config.repository()) / "runs", Path("outputs").resolve()]
         page = page_module.build_page(store, model, files, roots, editor)
-        sys.addaudithook(_reach_nothing_else)
+        sys.addaudithook(_block_outgoing_connections)
         with running(page_module.server(page, files, port), listening) as thread:
-            print(f"http://{_HOST}:{port}/ (Ctrl-C ends it)", flush=True)
+            print(f"http://{_HOST}:{port}/ (Ctrl-C to stop)", flush=True)
             thread.join()
-    # Python would take itself down under a thread that computes, and be aborted.
+    # A normal exit would abort while a thread still computes.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _reach_nothing_else(event: str, arguments: tuple) -> None:
-    """Audit hook: what would reach another computer, whatever is configured, fails as without a network."""
+def _block_outgoing_connections(event: str, arguments: tuple) -> None:
+    """Audit hook: connections to other computers fail as without a network, whatever is configured."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
@@ -72,7 +72,7 @@ def _page_module():
         raise UserError("semfacediff web needs Gradio, which is not installed: pip install 'semfacediff[web]'") from e
 
 
-def _listening(port: int) -> socket.socket:
+def _listening_socket(port: int) -> socket.socket:
     if port > 65_535:
         raise UserError(f"--port: expected a number up to 65535, got {port}")
     try:
@@ -81,20 +81,22 @@ def _listening(port: int) -> socket.socket:
         raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno)}); give another --port") from e
 
 
-def _nothing(*_: object) -> None:
-    """Handler of signals that come while the process is about to end."""
+def _ignore_signal(*_: object) -> None:
+    """Handler for further signals while the process is ending."""
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end what is inside, once: the end takes a moment, and must not be cut short."""
-    # SIGINT also where a shell has it ignored; SIGHUP is, under nohup.
+def _ends_on_signals() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end the block, once: later signals must not interrupt the clean-up."""
+    # SIGINT is handled even if the shell ignores it; SIGHUP is not under nohup.
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
 
     def end(*_) -> None:
         for number in numbers:
-            signal.signal(number, _nothing)  # not SIG_IGN: Python complains of a signal that has arrived already
+            signal.signal(
+                number, _ignore_signal
+            )  # not SIG_IGN: Python complains about a signal that has already arrived
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in numbers}
@@ -110,7 +112,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
-    """The thread in which ``server`` (a ``uvicorn.Server``) answers, until this is left."""
+    """Run ``server`` (a ``uvicorn.Server``) in a thread until the block ends."""
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
@@ -118,7 +120,7 @@ def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
             time.sleep(0.02)
         yield thread
     finally:
-        # Connections of open pages never end by themselves; that they are cut off is no error to be told of.
+        # Connections of open pages never end by themselves; closing them is not an error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = server.force_exit = True
-        thread.join(1)  # not for what computes: that may take long
+        thread.join(1)  # do not wait for a running computation, which may take long

@@ -1,4 +1,4 @@
-"""Two photos, and a face that a trained SCA-DM makes of them: the layout of one, the style of the other."""
+"""Generates a face with a trained SCA-DM from the layout of one photo and the style of another."""
 
 import dataclasses
 import hashlib
@@ -29,18 +29,18 @@ from semfacediff.web.pictures import SHOWN_PX
 
 SCHEMA_VERSION = 1
 STEPS = (10, 20, 50, 100, 200)
-"""All divide the 1000 steps of training."""
-BETWEEN = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Weights of an interpolation."""
+"""Divisors of the 1000 training steps."""
+INTERPOLATION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the second photo's style."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A way of making a face.
+    """A way of generating a face.
 
     Attributes:
-        label: for the page. second: whether the second photo gives style. parts: whether only the chosen parts do.
-        run: from (synthesizer, first, second, parts) to what was made.
+        label: on the page. second: whether it uses the second photo. parts: whether it uses the chosen parts.
+        run: from (synthesizer, first, second, parts) to the result.
     """
 
     label: str
@@ -51,26 +51,26 @@ class Task:
 
 TASKS = {
     "swap_parts": Task(
-        "The first photo with parts of the second", True, True, lambda s, a, b, parts: s.swap_parts([a], [b], parts)
+        "First photo with parts of the second", True, True, lambda s, a, b, parts: s.swap_parts([a], [b], parts)
     ),
-    "swap_style": Task("All in the style of the second", True, False, lambda s, a, b, _: s.swap_style([a], [b])),
-    "mix": Task(
-        "Parts of the second, the rest out of noise", True, True, lambda s, a, b, parts: s.mix([a], [b], parts)
+    "swap_style": Task(
+        "First photo in the style of the second", True, False, lambda s, a, b, _: s.swap_style([a], [b])
     ),
-    "generate": Task("All out of noise", False, False, lambda s, a, b, _: s.generate([a])),
+    "mix": Task("Parts of the second, the rest from noise", True, True, lambda s, a, b, parts: s.mix([a], [b], parts)),
+    "generate": Task("All parts from noise", False, False, lambda s, a, b, _: s.generate([a])),
     "interpolate": Task(
-        "Parts on the way to the second, five faces",
+        "Interpolation of parts toward the second, five faces",
         True,
         True,
-        lambda s, a, b, parts: s.interpolate(a, b, parts, BETWEEN),
+        lambda s, a, b, parts: s.interpolate(a, b, parts, INTERPOLATION_WEIGHTS),
     ),
 }
 """Methods of :class:`Synthesizer`; the layout is always the first photo's."""
 
 
 @dataclass(frozen=True)
-class StyleAsk:
-    """A face as it is asked for: one of :data:`TASKS`, names of parts, and how to sample."""
+class StyleForm:
+    """One requested face: a key of :data:`TASKS`, names of parts, and sampling options."""
 
     task: str
     parts: tuple[str, ...]
@@ -79,13 +79,13 @@ class StyleAsk:
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A photo as the model takes it.
+    """A photo prepared for the model.
 
     Attributes:
         name: of the file. sha256: of its bytes. height, width: of the photo, px.
-        count: faces that its parse shows; of several the largest is kept, of none whatever is parsed.
+        count: faces in its parse; of several the largest is kept, without a face the whole parse.
         sample: photo and label map in a square of at most :data:`SHOWN_PX`, in the parser's label space.
-        changed: what made it a square; empty = it was one.
+        changed: how it was made square; empty = it was square.
     """
 
     name: str
@@ -98,12 +98,12 @@ class Face:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """What the model made.
+class StyleResult:
+    """Generated faces.
 
     Attributes:
-        images: uint8 ``[n, S, S, 3]``: one, or one for each of :data:`BETWEEN`.
-        notes: what was not as asked; empty as a rule.
+        images: uint8 ``[n, S, S, 3]``: one, or one for each of :data:`INTERPOLATION_WEIGHTS`.
+        notes: deviations from the request; usually empty.
         facts: for the record.
     """
 
@@ -117,14 +117,14 @@ class StyleModel:
 
     Args:
         path: a run of ``train_synthesis.py``, a folder of its checkpoint, or a released file.
-        store: its parser makes the label maps, its device is the model's.
+        store: provides the parser for the label maps, and the device.
 
     Attributes:
         size: side of its photos, px. space: its label space. parts: names to choose from.
-        training: what its card says of its training; empty = it was never trained.
+        training: training facts of its card; empty = never trained.
 
     Raises:
-        UserError: no model is there, or its label space lacks classes of the parser's.
+        UserError: there is no model, or its label space lacks classes of the parser's.
     """
 
     def __init__(self, path: str, store: ModelStore):
@@ -135,34 +135,34 @@ class StyleModel:
             raise UserError(f"--synthesis: {e}") from e
         self.space, self.training, self.size = space(card.label_space), card.training, card.options.image_size
         conversion(store.space, self.space)
-        self.parts = offered_parts(self.space)
-        self._model, self._desk = model.to(store.parser.device), store
+        self.parts = part_names(self.space)
+        self._model, self._store = model.to(store.parser.device), store
 
     def synthesizer(self, options: SamplingOptions, on_step: Callable[[int, int], None]) -> Synthesizer:
-        return Synthesizer(self._model, options, self.space, self._desk.space, on_step=on_step)
+        return Synthesizer(self._model, options, self.space, self._store.space, on_step=on_step)
 
     def facts(self) -> dict[str, Any]:
         """For the record."""
         own = {"digest": self.digest, "label_space": self.space.name, "size": self.size, "training": self.training}
-        card = self._desk.parser.card
-        parser = {"name": card.name, "digest": self._desk.parser_digest, "label_space": card.label_space}
+        card = self._store.parser.card
+        parser = {"name": card.name, "digest": self._store.parser_digest, "label_space": card.label_space}
         return {"model": own, "parser": parser}
 
 
-def offered_parts(of: LabelSpace) -> list[str]:
-    """The attributes that a label space has, and the classes that belong to none of them."""
+def part_names(of: LabelSpace) -> list[str]:
+    """The attributes of a label space, and its classes outside any attribute."""
     whole = {name: classes for name, classes in ATTRIBUTES.items() if set(classes) <= set(of.classes)}
     covered = {c for classes in whole.values() for c in classes}
     return [*whole, *(c for c in of.classes if c not in covered)]
 
 
-def opened(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Face:
-    """The face of an uploaded file, parsed and brought into a square.
+def open_face(data: bytes, name: str, store: ModelStore, before_each: Callable[[], None] | None = None) -> Face:
+    """Open an uploaded file, parse it and make it square.
 
     Raises:
-        UserError: no photo, too large, or one whose parse shows no part of a face.
+        UserError: not a photo, too large, or its parse shows no part of a face.
     """
-    seen = portrait.opened(data, name, store, before_each)
+    seen = portrait.open_portrait(data, name, store, before_each)
     height, width = seen.photo.shape[:2]
     square, place = to_square(seen.photo, min(max(height, width), SHOWN_PX), enlarge=False)
     labels = labels_to_square(of_face(seen.labels_now, seen.faces), place)
@@ -178,27 +178,27 @@ def opened(data: bytes, name: str, store: ModelStore, before_each: Callable[[], 
 def make(
     first: Face | None,
     second: Face | None,
-    wanted: StyleAsk,
+    wanted: StyleForm,
     model: StyleModel,
     stop: Stop | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Made:
-    """The face that ``wanted`` wants: the same photos, seed and steps give the same one.
+) -> StyleResult:
+    """Generate a face; the same photos, seed and steps give the same result.
 
     Args:
-        on_step: called with (steps taken, of how many).
+        on_step: called with (steps taken, total steps).
 
     Raises:
-        StoppedError: ``stop`` asked for it.
-        UserError: a photo or parts that the task needs are not there.
+        StoppedError: ``stop`` was requested.
+        UserError: a photo or parts that the task needs are missing.
     """
     stop, task = stop or Stop(), TASKS[wanted.task]
     if first is None:
-        raise UserError("Load a first photo: its layout is what the face is made from")
+        raise UserError("Load a first photo, which provides the layout")
     if task.second and second is None:
-        raise UserError(f"Load a second photo, whose style is taken, or choose '{TASKS['generate'].label}'")
+        raise UserError(f"Load a second photo, which provides the style, or choose '{TASKS['generate'].label}'")
     if task.parts and not wanted.parts:
-        raise UserError("Choose at least one part that the second photo gives its style to")
+        raise UserError("Choose at least one part that takes the style of the second photo")
     stop.check()
     start = time.perf_counter()
     reference = second.sample if task.second else None
@@ -209,12 +209,12 @@ def make(
         "first": _facts(first),
         "second": _facts(second) if task.second else None,
         "parts": list(wanted.parts) if task.parts else None,
-        "weights": list(BETWEEN) if len(images) > 1 else None,
+        "weights": list(INTERPOLATION_WEIGHTS) if len(images) > 1 else None,
         "sampling": dataclasses.asdict(wanted.options),
         "notes": list(found.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    return Made(images, tuple(filter(None, dict.fromkeys(found.notes))), facts)
+    return StyleResult(images, tuple(filter(None, dict.fromkeys(found.notes))), facts)
 
 
 def _facts(face: Face) -> dict[str, Any]:
@@ -222,21 +222,21 @@ def _facts(face: Face) -> dict[str, Any]:
     return plain | {"faces": face.count, "labels_sha256": hashlib.sha256(face.sample.labels.tobytes()).hexdigest()}
 
 
-def compared(made: Made, first: Face, second: Face | None, size: int) -> np.ndarray:
-    """uint8 ``[n, size, size, 3]``: the photos as the model takes them, and what it made, in the order of reading."""
+def comparison(made: StyleResult, first: Face, second: Face | None, size: int) -> np.ndarray:
+    """uint8 ``[n, size, size, 3]``: the photos at the model's size and the results, from left to right."""
     before, *after = (at_size(face.sample, size)[0] for face in (first, second) if face is not None)
     if len(made.images) > 1:
         return np.stack([before, *made.images, *after])
     return np.stack([before, *after, *made.images])
 
 
-def picture(made: Made) -> np.ndarray:
-    """uint8 ``[S, n S, 3]``: what was made, from left to right, at the model's own size."""
+def picture(made: StyleResult) -> np.ndarray:
+    """uint8 ``[S, n S, 3]``: the results from left to right, at the model's own size."""
     return np.concatenate(list(made.images), axis=1)
 
 
-def record(made: Made, model: StyleModel) -> dict[str, Any]:
-    """Everything that is needed to make the face again."""
+def record(made: StyleResult, model: StyleModel) -> dict[str, Any]:
+    """Record that reproduces the face."""
     return {
         "schema_version": SCHEMA_VERSION,
         **made.facts,
@@ -247,5 +247,5 @@ def record(made: Made, model: StyleModel) -> dict[str, Any]:
     }
 
 
-def record_text(made: Made, model: StyleModel) -> str:
+def record_text(made: StyleResult, model: StyleModel) -> str:
     return json.dumps(record(made, model), indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""What the tabs on which something is made have in common: one long job at a time, and its Stop."""
+"""Base of the tabs with a job: one job at a time, and its Stop button."""
 
 import sys
 import traceback
@@ -19,61 +19,61 @@ LIVE = {**QUIET, "trigger_mode": "always_last"}
 PROGRESS = gr.Progress()
 
 
-def told(handler):
-    """A tab's handler whose mistakes become a sentence on the page; a defect's traceback goes to the terminal alone."""
+def with_message(handler):
+    """Decorator of a tab's handlers: shows errors on the page and prints tracebacks of defects to stderr."""
 
     @wraps(handler)
-    def telling(self, *args):
+    def wrapped(self, *args):
         try:
             return handler(self, *args)
         except UserError as e:
-            return {self.message: wording.refused(str(e))}
+            return {self.message: wording.error_message(str(e))}
         except Exception as e:
             traceback.print_exc(file=sys.stderr)
-            text = f"Something failed here ({type(e).__name__}); the terminal says what"
-            return {self.message: wording.refused(text)}
+            text = f"Internal error ({type(e).__name__}); see the terminal for details"
+            return {self.message: wording.error_message(text)}
 
-    return telling
+    return wrapped
 
 
 class Tab:
-    """A tab with a message, and a job that is begun by one button and ended by another.
+    """A tab with a message, and a job with a start and a stop button.
 
     Args:
-        files: of the server. name: begins the ids of elements, and names the queue: one after the other of all pages.
+        files: of the server. name: prefix of element ids and of the queue, in which jobs of all pages run one by one.
     """
 
     def __init__(self, store: ModelStore, files: Files, name: str = ""):
         self.store, self._server_files, self.name = store, files, name
         self.turns = {"concurrency_limit": 1, "concurrency_id": f"{name}making", **PRIVATE}
-        # There while a job waits or runs. A page that is closed ends it. No time limit: a synthesis may take hours.
-        self.stop = gr.State(None, delete_callback=lambda stop: stop and stop.now())
+        # Set while a job waits or runs. Closing the page stops the job. No time limit: a synthesis may take hours.
+        self.stop = gr.State(None, delete_callback=lambda stop: stop and stop.request())
 
-    def _own(self, request: gr.Request) -> Folder:
-        """To be asked for before anything is computed: what is made for a page that was closed is then not written."""
+    def _page_folder(self, request: gr.Request) -> Folder:
+        """The page's folder. Get it before computing, so that nothing is written for a page that was closed."""
         return self._server_files.page(request.session_hash)
 
-    def _told(self, progress: gr.Progress, what: str) -> Callable[[int, int], None]:
-        """What is called after each step."""
+    def _on_step(self, progress: gr.Progress, what: str) -> Callable[[int, int], None]:
+        """Callback that shows the progress after each step."""
         progress(0, desc=what)
         return lambda step, of: progress((step, of), desc=what, unit="steps")
 
-    def _opened(self, path: str | None, opened: Callable, own: Folder):
-        """What ``opened`` (bytes, name, store, before each parse) makes of an upload."""
+    def _open_upload(self, path: str | None, opened: Callable, own: Folder):
+        """Open an upload with ``opened`` (bytes, name, store, callback before each parse)."""
         if path is None:
             raise UserError("Load a photo first")
         return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.store, own.check)
 
-    def _loads(self, upload: gr.File, load, inputs: list, outputs: list, ready: gr.State, **turns) -> None:
-        """``load(*inputs)`` of what is uploaded, which is then forgotten; the button as soon as one can be made."""
+    def _on_upload(self, upload: gr.File, load, inputs: list, outputs: list, ready: gr.State, **turns) -> None:
+        """Call ``load(*inputs)`` on an upload, then clear the upload element and enable the start button if ready."""
         loaded = upload.upload(load, inputs, outputs, **self.turns | turns)
-        loaded.then(self._forget, [self.stop, ready], [upload, self.go], queue=False, **QUIET)
+        loaded.then(self._clear_upload, [self.stop, ready], [upload, self.go], queue=False, **QUIET)
 
-    def _forget(self, stop: Stop | None, ready):
+    def _clear_upload(self, stop: Stop | None, ready):
         return None, gr.skip() if stop is not None else gr.Button(interactive=ready is not None)
 
     def _message(self, text: str) -> None:
-        self.message = gr.HTML(wording.said(text), elem_id=f"{self.name}message")
+        self.message = gr.HTML(wording.status_message(text), elem_id=f"{self.name}message")
 
     def _buttons(self, label: str) -> None:
         plain = {"interactive": False, "min_width": 80}
@@ -81,25 +81,25 @@ class Tab:
         self.cancel = gr.Button("Stop", elem_id=f"{self.name}cancel", **plain)
 
     def _job(self, triggers: list, do, ready: gr.State, asked: list, outputs: list, shown_on: gr.Blocks) -> None:
-        """``do(stop, *asked)`` on any of ``triggers``, unless one runs; ``ready`` holds something if one can."""
+        """Run ``do(stop, *asked)`` on any of ``triggers`` unless a job runs; ``ready`` is set once a job can start."""
 
         @wraps(do)
         def run(stop: Stop | None, *args):
-            # None where the page was closed before its turn, or Enter pressed again at the moment of the end.
+            # None if the page was closed before the job started, or Enter was pressed again just as it ended.
             return gr.skip() if stop is None else do(stop, *args)
 
         buttons = [self.stop, self.go, self.cancel]
         begun = gr.on(triggers, self._begin, self.stop, buttons, queue=False, **QUIET)
         made = begun.then(run, [self.stop, *asked], outputs, show_progress_on=[shown_on], **self.turns)
-        for after in (made.then, made.failure):  # the latter where an input is not what its element allows
+        for after in (made.then, made.failure):  # the latter if an input is invalid for its element
             after(self._end, ready, buttons, queue=False, **QUIET)
-        self._stopped_by(self.cancel.click)
+        self._stop_on(self.cancel.click)
 
-    def _stopped_by(self, trigger: Callable) -> None:
+    def _stop_on(self, trigger: Callable) -> None:
         trigger(self._stop, self.stop, self.cancel, queue=False, **QUIET)
 
     def _begin(self, stop: Stop | None):
-        if stop is not None:  # Enter in a text box, which stays in use
+        if stop is not None:  # Enter in a text box, which stays enabled
             return gr.skip()
         return {self.stop: Stop(), self.go: gr.Button(interactive=False), self.cancel: gr.Button(interactive=True)}
 
@@ -111,7 +111,7 @@ class Tab:
         }
 
     def _stop(self, stop: Stop | None):
-        """Ends the job at its next step; says nothing, for its words may come after those of the job's end."""
+        """Stop the job at its next step; shows no message, because it could arrive after the job's final one."""
         if stop is not None:
-            stop.now()
+            stop.request()
         return gr.Button(interactive=False)

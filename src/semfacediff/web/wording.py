@@ -1,4 +1,4 @@
-"""What the page says, as HTML. Whatever came from outside is escaped here and nowhere else."""
+"""Texts of the page as HTML. External text is escaped here and nowhere else."""
 
 from html import escape
 
@@ -8,42 +8,42 @@ from semfacediff.labels import LabelSpace, palette
 from semfacediff.report.overview import overview
 from semfacediff.report.reading import Record
 from semfacediff.web.pictures import ENLARGED_PX
-from semfacediff.web.portrait import Audit, Portrait, attribute_of, kept_outside
-from semfacediff.web.styling import BETWEEN, Face, Made, StyleModel
+from semfacediff.web.portrait import Audit, Portrait, attribute_of, outside_scores
+from semfacediff.web.styling import INTERPOLATION_WEIGHTS, Face, StyleModel, StyleResult
 
 _LEAST_SHARE = 0.0005
 
 
-def said(text: str) -> str:
-    """A sentence that is read out when it appears."""
-    return f'<p role="status" class="said">{escape(text)}</p>'
+def status_message(text: str) -> str:
+    """A status message; screen readers announce it."""
+    return f'<p role="status" class="message">{escape(text)}</p>'
 
 
-def refused(text: str) -> str:
-    """A sentence about something that was not done."""
-    return f'<p role="alert" class="said refused">{escape(text)}.</p>'
+def error_message(text: str) -> str:
+    """An error message."""
+    return f'<p role="alert" class="message error">{escape(text)}.</p>'
 
 
 def faces_seen(n: int, used: str) -> str:
-    """How many faces a parse shows, and which is ``used`` (a participle)."""
-    known = {0: f"no face: whatever is parsed is {used}", 1: "one face"}
+    """Number of faces in a parse and which is ``used`` (a participle)."""
+    known = {0: f"no face: the whole parse is {used}", 1: "one face"}
     return known.get(n, f"{n} faces: the largest is {used}")
 
 
 def portrait(loaded: Portrait) -> str:
-    """A photo as it was loaded."""
+    """Description of a loaded photo."""
     height, width = loaded.photo.shape[:2]
     n = len(loaded.faces.shares) if loaded.faces else 0
     return f"{loaded.name}: {width} x {height} px, {faces_seen(n, 'edited')}."
 
 
 def legend(portrait: Portrait, space: LabelSpace) -> str:
-    """The classes of the parse with their colours and shares, largest first."""
+    """Classes of the parse with their colours and shares, largest first."""
     return _legend(portrait.labels_now, space, "Classes of the parse")
 
 
 def face_legend(found: Face, which: str, space: LabelSpace) -> str:
-    """The same of the ``first`` or ``second`` of two photos."""
+    """The same for the ``first`` or ``second`` of two photos."""
     return _legend(found.sample.labels, space, f"Classes of the {which} photo's parse")
 
 
@@ -60,24 +60,28 @@ def _class(name: str, colour: np.ndarray, share: float) -> str:
     return f"<li>{swatch}{escape(name)} <small>{100 * share:.1f} %{edits}</small></li>"
 
 
-def words(audit: Audit) -> str:
-    """What the editor makes of the prompt."""
+def audit_facts(audit: Audit) -> str:
+    """How the editor reads the prompt."""
     lines = []
     if audit.understood is not None:
-        lines.append(("Understood", ", ".join(audit.understood) or "nothing: the region is kept as it is"))
+        lines.append(("Recognised", ", ".join(audit.understood) or "nothing: the region stays unchanged"))
         if audit.unused:
-            lines.append(("Without effect", ", ".join(audit.unused)))
+            lines.append(("Ignored", ", ".join(audit.unused)))
     for i, reading in enumerate(audit.readings, 1):
         limit = "" if reading.limit is None else f" of {reading.limit}"
         lines.append((f"Tokenizer {i}", f"{reading.tokens}{limit} tokens ({reading.tokenizer})"))
-        lines += [("Lost", reading.lost)] if reading.lost else []
-    lines += [(name, text) for name, text in (("Told instead", audit.expanded), ("Avoids", audit.negative)) if text]
+        lines += [("Truncated", reading.lost)] if reading.lost else []
+    lines += [
+        (name, text)
+        for name, text in (("Expanded prompt", audit.expanded), ("Negative prompt", audit.negative))
+        if text
+    ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in lines)
-    return (f'<dl class="words">{rows}</dl>' if rows else "") + (refused(audit.problem) if audit.problem else "")
+    return (f'<dl class="words">{rows}</dl>' if rows else "") + (error_message(audit.problem) if audit.problem else "")
 
 
 def history(portrait: Portrait) -> str:
-    """The edits so far, and what lies outside of them."""
+    """The edits so far, and the largest change outside their regions."""
     if not portrait.steps:
         return "<p>No edit yet.</p>"
     items = "".join(
@@ -85,8 +89,8 @@ def history(portrait: Portrait) -> str:
         f"{s.facts['seconds']:.1f} s{escape(_noted(s.facts['note']))}</small></li>"
         for s in portrait.steps
     )
-    largest = kept_outside(portrait)["max_abs_outside"]
-    kept = "no pixel is outside" if largest is None else f"largest change outside: {largest:.0f} of 255"
+    largest = outside_scores(portrait)["max_abs_outside"]
+    kept = "no pixels outside" if largest is None else f"largest change outside: {largest:.0f} of 255"
     return f'<ol class="history">{items}</ol><p>{kept}</p>'
 
 
@@ -95,34 +99,34 @@ def _noted(note: str | None) -> str:
 
 
 def face(found: Face) -> str:
-    """A photo, and what was done to it before the model sees it."""
+    """Description of a photo and of its preprocessing."""
     done = f"; {found.changed}" if found.changed else ""
     return f"{found.name}, {found.width} x {found.height} px, {faces_seen(found.count, 'used')}{done}."
 
 
 def style_model(model: StyleModel) -> str:
-    """What makes the faces."""
+    """Description of the synthesis model."""
     rows = f"<dt>Model</dt><dd>SCA-DM of {model.size} x {model.size} px</dd>"
     run = model.training.get("run")
     rows += f"<dt>Trained by</dt><dd>{escape(str(run))}</dd>" if run else ""
-    untrained = "" if model.training else refused("The model was never trained: its card names no training")
+    untrained = "" if model.training else error_message("The model is untrained: its card names no training")
     return f'<dl class="words">{rows}</dl>{untrained}'
 
 
-def made(found: Made, size: int) -> str:
-    """What a picture of the photos and the result shows, and what was not as asked."""
-    between = f"first photo, weights {', '.join(f'{w:g}' for w in BETWEEN)} of the way, second photo"
+def style_result(found: StyleResult, size: int) -> str:
+    """Caption of the result, and its notes."""
+    between = f"first photo, style weights {', '.join(f'{w:g}' for w in INTERPOLATION_WEIGHTS)}, second photo"
     second = "first photo, second photo, result" if found.facts["second"] else "first photo, result"
     order = between if len(found.images) > 1 else second
-    enlarged = f", enlarged to {ENLARGED_PX} px (bicubic) to be shown" if size < ENLARGED_PX else ""
+    enlarged = f", enlarged to {ENLARGED_PX} px (bicubic) for display" if size < ENLARGED_PX else ""
     text = f"From left to right: {order}; at the model's {size} px{enlarged}. {found.facts['seconds']:.1f} s."
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
-    return f"<p><b>What was made.</b> {escape(text)}</p>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
+    return f"<p><b>Result.</b> {escape(text)}</p>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
 
 
 def run_facts(record: Record) -> str:
-    """What ran and on what, and what of its record is missing."""
+    """Facts and command of a run, and missing files of its record."""
     about = overview(record)
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in about.facts)
-    alerts = "".join(refused(text) for text in [*about.alerts, *about.missing])
+    alerts = "".join(error_message(text) for text in [*about.alerts, *about.missing])
     return f'{alerts}<dl class="words">{rows}</dl><pre class="command">{escape(about.command)}</pre>'

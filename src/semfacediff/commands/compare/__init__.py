@@ -1,9 +1,9 @@
-"""``semfacediff compare``: paired differences of two runs, and of their configurations."""
+"""``semfacediff compare``: compare two runs photo by photo, and their configurations."""
 
 import argparse
 from pathlib import Path
 
-HELP = "paired differences of two runs, and of their configurations"
+HELP = "compare two runs photo by photo, and their configurations"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

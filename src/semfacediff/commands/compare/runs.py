@@ -1,4 +1,4 @@
-"""``semfacediff compare``: how the second run differs from the first, photo by photo."""
+"""``semfacediff compare``: paired differences between two runs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
         raw: also those of the edits before the composite.
 
     Raises:
-        UserError: the runs may not be compared (the sentence says why), or a score is not in both.
+        UserError: the runs are not comparable, or a score is not in both.
     """
     pairs = paired_runs(first, second)
     unknown = [s for s in scores if s not in pairs.directions]
@@ -31,7 +31,7 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
 
 
 def _of_sets(pairs: PairedRuns, first: Path, second: Path) -> list[str]:
-    """FID and KID where both have them: a number an attribute and run, and no test."""
+    """FID and KID where both have them: one number per attribute and run, without a test."""
     tables = [read_table(folder / "summary.csv").set_index("attribute") for folder in (first, second)]
     said = []
     for attribute in tables[0].index.intersection(tables[1].index):

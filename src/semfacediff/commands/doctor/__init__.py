@@ -1,17 +1,17 @@
-"""``semfacediff doctor``: what is there, and what each command would need; fetches nothing."""
+"""``semfacediff doctor``: list what is available and what each command needs; downloads nothing."""
 
 import argparse
 from pathlib import Path
 
-HELP = "what is there, and what each command would need; fetches nothing"
+HELP = "list what is available and what each command needs; downloads nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", help="folder of weights, as weights.root")
     parser.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
     parser.add_argument("--checkpoint", metavar="RUN", help="as parser.checkpoint (default: the runs in this checkout)")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--make-tiny", type=Path, metavar="DIR", help="write tiny diffusion pipelines to try things")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument("--make-tiny", type=Path, metavar="DIR", help="write tiny diffusion pipelines for trials")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``semfacediff doctor``: what this machine has, and what each command would need. Fetches and changes nothing."""
+"""``semfacediff doctor``: what this machine has, and what each command needs. Downloads and changes nothing."""
 
 import importlib.util
 import itertools
@@ -49,8 +49,8 @@ class Command:
     """What a command needs.
 
     Attributes:
-        inputs: for the reader. needs: things that are looked for on this machine. weights: of metrics.
-        way_out: what to do about missing weights, if anything.
+        inputs: description. needs: requirements that are checked. weights: of metrics.
+        way_out: alternative if weights are missing.
     """
 
     inputs: str
@@ -94,10 +94,10 @@ HOW = {
 
 
 def doctor(root: str | None, as_json: bool, data: str | None = None, checkpoint: str | None = None) -> int:
-    """Print what is there; always 0: missing parts are not errors.
+    """Print what is available; always returns 0: missing parts are not errors.
 
     Args:
-        root: ``weights.root`` of the runs that are planned. data: ``data.root``. checkpoint: ``parser.checkpoint``.
+        root: ``weights.root`` of planned runs. data: ``data.root``. checkpoint: ``parser.checkpoint``.
     """
     found = examined(root, data, checkpoint)
     print(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
@@ -105,7 +105,7 @@ def doctor(root: str | None, as_json: bool, data: str | None = None, checkpoint:
 
 
 def make_twins(folder: Path) -> int:
-    """Write tiny pipelines with random weights, which try the editors' whole chain without a download."""
+    """Write tiny pipelines with random weights, to test the editors without a download."""
     from semfacediff.editing.diffusion.tiny import SIZE, make_tiny
 
     for made in make_tiny(folder):
@@ -116,7 +116,7 @@ def make_twins(folder: Path) -> int:
 
 
 def examined(root: str | None, data: str | None = None, checkpoint: str | None = None) -> dict:
-    """Facts for a person or a program; sizes in bytes, memory in MiB."""
+    """All facts about this machine; sizes in bytes, memory in MiB."""
     place = data or os.environ.get("SEMFACEDIFF_DATA")
     public = of_public(root)
     weights = public["weights"]
@@ -144,7 +144,7 @@ def examined(root: str | None, data: str | None = None, checkpoint: str | None =
 
 
 def presence(facts: dict) -> dict[str, bool]:
-    """Whether each thing that a command may need is there, from the facts of :func:`examined`."""
+    """Whether each requirement is met, from the facts of :func:`examined`."""
     data = facts["data"]
     return {
         DATA: data["photos"] > 0,
@@ -159,7 +159,7 @@ def presence(facts: dict) -> dict[str, bool]:
 
 
 def _data(place: str | None) -> dict:
-    """What kind of data lies there, judged by names alone: layout, photos (tars of shards), labels, absent lists."""
+    """Facts about a data folder from file names alone: layout, photos (tars of shards), labels, absent lists."""
     facts = {"place": place, "there": False, "layout": None, "photos": 0, "labels": False, "absent": []}
     if place is None or not (root := Path(place).expanduser()).is_dir():
         return facts
@@ -181,9 +181,9 @@ def _count(folder: Path, suffixes: tuple[str, ...]) -> int:
 
 
 def _parsers(checkpoint: str | None) -> list[dict]:
-    """Trained parsers: the one that was named, else the shipped one and those of the runs in this checkout.
+    """Trained parsers: the named one, otherwise the shipped one and those of the runs in this checkout.
 
-    Those of runs are not hashed.
+    Parsers of runs are not hashed.
     """
     if checkpoint is not None:
         return [_parser(Path(checkpoint).expanduser(), hashed=True)]
@@ -218,12 +218,12 @@ def _parser(place: Path, hashed: bool) -> dict:
 
 
 def _published(name: str) -> dict:
-    """A published parser: where it lies in the hub's cache (``None``: nowhere, or not whole) and how to get it."""
+    """A published parser: its path in the hub's cache (``None``: missing or incomplete) and how to get it."""
     known = PUBLIC_PARSERS[name]
     try:
         place, error = resolve(known.id), None
         if place.is_dir():
-            read_card(place)  # its weights are there too
+            read_card(place)  # checks its weights, too
     except UserError as e:
         place, error = None, str(e)
     facts = {"id": known.id, "what": known.what, "size": known.size, "place": place and str(place)}
@@ -236,7 +236,7 @@ def _published(name: str) -> dict:
 
 
 def _records() -> dict:
-    """Tables that can be rendered, those of them made of runs, and run -> command for runs that others lack."""
+    """Tables that can be rendered, those of them made from runs, and run -> command for missing runs."""
     there, measured, missing = [], [], {}
     for name, table in definitions(repository()).items():
         absent = table.missing(repository())
@@ -328,7 +328,7 @@ def _about_parser(parser: dict) -> str:
 
 
 def _about_published(parsers: Iterable[dict]) -> Iterator[str]:
-    """A line for each that is there or broken, and one for all of an owner that are missing."""
+    """A line for each available or broken parser, and one for all missing ones of an owner."""
     for _, group in itertools.groupby(parsers, lambda parser: parser["id"].split("/")[0]):
         missing = []
         for parser in group:

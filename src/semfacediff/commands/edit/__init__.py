@@ -1,11 +1,11 @@
-"""``semfacediff edit``: edit regions of a photo, or of a folder of photos, from words."""
+"""``semfacediff edit``: edit regions of a photo, or of a folder of photos, from text prompts."""
 
 import argparse
 from pathlib import Path
 
 from semfacediff.errors import UserError
 
-HELP = "edit regions of a photo, or of a folder of photos, from words"
+HELP = "edit regions of a photo, or of a folder of photos, from text prompts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,17 +15,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--editor", default="sdxl_inpaint", help="a choice of conf/editor (default: sdxl_inpaint)")
     parser.add_argument("--parser", metavar="FOLDER", help="run or checkpoint folder (default: the shipped one)")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--strength", type=_strengths, default=[], metavar="X[,X...]", help="one for all or one each")
-    parser.add_argument("--negative", metavar="WORDS", help="instead of the negative prompt made from the prompt")
     parser.add_argument(
-        "--face", choices=("one", "largest", "all"), default="one", help="of a photo with several faces"
+        "--strength", type=_strengths, default=[], metavar="X[,X...]", help="one value for all edits, or one per edit"
     )
-    parser.add_argument("--no-reparse", action="store_true", help="masks of all edits from the parse of the photo")
-    parser.add_argument("--order", choices=("given", "anatomical"), default="given", help="of several edits")
+    parser.add_argument("--negative", metavar="WORDS", help="negative prompt (default: derived from the prompt)")
+    parser.add_argument(
+        "--face", choices=("one", "largest", "all"), default="one", help="which face to edit if there are several"
+    )
+    parser.add_argument("--no-reparse", action="store_true", help="take all masks from the first parse")
+    parser.add_argument("--order", choices=("given", "anatomical"), default="given", help="order of several edits")
     parser.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|mps|cuda|cuda:N")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as evaluate.py: editor.steps=30"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of evaluate.py, such as editor.steps=30"
     )
 
 
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     if len(a.edits) % 2:
         raise UserError(
-            f"EDITS: expected pairs ATTRIBUTE PROMPT, got {len(a.edits)} words ({', '.join(a.edits)}); quote each "
+            f"EDITS: expected pairs ATTRIBUTE PROMPT, got {len(a.edits)} arguments ({', '.join(a.edits)}); quote each "
             f'prompt, as in: semfacediff edit photo.jpg hair "curly brown hair"'
         )
     options = EditOptions(
@@ -60,4 +62,4 @@ def _strengths(text: str) -> list[float]:
     try:
         return [float(word) for word in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers parted by commas, got '{text}'") from None
+        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got '{text}'") from None

@@ -1,4 +1,4 @@
-"""One photo and one edit: mask, edit, composite. What ``semfacediff edit`` and ``semfacediff web`` have in common."""
+"""One edit of one photo: mask, edit, composite. Shared by ``semfacediff edit`` and ``semfacediff web``."""
 
 import time
 from collections.abc import Callable
@@ -31,23 +31,23 @@ SETTABLE = (
     *("editor.*", "region.*", "inpaint_mask", "composite", "seam", "seeds", "negatives", "negative_words"),
     *("prompt_expansion", "parser.backend", "weights.*", "runtime", "runtime.*"),
 )
-"""Keys of ``evaluate.py`` that say how a photo is edited; others belong to a benchmark, or have a flag of their own."""
+"""Keys of ``evaluate.py`` that affect the edit of a photo; others belong to a benchmark or have their own flag."""
 WITHOUT_WEIGHTS = ("recolor", "identity")
 _OTHERWISE = "or take --editor recolor, which needs no weights"
 
 
 @dataclass(frozen=True)
 class EditOptions:
-    """What a user asks for.
+    """Options of ``semfacediff edit``.
 
     Attributes:
-        edits: (attribute, prompt) pairs, applied in this order, or from the ground up with ``order="anatomical"``.
-        strengths: one for all edits, one an edit, or none: the editor's own.
-        negative: negative prompt for every edit; ``None`` = made as ``negatives`` says.
+        edits: (attribute, prompt) pairs, applied in this order, or from back to front with ``order="anatomical"``.
+        strengths: one for all edits, one per edit, or empty: the editor's default.
+        negative: negative prompt for every edit; ``None`` = derived according to ``negatives``.
         parser: checkpoint folder or training run; ``None`` = the one that ships with the package.
-        face: ``one`` refuses photos with no face or several, ``largest`` edits the largest, ``all`` whatever is parsed.
+        face: ``one`` refuses photos with no face or several, ``largest`` edits the largest, ``all`` the whole parse.
         weights: folder of weights. device: as ``runtime.device``.
-        overrides: further settings in the words of ``evaluate.py``, e.g. ``editor.steps=30``.
+        overrides: further settings as for ``evaluate.py``, e.g. ``editor.steps=30``.
     """
 
     edits: list[tuple[str, str]]
@@ -66,7 +66,7 @@ class EditOptions:
 
 @dataclass(frozen=True)
 class Tools:
-    """What photos are edited with; opened once, good for any number of them."""
+    """Settings, parser and editor, opened once for any number of photos."""
 
     settings: config.EditingEvaluation
     parser: ModelParser
@@ -75,7 +75,7 @@ class Tools:
     editor_facts: dict[str, Any]
 
     def identity(self) -> dict[str, Any]:
-        """Everything but photo and words that determines an edit."""
+        """Everything except photo and prompts that determines an edit."""
         s = self.settings
         return {
             "seed": s.seed,
@@ -93,7 +93,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Stage:
-    """One edit as it was made; ``photo`` uint8 ``[H, W, 3]`` after it, ``facts`` for the record."""
+    """One finished edit; ``photo`` uint8 ``[H, W, 3]`` after it, ``facts`` for the record."""
 
     spec: EditSpec
     masks: RegionMasks
@@ -106,7 +106,7 @@ class NoEditorError(FatalError):
 
 
 def editors() -> list[str]:
-    """Names that ``--editor`` takes: those of ``conf/editor`` that edit any photo."""
+    """Choices of ``--editor``: those of ``conf/editor`` that can edit any photo."""
     folder = config.repository() / "conf" / "editor"
     return sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "precomputed")
 
@@ -115,14 +115,14 @@ def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
     """The plain configuration of an evaluation with this editor.
 
     Raises:
-        UserError: no such editor, an override that is none or not one of :data:`SETTABLE`, or no model to edit with.
+        UserError: unknown editor, invalid override or not one of :data:`SETTABLE`, or a missing model.
     """
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
         if key not in SETTABLE and not any(key.startswith(known[:-1]) for known in SETTABLE if known.endswith("*")):
             raise UserError(
-                f"--set {key}=...: expected one of {', '.join(SETTABLE)}, such as editor.steps=30; the rest has flags "
-                f"of its own (semfacediff edit --help) or belongs to evaluate.py"
+                f"--set {key}=...: expected one of {', '.join(SETTABLE)}, such as editor.steps=30; other settings have "
+                f"flags (semfacediff edit --help) or belong to evaluate.py"
             )
     if editor not in editors():
         raise UserError(f"--editor: expected one of {', '.join(editors())}, got '{editor}'")
@@ -136,47 +136,47 @@ def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
     return config.typed(cfg, config.EditingEvaluation).model_dump()
 
 
-def settings_of(wish: EditOptions, base: dict[str, Any] | None = None) -> config.EditingEvaluation:
-    """Those of an evaluation with this editor and these edits as its cascade: the same rules and the same checks.
+def settings_of(options: EditOptions, base: dict[str, Any] | None = None) -> config.EditingEvaluation:
+    """Settings of an evaluation with this editor and these edits as its cascade: same rules, same checks.
 
     Args:
-        base: what :func:`base_settings` gave for the same editor and overrides.
+        base: result of :func:`base_settings` for the same editor and overrides.
 
     Raises:
-        UserError: no parser, another number of strengths than of edits, or what the configuration refuses.
+        UserError: no parser, a wrong number of strengths, or an invalid configuration.
     """
-    checkpoint = wish.parser or default_parser()
+    checkpoint = options.parser or default_parser()
     if checkpoint is None:
         raise UserError("no parser ships with this version; give --parser FOLDER (a run of train_parser.py)")
-    if why := config.too_long(wish.negative or ""):
+    if why := config.too_long(options.negative or ""):
         raise UserError(f"--negative: the negative prompt {why}; shorten it")
-    plain = base or base_settings(wish.editor, wish.overrides)
-    n = len(wish.edits)
-    strengths = wish.strengths * n if len(wish.strengths) == 1 else wish.strengths or [None] * n
+    plain = base or base_settings(options.editor, options.overrides)
+    n = len(options.edits)
+    strengths = options.strengths * n if len(options.strengths) == 1 else options.strengths or [None] * n
     if len(strengths) != n:
-        raise UserError(f"--strength: expected 1 or {n} numbers, one an edit, got {len(strengths)}")
+        raise UserError(f"--strength: expected 1 or {n} numbers, one per edit, got {len(strengths)}")
     stages = [
         {"attribute": attribute, "prompt": prompt, "strength": strength}
-        for (attribute, prompt), strength in zip(wish.edits, strengths, strict=True)
+        for (attribute, prompt), strength in zip(options.edits, strengths, strict=True)
     ]
     plain = plain | {
-        "seed": wish.seed,
-        "cascade": {"stages": stages, "reparse": wish.reparse, "order": wish.order},
+        "seed": options.seed,
+        "cascade": {"stages": stages, "reparse": options.reparse, "order": options.order},
         "parser": {**plain["parser"], "name": None, "checkpoint": str(checkpoint)},
-        "weights": plain["weights"] | ({"root": wish.weights} if wish.weights else {}),
-        "runtime": plain["runtime"] | ({"device": wish.device} if wish.device != "auto" else {}),
+        "weights": plain["weights"] | ({"root": options.weights} if options.weights else {}),
+        "runtime": plain["runtime"] | ({"device": options.device} if options.device != "auto" else {}),
     }
     return config.checked(config.EditingEvaluation, plain)
 
 
 def editor_of(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
-    """The editor and its facts; a :class:`UserError` names the one that needs no weights if there are none."""
+    """The editor and its facts; if weights are missing, the :class:`UserError` suggests an editor without weights."""
     on = choose_device(settings.runtime)
     try:
         return open_editor(settings.editor, on, settings.weights, settings.runtime)
     except UserError as e:
         why = str(e).removesuffix(f"; {NEEDS_NO_WEIGHTS}")
-        if why == str(e):  # weights are not what is missing
+        if why == str(e):  # the error is not about missing weights
             raise
         raise UserError(f"{why}; {_OTHERWISE}") from e
 
@@ -190,7 +190,7 @@ def parser_of(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
 def masks_of(
     labels: np.ndarray, faces: Faces | None, attribute: str, space: LabelSpace, region: config.RegionConfig
 ) -> RegionMasks:
-    """The masks of ``attribute``: of the largest of ``faces``, or of all that was parsed.
+    """The masks of ``attribute``: of the largest of ``faces``, or of the whole parse.
 
     Args:
         labels: integers ``[H, W]`` in ``space``.
@@ -213,7 +213,7 @@ def edited(
     tools: Tools,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Stage:
-    """One edit of a photo (uint8 ``[H, W, 3]``), composited; a region that is empty leaves the photo as it is.
+    """One edit of a photo (uint8 ``[H, W, 3]``), composited; with an empty region the photo stays unchanged.
 
     Args:
         labels: integers ``[H, W]``: the photo's whole parse, in the parser's space.

@@ -1,4 +1,4 @@
-"""``semfacediff edit``: one region of a photo, or several one after another, from words."""
+"""``semfacediff edit``: edits one or several regions of a photo from text prompts."""
 
 import hashlib
 import json
@@ -48,33 +48,33 @@ REPORT = "edit_report.json"
 _OURS = re.compile(r"(?:\d+_[a-z]+(?:_semantic|_generation|_blend)?|strip)\.png")
 _PANEL_PX = 256
 _TITLE_LETTERS = 50
-"""That fit over two panels of a strip."""
+"""Number of characters that fit above two panels of a strip."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is done with every photo."""
+    """What to do with every photo."""
 
-    wish: EditOptions
+    options: EditOptions
     tools: Tools
     specs: list[EditSpec]
     prompts: list[ResolvedPrompt]
     out: Path
 
 
-def edit_photos(source: Path, out: Path, wish: EditOptions) -> int:
+def edit_photos(source: Path, out: Path, options: EditOptions) -> int:
     """Edit a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be edited.
 
     Writes ``<out>/<stem>.png`` (the photo's own size), and into ``<out>/<stem>/`` the three masks of every edit, the
-    photo after each of several edits, ``strip.png`` and ``edit.json``. A photo that was edited so before is left alone.
+    photo after each of several edits, ``strip.png`` and ``edit.json``. Photos that already have this edit are skipped.
 
     Raises:
-        UserError: no photo there, no parser or editor, a prompt that cannot be used, or the one photo cannot be edited.
+        UserError: no photo, parser or editor, an unusable prompt, or the single photo cannot be edited.
     """
     photos = photos_of(source)
     if out.resolve() == photos[0].parent.resolve():
-        raise UserError(f"--out: {out} is where the photos lie, edits could overwrite them; give another folder")
-    task = _task(out, wish)
+        raise UserError(f"--out: {out} is the folder of the photos, edits could overwrite them; give another folder")
+    task = _task(out, options)
     show(task.prompts)
     kept = []
     with held(out, "give another --out"):
@@ -86,18 +86,18 @@ def edit_photos(source: Path, out: Path, wish: EditOptions) -> int:
     return 1 if failed else 0
 
 
-def _task(out: Path, wish: EditOptions) -> _Task:
-    settings = settings_of(wish)
+def _task(out: Path, options: EditOptions) -> _Task:
+    settings = settings_of(options)
     use_threads(settings.runtime.threads)
     editor, editor_facts = editor_of(settings)
-    negatives = {} if wish.negative is None else {attribute: wish.negative for attribute, _ in wish.edits}
+    negatives = {} if options.negative is None else {attribute: options.negative for attribute, _ in options.edits}
     specs, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
     parser, digest = parser_of(settings)
-    return _Task(wish, Tools(settings, parser, digest, editor, editor_facts), specs, words, out)
+    return _Task(options, Tools(settings, parser, digest, editor, editor_facts), specs, words, out)
 
 
 def _edit_file(file: Path, task: _Task) -> bool:
-    """Edit one photo; ``False`` if it was edited like this before."""
+    """Edit one photo; ``False`` if it already has this edit."""
     data = Blob(file, file.name).read()
     photo = decode_photo(data, file.name)
     identity = _identity(file, data, task)
@@ -107,7 +107,7 @@ def _edit_file(file: Path, task: _Task) -> bool:
     start = time.perf_counter()
     labels = parse_faces(task.tools.parser, photo, file.name).labels
     faces = _faces(labels, file.name, task)
-    stages = _made(file, photo, labels, faces, task)
+    stages = _edited(file, photo, labels, faces, task)
     _clear(folder)
     for stage in stages:
         _write_stage(stage, folder, several=len(stages) > 1)
@@ -121,7 +121,7 @@ def _edit_file(file: Path, task: _Task) -> bool:
         "height": photo.shape[0],
         "width": photo.shape[1],
         "identity": identity,
-        "faces": {"choice": task.wish.face, "shares": list(faces.shares) if faces else None},
+        "faces": {"choice": task.options.face, "shares": list(faces.shares) if faces else None},
         "stages": [stage.facts for stage in stages],
         "edit_sha256": hashlib.sha256(final.tobytes()).hexdigest(),
         "seconds": round(time.perf_counter() - start, 3),
@@ -131,24 +131,24 @@ def _edit_file(file: Path, task: _Task) -> bool:
         "packages": package_versions(),
         "hardware": hardware(),
     }
-    # Last, so that a photo counts as edited only when everything of it is there.
+    # Written last, so that a photo counts as edited only when all its files exist.
     write_text(folder / "edit.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return True
 
 
 def _with_profile(png: bytes, photo: bytes, name: str) -> bytes:
-    """``png`` with the colour profile of the photo's file; without it, other colours would be shown."""
+    """``png`` with the colour profile of the photo's file; without it, viewers would show other colours."""
     profile = colour_profile(photo, name)
-    if profile[16:20] != b"RGB ":  # none, or one of a colour space that the photo was converted from
+    if profile[16:20] != b"RGB ":  # no profile, or one of a colour space that was converted
         return png
     chunk = b"iCCPicc\0\0" + zlib.compress(profile)
-    header = 33  # signature and IHDR, behind which the profile has its place
+    header = 33  # signature and IHDR; the profile follows them
     framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return png[:header] + framed + png[header:]
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier edit's record, first of all, and its pictures: they would pass for this one's."""
+    """Remove an earlier edit's record first, then its pictures, which could be mistaken for this edit's."""
     with write_errors(folder):
         (folder / "edit.json").unlink(missing_ok=True)
         for file in folder.iterdir() if folder.is_dir() else []:
@@ -157,14 +157,14 @@ def _clear(folder: Path) -> None:
 
 
 def _identity(file: Path, data: bytes, task: _Task) -> dict:
-    """Everything that determines the edit, as JSON gives it back."""
+    """Everything that determines the edit, after a JSON round trip."""
     words = [one.facts() for one in task.prompts]
     facts = {
         "photo_sha256": hashlib.sha256(data).hexdigest(),
         "sample_id": file.stem,
         "edits": [one | {"strength": spec.strength} for one, spec in zip(words, task.specs, strict=True)],
         "reparse": task.tools.settings.cascade.reparse,
-        "face": task.wish.face,
+        "face": task.options.face,
         **task.tools.identity(),
     }
     return json.loads(json.dumps(facts))
@@ -178,20 +178,20 @@ def _recorded(file: Path) -> dict | None:
 
 
 def _faces(labels: np.ndarray, name: str, task: _Task) -> Faces | None:
-    """The faces that the parse shows; ``None`` if everything that was parsed is to be edited.
+    """Faces in the parse; ``None`` if the whole parse is edited.
 
     Raises:
-        UserError: no face, or several and nothing says which.
+        UserError: no face, or several without a choice.
     """
-    if task.wish.face == "all":
+    if task.options.face == "all":
         return None
     faces = find_faces(labels, task.tools.parser.label_space)
     if not faces.shares:
         raise UserError(
             f"{name}: the parse shows no face (an area of skin with two of eyes, brows, nose and mouth); crop the "
-            f"photo to a face, or edit whatever is parsed with --face all"
+            f"photo to a face, or edit the whole parse with --face all"
         )
-    if task.wish.face == "one" and faces.competing > 1:
+    if task.options.face == "one" and faces.competing > 1:
         shares = ", ".join(f"{100 * share:.1f} %" for share in faces.shares[: faces.competing])
         raise UserError(
             f"{name}: the parse shows {faces.competing} faces ({shares} of the photo); edit the largest with --face "
@@ -200,8 +200,8 @@ def _faces(labels: np.ndarray, name: str, task: _Task) -> Faces | None:
     return faces
 
 
-def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None, task: _Task) -> list[Stage]:
-    """Every edit in order, each of what the one before it made.
+def _edited(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None, task: _Task) -> list[Stage]:
+    """Apply all edits in order, each to the result of the previous one.
 
     Raises:
         UserError: no edit found its region, or the editor failed.
@@ -221,18 +221,18 @@ def _made(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None
     if len(empty) == len(stages):
         found = max(100 * s.masks.coverage for s in stages)
         raise UserError(
-            f"{file.name}: the parse shows no {' or '.join(dict.fromkeys(empty))} ({found:.2f} % of the photo, at "
-            f"least {100 * MIN_COVERAGE:g} % are needed); name another region or photo"
+            f"{file.name}: the parse shows no {' or '.join(dict.fromkeys(empty))} ({found:.2f} % of the photo, "
+            f"expected at least {100 * MIN_COVERAGE:g} %); choose another region or photo"
         )
     for attribute in empty:
-        print(printable(f"{file.name}: the parse shows no {attribute}, that edit was left out"), file=sys.stderr)
+        print(printable(f"{file.name}: the parse shows no {attribute}, so this edit was skipped"), file=sys.stderr)
     if task.tools.settings.composite == "exact" and not np.array_equal(now[~touched], photo[~touched]):
         raise RuntimeError(f"{file.name}: a pixel outside every region has changed")
     return stages
 
 
 def _write_stage(stage: Stage, folder: Path, several: bool) -> None:
-    """The three masks, and the photo after this edit where it is one of several."""
+    """Write the three masks and, for several edits, the photo after this one."""
     for kind in MASKS:
         write_bytes(folder / f"{stage.spec.name}_{kind}.png", encoded_png(mask_bytes(getattr(stage.masks, kind))))
     if several:
@@ -249,7 +249,7 @@ def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[Stage], file: Pat
 
 
 def _title(stages: list[Stage]) -> str:
-    """The prompts on one line, cut where the strip ends."""
+    """The prompts on one line, truncated to the width of the strip."""
     words = " ".join(", then ".join(stage.spec.words.prompt for stage in stages).split())
     room = _TITLE_LETTERS * (1 + len(stages))
     return words if len(words) <= room else f"{words[: room - 3]}..."

@@ -1,11 +1,11 @@
-"""``semfacediff export``: a trained parser as half precision weights, ONNX or torch.export."""
+"""``semfacediff export``: export a trained parser as half-precision weights, ONNX or torch.export."""
 
 import argparse
 from pathlib import Path
 
 from semfacediff.commands.arguments import positive
 
-HELP = "a trained parser as half precision weights, ONNX or torch.export"
+HELP = "export a trained parser as half-precision weights, ONNX or torch.export"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--parser", metavar="NAME", help="architecture of a bare weights file")
     parser.add_argument("--int8", action="store_true", help="with onnx: also int8/, quantised dynamically")
-    parser.add_argument("--opset", type=positive, metavar="N", help="of ONNX (default: torch's choice)")
+    parser.add_argument("--opset", type=positive, metavar="N", help="ONNX operator set (default: torch's choice)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="compare label maps on these (default: drawn faces)")
 
 

@@ -1,4 +1,4 @@
-"""``semfacediff export``: a trained parser for other machinery, compared with the original before it is handed out."""
+"""``semfacediff export``: exports a trained parser and compares it with the original before writing."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ from semfacediff.types import to_tensor
 
 KINDS = ("half", "onnx", "torch")
 TOLERANCE = 1e-4
-"""Largest difference of a logit that the ONNX file and the program may have from the network in torch."""
+"""Largest allowed difference between logits of the export and of the network in torch."""
 INT8 = "int8"
 _COMPANIONS = ("MODEL_CARD.md", "LICENSE-WEIGHTS")
 _DRAWN = 8
@@ -47,11 +47,11 @@ _DRAWN = 8
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line asks for.
+    """Options of the command line.
 
     Attributes:
         checkpoint: run, checkpoint folder or weights file; ``None``: the parser that ships with the package.
-        to: one of :data:`KINDS`. out: folder to be made.
+        to: one of :data:`KINDS`. out: new folder.
         architecture: of a bare weights file.
         int8: also a quantised ONNX file. opset: of ONNX.
         photos: photo or folder of photos to compare label maps on; ``None``: drawn faces.
@@ -78,38 +78,38 @@ class _Source:
         return ModelParser(self.model, self.card, torch.device("cpu"))
 
 
-def export_parser(order: ExportOptions) -> int:
-    """Write ``out`` and say what it costs; 0.
+def export_parser(options: ExportOptions) -> int:
+    """Write ``out`` and print the differences; returns 0.
 
     Raises:
-        UserError: no such parser, ``out`` is taken, packages are missing, or the export computes something else.
+        UserError: unknown parser, ``out`` is not empty, packages are missing, or the logits differ.
     """
-    _check(order)
-    source = _source(order)
-    if order.to != "half" and source.card.uses_landmarks:
+    _check(options)
+    source = _source(options)
+    if options.to != "half" and source.card.uses_landmarks:
         raise UserError(
-            f"--to {order.to}: a {source.card.name} for {source.card.label_space} is given landmarks beside the photo, "
-            f"which an exported graph does not take; use --to half"
+            f"--to {options.to}: a {source.card.name} for {source.card.label_space} needs landmarks besides the photo, "
+            f"which an exported graph does not accept; use --to half"
         )
-    photos = _photos(order.photos, source.card.input_size)
-    with write_errors(order.out), replacing(order.out) as new:
-        lines = {"half": _half, "onnx": _onnx, "torch": _torch}[order.to](source, photos, new, order)
+    photos = _photos(options.photos, source.card.input_size)
+    with write_errors(options.out), replacing(options.out) as new:
+        lines = {"half": _half, "onnx": _onnx, "torch": _torch}[options.to](source, photos, new, options)
         for name in _COMPANIONS:
             if source.folder and (source.folder / name).is_file():
                 shutil.copyfile(source.folder / name, new / name)
-    print(f"{source.card.name} ({source.digest[:8]}...) -> {order.out}", *lines, sep="\n")
+    print(f"{source.card.name} ({source.digest[:8]}...) -> {options.out}", *lines, sep="\n")
     return 0
 
 
-def _check(order: ExportOptions) -> None:
-    if order.to != "onnx" and (order.int8 or order.opset is not None):
-        raise UserError(f"--to {order.to}: --int8 and --opset are for --to onnx; drop them")
-    if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
-        raise UserError(f"--out: {order.out} is there and not empty; give a new folder")
+def _check(options: ExportOptions) -> None:
+    if options.to != "onnx" and (options.int8 or options.opset is not None):
+        raise UserError(f"--to {options.to}: --int8 and --opset are for --to onnx; drop them")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UserError(f"--out: {options.out} is not empty; give a new folder")
 
 
-def _source(order: ExportOptions) -> _Source:
-    settings = or_shipped(config.ParserConfig.trained(order.checkpoint, order.architecture))
+def _source(options: ExportOptions) -> _Source:
+    settings = or_shipped(config.ParserConfig.trained(options.checkpoint, options.architecture))
     if settings.checkpoint is None:
         raise UserError("no parser ships with this version; name RUN (a run of train_parser.py or a checkpoint folder)")
     path = Path(settings.checkpoint).expanduser()
@@ -118,7 +118,7 @@ def _source(order: ExportOptions) -> _Source:
 
 
 def _photos(where: Path | None, side: int) -> dict[str, Callable[[], np.ndarray]]:
-    """Name -> what reads or draws a photo uint8 ``[H, W, 3]``."""
+    """Name -> function that reads or draws a photo uint8 ``[H, W, 3]``."""
     if where is None:
         drawn = ToyFaces(_DRAWN, side)
         return {f"drawn face {i}": functools.partial(lambda i: drawn[i].photo, i) for i in range(_DRAWN)}
@@ -141,46 +141,46 @@ def _read(file: Path) -> np.ndarray:
     return decode_photo(Blob(file, file.name).read(), file.name)
 
 
-def _written(new: Path, source: _Source, order: ExportOptions, **facts: object) -> None:
-    """The card as it is, with where the export comes from beside the parser's own story."""
-    origin = {"to": order.to, "from_digest": source.digest, "semfacediff": __version__, **facts}
+def _written(new: Path, source: _Source, options: ExportOptions, **facts: object) -> None:
+    """Write the card, with the origin of the export added to the training facts."""
+    origin = {"to": options.to, "from_digest": source.digest, "semfacediff": __version__, **facts}
     write_card(new, replace(source.card, training={**source.card.training, "exported": origin}))
 
 
-def _half(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
+def _half(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
     write_weights(new, half_precision(source.model.state_dict()))
-    _written(new, source, order)
+    _written(new, source, options)
     changed = _changed(source, ModelParser(*load_parser(new), torch.device("cpu")), photos)
     return [f"{WEIGHTS}: {_megabytes(new / WEIGHTS)}, float16 (computes in float32)", changed]
 
 
-def _onnx(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
+def _onnx(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     facts = {"parser": source.card.name, "label_space": source.card.label_space, "digest": source.digest}
     facts |= {k: json.dumps(getattr(source.card, k)) for k in ("mean", "std", "input_size")}
-    opset = write_onnx(program, new / ONNX, order.opset, facts)
-    _written(new, source, order, opset=opset)
+    opset = write_onnx(program, new / ONNX, options.opset, facts)
+    _written(new, source, options, opset=opset)
     model, _ = load_onnx(new)
     lines = [
         f"{ONNX}: {_megabytes(new / ONNX)}, operator set {opset}, {_sizes(any_size, source)}",
         _parity(source, model, photos, any_size),
         _changed(source, ModelParser(model, source.card, torch.device("cpu")), photos),
     ]
-    if order.int8:
+    if options.int8:
         (new / INT8).mkdir()
         quantise(new / ONNX, new / INT8 / ONNX)
-        _written(new / INT8, source, order, opset=opset, quantised="dynamic, 8 bits")
+        _written(new / INT8, source, options, opset=opset, quantised="dynamic, 8 bits")
         small = ModelParser(*load_onnx(new / INT8), torch.device("cpu"))
         lines += [f"{INT8}/{ONNX}: {_megabytes(new / INT8 / ONNX)}, 8-bit weights", _changed(source, small, photos)]
-    folders = [order.out, *([order.out / INT8] if order.int8 else [])]
+    folders = [options.out, *([options.out / INT8] if options.int8 else [])]
     score = "score it: python evaluate.py task=parsing parser.backend=onnx parser.checkpoint="
     return lines + [f"{score}{folder}" for folder in folders]
 
 
-def _torch(source: _Source, photos: dict, new: Path, order: ExportOptions) -> list[str]:
+def _torch(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     torch.export.save(program, new / PROGRAM)
-    _written(new, source, order)
+    _written(new, source, options)
     return [
         f"{PROGRAM}: {_megabytes(new / PROGRAM)}, for torch.export.load, {_sizes(any_size, source)}",
         _parity(source, Program(new / PROGRAM), photos, any_size),
@@ -193,10 +193,10 @@ def _sizes(any_size: bool, source: _Source) -> str:
 
 
 def _parity(source: _Source, model: nn.Module, photos: dict, any_size: bool) -> str:
-    """How far the logits of ``model`` are from torch's, for one photo and three, and at another size if it takes one.
+    """Largest difference of logits from torch's, for one photo, three, and another size if supported.
 
     Raises:
-        UserError: further than :data:`TOLERANCE`.
+        UserError: it exceeds :data:`TOLERANCE`.
     """
     side = source.card.input_size
     some = [photo() for photo in list(photos.values())[:3]]
@@ -224,7 +224,7 @@ def _difference(source: _Source, model: nn.Module, photos: Tensor) -> float:
 
 
 def _changed(source: _Source, made: ModelParser, photos: dict) -> str:
-    """How many pixels get another label than by the parser as it was."""
+    """Share of pixels whose label differs from the original parser's."""
     parser, shares = source.parser, {}
     for name, photo in tqdm(photos.items(), "compare", unit="photo", leave=False, mininterval=0.5):
         array = photo()

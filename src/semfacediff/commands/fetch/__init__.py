@@ -1,8 +1,8 @@
-"""``semfacediff fetch``: download weights: those that doctor says are missing, or those named."""
+"""``semfacediff fetch``: download the named weights, or all that doctor lists as missing."""
 
 import argparse
 
-HELP = "download weights: those that doctor says are missing, or those named"
+HELP = "download the named weights, or all that doctor lists as missing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``semfacediff fetch``: which public weights there are, which of them are here, and how the others come here."""
+"""``semfacediff fetch``: the public weights, which of them are available, and how to download the others."""
 
 import difflib
 import os
@@ -20,11 +20,11 @@ HUB_PARSERS = {p.id: p.what for p in PUBLIC_PARSERS.values() if not p.on_request
 }
 """Id on the hub -> what it is for."""
 _HASHED_BYTES = 1 << 30
-"""Larger files than any public one are not read; the answer must come at once."""
+"""Files larger than any public one are not hashed, so that the command stays fast."""
 
 
 def of_public(root: str | None) -> dict[str, dict[str, dict]]:
-    """Facts of all public weights by kind and name: where they lie; ``fetch`` is the command for what is missing.
+    """Facts of all public weights by kind and name: their paths; ``fetch`` is the command for missing ones.
 
     Args:
         root: ``weights.root``.
@@ -37,9 +37,9 @@ def of_public(root: str | None) -> dict[str, dict[str, dict]]:
 
 
 def fetch(names: Iterable[str]) -> int:
-    """Get ``names``, or all that :func:`of_public` finds missing, into the caches of the libraries that use them.
+    """Download ``names``, or all that :func:`of_public` finds missing, into the caches of the libraries.
 
-    What cannot be had does not keep the others; its reason is printed. The exit code says whether all are here.
+    A failed download is reported and does not stop the others. The exit code says whether all succeeded.
 
     Args:
         names: keys of ``weights``, ``imagenet_<backbone>``, or ``OWNER/MODEL[@REVISION][/FOLDER]`` of the hub.
@@ -69,7 +69,7 @@ def fetch(names: Iterable[str]) -> int:
 
 
 def _ways() -> dict[str, Callable[[], Path]]:
-    """Name -> how it is fetched, unless it is here."""
+    """Name -> function that returns its path and downloads it if missing."""
     ways: dict[str, Callable[[], Path]] = {}
     for weights in PUBLIC:
         ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
@@ -109,7 +109,7 @@ def _weights(public: PublicWeights, root: str | None) -> dict:
 
 
 def _pipeline(editor: str, root: str | None) -> dict:
-    """A diffusion editor's pipeline: where it lies and what is to be said of it, or why not and how to get it."""
+    """A diffusion editor's pipeline: its path and warnings, or the error and how to get it."""
     id_ = PUBLIC_PIPELINES.get(editor)
     begun = bool(id_ and cached_folder(id_))
     facts = {
@@ -129,7 +129,7 @@ def _pipeline(editor: str, root: str | None) -> dict:
 
 
 def _parser(id_: str) -> dict:
-    """A parser of the hub: where it lies in the hub's cache, or how to get it, or the rest of it."""
+    """A parser of the hub: its path in the hub's cache, or how to get or complete it."""
     folder = cached_folder(id_)
     if folder is not None and is_whole_model(folder):
         return {"place": str(folder), "incomplete": False, "fetch": None}

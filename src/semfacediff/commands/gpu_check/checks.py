@@ -1,6 +1,6 @@
-"""``semfacediff gpu-check``: the chain at real sizes on an accelerator, with random weights of public configurations.
+"""``semfacediff gpu-check``: the pipeline at real sizes on an accelerator, with random weights.
 
-Each row passes or fails by what it computed (and on real sizes by how fast), beside the plain way of doing the same.
+Each row passes or fails by its results (and at real sizes by its speed) compared with a plain implementation.
 """
 
 import gc
@@ -37,9 +37,9 @@ def gpu_check(folder: Path, device: str = "auto", toy: bool = False, only: Seque
     """Run the checks, print a line each and write ``folder/gpu_check.json``; returns 1 if one failed.
 
     Args:
-        folder: where the record goes, and SDXL with random weights (7 GB; kept for the next time).
-        device: as ``runtime.device``; MPS is measured too, but for its memory.
-        toy: tiny networks on the CPU, to see that everything runs.
+        folder: for the record and SDXL with random weights (7 GB; kept for the next time).
+        device: as ``runtime.device``; on MPS memory is not measured.
+        toy: tiny networks on the CPU, to test that everything runs.
         only: of :data:`CHECKS`; all by default.
 
     Raises:
@@ -47,7 +47,7 @@ def gpu_check(folder: Path, device: str = "auto", toy: bool = False, only: Seque
     """
     on = choose_device(config.checked(config.DeviceConfig, {"device": "cpu" if toy else device}))
     if on.type == "cpu" and not toy:
-        raise UserError("gpu-check measures an accelerator, and there is none here; --toy rehearses it on the CPU")
+        raise UserError("gpu-check needs an accelerator, and this machine has none; --toy runs it on the CPU")
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     sizes, start, rows = TOY if toy else Sizes(), time.perf_counter(), []
@@ -67,15 +67,15 @@ def gpu_check(folder: Path, device: str = "auto", toy: bool = False, only: Seque
         "rows": [asdict(row) for row in rows],
     }
     write_text(folder / "gpu_check.json", json.dumps(facts, indent=1) + "\n")
-    print(f"{len(rows) - len(failed)} of {len(rows)} without a fault in {facts['seconds']} s; {folder}/gpu_check.json")
+    print(f"{len(rows) - len(failed)} of {len(rows)} without failure in {facts['seconds']} s; {folder}/gpu_check.json")
     return 1 if failed else 0
 
 
 def _rows(name: str, sizes: Sizes, on: torch.device, folder: Path) -> Iterator[Row]:
-    """Of one check; what it raises is a row as well, and the others go on."""
+    """Rows of one check; an exception becomes a failed row, and the other checks continue."""
     try:
         yield from CHECKS[name](sizes, on, folder)
-    except Exception as e:  # a device without some operation must not hide what the others say
+    except Exception as e:  # an operation missing on a device must not hide the other results
         yield Row(name, FAIL, note=f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
     gc.collect()
     if on.type == "cuda":

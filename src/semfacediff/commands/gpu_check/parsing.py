@@ -1,4 +1,4 @@
-"""Training a parser: a step against the plain one of transformers, and the loader that has to keep up with it."""
+"""Training a parser: a step compared with transformers' own, and the speed of the loader."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -92,7 +92,7 @@ def training(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
 
 @torch.inference_mode()
 def _same_logits(ours: nn.Module, plain: nn.Module, x: Tensor) -> list[str]:
-    """The two ways share weights, so they differ by roundings of float32."""
+    """Both networks share weights, so they differ only by float32 rounding."""
     expected = F.interpolate(plain(pixel_values=x).logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
     apart = (ours(x) - expected).abs().max().item() / expected.std().item()
     return [] if apart < 1e-2 else [f"logits differ from transformers' by {apart:.1e} of their standard deviation"]

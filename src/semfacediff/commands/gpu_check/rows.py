@@ -1,4 +1,4 @@
-"""What a check gives, how large it is, and how it is timed."""
+"""Rows, sizes and timing of the checks."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of what is measured; the defaults are those of real work.
+    """Sizes of the checks; the defaults are realistic.
 
     Attributes:
         parser, parser_px, parser_batch: the training step. steps: how many are timed.
         sdxl_px, sdxl_photos, sdxl_steps: the edits. sdxl: folder of a pipeline below the check's own.
         metrics_px, metrics_photos, clip: the metrics' photos and architecture.
         sca_dm, sca_dm_batch: preset and photos of a training step. loaded: photos that the loader reads.
-        bounded: whether the least ratios hold; they mean nothing at toy sizes.
+        bounded: whether minimum ratios apply; they are meaningless at toy sizes.
     """
 
     parser: str = "segformer_b5"
@@ -57,7 +57,7 @@ class Row:
     Attributes:
         status: :data:`PASS`, :data:`FAIL` or :data:`SKIPPED`.
         rate: per second, in ``unit``. peak_mib: most memory meanwhile, of CUDA or (on the CPU) of the process so far.
-        ratio: how many times the plain way's rate. note: why it failed or was skipped, or what a reader must know.
+        ratio: to the plain implementation's rate. note: why it failed or was skipped, or a remark.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Taken:
 
 
 def timed(way: Callable[[], object], on: torch.device, repeats: int = 1) -> Taken:
-    """``way`` once to warm up, then ``repeats`` times by the clock; the device is waited for."""
+    """Call ``way`` once to warm up, then time ``repeats`` calls, synchronised with the device."""
     way()
     wait(on)
     reset_peak_memory(on)
@@ -98,9 +98,9 @@ def judged(
     least: float | None,
     note: str = "",
 ) -> Row:
-    """The row of ``n`` photos in a call; it fails by ``faults``, or if the ratio is below ``least``."""
+    """Row for ``n`` photos per call; it fails with ``faults`` or a ratio below ``least``."""
     ratio = plain.seconds / ours.seconds if plain else None
     if least is not None and ratio is not None and ratio < least:
-        faults = [*faults, f"expected at least {least} times the plain way's rate, got {ratio:.2f}"]
+        faults = [*faults, f"expected at least {least} times the plain implementation's rate, got {ratio:.2f}"]
     text = "; ".join([*faults, *filter(None, [note])])
     return Row(name, FAIL if faults else PASS, n / ours.seconds, "photos/s", ours.peak_mib, ratio, text)

@@ -1,4 +1,4 @@
-"""The metrics that have networks: on the device in batches, against the same photos one by one."""
+"""Metrics with networks: batches on the device compared with the same photos one by one."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,11 @@ from semfacediff.metrics.perceptual import LPIPS
 
 _CPU = torch.device("cpu")
 _CHECKED = 2
-"""Photos whose numbers are compared with the CPU's."""
+"""Number of photos compared with the CPU's values."""
 
 
 def pairs(n: int, px: int) -> list[EditPair]:
-    """Drawn faces, and their hair turned into its negative."""
+    """Drawn faces and edits with inverted hair."""
     made = []
     for i in range(n):
         sample = ToyFaces(n, px)[i]
@@ -83,7 +83,7 @@ def _row(
     reference: Sequence[float],
     found: Sequence[float],
 ) -> Row:
-    """Values may differ from the CPU's by the roundings of deep networks in float32."""
+    """Values may differ from the CPU's by float32 rounding in deep networks."""
     apart = np.abs(np.subtract(found, reference)).max() / max(np.abs(reference).max(), 0.1)
     faults = [] if apart < 1e-3 else [f"values differ from the CPU's by {apart:.1e} of the largest"]
     title = f"{name}, {sizes.metrics_px} px, batches against photo by photo"

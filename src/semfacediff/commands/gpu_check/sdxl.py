@@ -1,4 +1,4 @@
-"""SDXL inpainting at its own size: three memory profiles against the plain way with diffusers.
+"""SDXL inpainting at its own size: three memory profiles compared with plain diffusers.
 
 The pipeline is built from the public configuration with random weights in float16 (time and memory do not depend on
 what the weights are), saved once (7 GB) and opened as real weights would be. The plain way is diffusers' pipeline with
@@ -27,15 +27,15 @@ from semfacediff.regions import RegionRule, region_masks
 from semfacediff.types import to_tensor, to_uint8
 
 PROFILES = {"low_memory": None, "balanced": 0.8, "fast": 0.8}
-"""Runtime profile -> least ratio to the plain way's rate; the first one saves memory, not time."""
+"""Runtime profile -> minimum ratio to plain diffusers; the first one saves memory, not time."""
 SMALL_GIB = 8
-"""What ``runtime=low_memory`` promises to stay within."""
+"""Memory limit of ``runtime=low_memory``."""
 RULE = RegionRule(dilate_px=3)
 
 
 @contextlib.contextmanager
 def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """What is built in the block lies on ``device`` in ``dtype``."""
+    """Modules built in the block are on ``device`` with ``dtype``."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -127,7 +127,7 @@ def make_sdxl(folder: Path, device: torch.device) -> None:
 
 
 def requests(n: int, size: int) -> list[EditRequest]:
-    """Drawn faces whose hair is to be repainted; every one has its own prompt."""
+    """Requests to repaint the hair of drawn faces, each with its own prompt."""
     faces = ToyFaces(n, size)
     made = []
     for i in range(n):
@@ -139,7 +139,7 @@ def requests(n: int, size: int) -> list[EditRequest]:
 
 
 def edits(sizes: Sizes, on: torch.device, folder: Path) -> Iterator[Row]:
-    """Rows of the profiles; the plain way is timed first."""
+    """Rows of the profiles; plain diffusers is timed first."""
     files = folder / sizes.sdxl
     if not (files / "model_index.json").exists():
         make_sdxl(files, on) if sizes.bounded else make_tiny(folder)
@@ -178,7 +178,7 @@ def _plain(files: Path, options: InpaintOptions, photos: list[EditRequest], on: 
 
 
 def _timed(whole: Callable[[], object], warm_up: Callable[[], object], on: torch.device) -> Taken:
-    """``whole`` once by the clock, after the call that loads and compiles."""
+    """Time one call of ``whole`` after a first one that loads and compiles."""
     calls = iter([warm_up, whole])
     return timed(lambda: next(calls)(), on)
 
@@ -210,12 +210,12 @@ def _with(
     if name == "low_memory" and on.type == "cuda" and taken.peak_mib > SMALL_GIB * 1024:
         faults.append(f"expected at most {SMALL_GIB} GiB, took {taken.peak_mib / 1024:.1f}")
     title = f"SDXL inpainting, {options.native_size} px, {options.steps} steps, runtime={name}"
-    note = "; ".join([f"batch {runtime.batch_size}, plain way {plain.peak_mib:.0f} MiB", *notes])
+    note = "; ".join([f"batch {runtime.batch_size}, plain diffusers {plain.peak_mib:.0f} MiB", *notes])
     return judged(title, taken, plain, len(photos), faults, least, note)
 
 
 def _forget(on: torch.device) -> None:
-    """Memory of what was measured is free for the next."""
+    """Free the memory for the next measurement."""
     gc.collect()
     if on.type == "cuda":
         torch.cuda.empty_cache()

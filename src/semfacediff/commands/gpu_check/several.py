@@ -1,4 +1,4 @@
-"""Several accelerators: the same losses as one device on a shared batch; and how many times the photos a second."""
+"""Several accelerators: same losses as one device on a shared batch, and the speed-up."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from semfacediff.parsing import build_parser
 from semfacediff.tasks.training.step import GradientStep, total
 
 _STEPS = 3
-"""After so many, the losses of one process and of several are compared."""
+"""Number of steps after which losses are compared."""
 
 
 def several(sizes: Sizes, on: torch.device, folder: Path, n: int | None = None) -> Iterator[Row]:
@@ -55,7 +55,7 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
     rank, world = state.process_index, state.num_processes
     torch.manual_seed(0)
     net = build_parser(sizes.parser, classes=CELEBAMASK.n).to(on)
-    for layer in net.modules():  # draws of several processes are others
+    for layer in net.modules():  # random draws differ between processes
         if isinstance(layer, nn.Dropout) or "drop" in type(layer).__name__.lower():
             layer.p = layer.drop_prob = 0.0
     net = accelerator.prepare(nn.SyncBatchNorm.convert_sync_batchnorm(net) if on.type == "cuda" else net)

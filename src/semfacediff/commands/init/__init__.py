@@ -1,9 +1,9 @@
-"""``semfacediff init``: a starter project: conf/ and experiments/ of your own, with one preset."""
+"""``semfacediff init``: create a starter project with your own conf/ and experiments/."""
 
 import argparse
 from pathlib import Path
 
-HELP = "a starter project: conf/ and experiments/ of your own, with one preset"
+HELP = "create a starter project with your own conf/ and experiments/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from semfacediff.records.writing import write_errors, write_text
 _PRESET = """\
 # @package _global_
 # semfacediff evaluate experiment=first
-# Presets choose and change; everything that can be chosen: semfacediff evaluate --cfg job
+# A preset selects choices and overrides keys; semfacediff evaluate --cfg job lists all keys
 defaults:
   - override /data: toy            # data=folder data.root=DIR: your photos and label maps
   - override /parser: ground_truth # parser=face_lite: the one that ships with the package
@@ -24,14 +24,14 @@ data: {count: 4, size: 128}
 _README = """\
 # My face editing project
 
-    semfacediff doctor                              what is there, and what each command would need
-    semfacediff evaluate experiment=first           one run; its record lies in outputs/editing/
+    semfacediff doctor                              what is available, and what each command needs
+    semfacediff evaluate experiment=first           one run; its record is in outputs/editing/
     semfacediff evaluate -m experiment=first composite=off,exact,blend      a sweep
     semfacediff report outputs/editing/first-* --out report
 
 `experiments/experiment/first.yaml` is a preset, `conf/prompts/mine.yaml` holds its prompts. Files beside them are found
-by their names: `experiment=NAME`, `prompts=NAME`. `conf/local/default.yaml`, if there is one, holds settings of this
-machine for every run. The commands find both folders when they start here; from elsewhere name one: `--config-dir DIR`.
+by their names: `experiment=NAME`, `prompts=NAME`. `conf/local/default.yaml` (optional) holds settings of this
+machine for every run. The commands find both folders when started here; elsewhere use `--config-dir DIR`.
 """
 
 
@@ -39,7 +39,7 @@ def start_project(folder: Path) -> int:
     """Write a starter project; returns the exit code.
 
     Raises:
-        UserError: something is in ``folder``, or it cannot be written.
+        UserError: ``folder`` is not empty or cannot be written.
     """
     with write_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -53,5 +53,5 @@ def start_project(folder: Path) -> int:
         ".gitignore": "outputs/\nconf/local/\n",
     }.items():
         write_text(folder / name, text)
-    print(f"{folder}: a project; next: cd {folder} && semfacediff evaluate experiment=first")
+    print(f"{folder}: project created; next: cd {folder} && semfacediff evaluate experiment=first")
     return 0

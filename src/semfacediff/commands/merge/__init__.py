@@ -1,14 +1,14 @@
-"""``semfacediff merge``: the record of a whole run from those of its parts (shard.index)."""
+"""``semfacediff merge``: merge the shards of a run (shard.index) into one record."""
 
 import argparse
 from pathlib import Path
 
-HELP = "the record of a whole run from those of its parts (shard.index)"
+HELP = "merge the shards of a run (shard.index) into one record"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of all parts, in any order")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the whole run's record")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of all shards, in any order")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the merged record")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``semfacediff merge``: the record of a whole run from those of its parts, with the numbers of a run in one piece."""
+"""``semfacediff merge``: merges the records of a run's shards; the numbers equal those of one run."""
 
 import contextlib
 import os
@@ -50,18 +50,18 @@ class _Part:
 
     @property
     def n(self) -> int:
-        """Samples that belong to it."""
+        """Number of its samples."""
         return len(range(self.of["index"], self.of["samples"], self.of["count"]))
 
 
 def merge(folders: Sequence[Path], out: Path) -> int:
-    """Join finished parts, named in any order, into the record that one run over all samples would have written.
+    """Merge finished shards, in any order, into the record that one run over all samples would have written.
 
-    Figures that show photos are not drawn. Edits and generated photos are linked, or copied where links cannot be made,
-    and so are the pictures of a synthesis run's first faces, which its first part has made.
+    Figures that show photos are not drawn. Edits and generated photos are linked, or copied if links are unsupported,
+    and so are the pictures of a synthesis run's first faces from its first shard.
 
     Raises:
-        UserError: a part is unfinished, changed, of another configuration, missing, or named twice.
+        UserError: a shard is unfinished, changed, of another configuration, missing, or given twice.
     """
     parts = sorted((_part(folder) for folder in folders), key=lambda part: part.of["index"])
     _refuse_other_configurations(parts)
@@ -86,14 +86,14 @@ def _report(task: str, out: Path) -> str:
 def _part(folder: Path) -> _Part:
     run = read_run(folder)
     if not run.get("part_of"):
-        raise UserError(f"merge: {folder} is no part of a run; parts are made with shard.index=K shard.count=N")
+        raise UserError(f"merge: {folder} is not a shard of a run; shards are made with shard.index=K shard.count=N")
     if run["status"] != DONE:
         raise UserError(f"merge: {folder} is {run['status']}; repeat its command until it is done: {run['command']}")
     refuse_changed(folder, run)
     part = _Part(folder, run, list(iterate_rows(folder / "samples.jsonl", _key(run))))
     if not part.rows or len(part.rows) % part.n:
         raise UserError(
-            f"merge: {folder / 'samples.jsonl'} has {len(part.rows)} rows for {part.n} samples; copy the part again"
+            f"merge: {folder / 'samples.jsonl'} has {len(part.rows)} rows for {part.n} samples; copy the shard again"
         )
     return part
 
@@ -105,7 +105,7 @@ def _key(run: dict) -> tuple[str, ...]:
 
 
 def _identity(run: dict) -> dict:
-    """What determined the results, with all samples instead of a part of them."""
+    """Identity of the whole run: a shard's, without the shard."""
     plain = {key: value for key, value in run["identity"]["config"].items() if key != "shard"}
     return run["identity"] | {"config": plain}
 
@@ -115,25 +115,25 @@ def _refuse_other_configurations(parts: list[_Part]) -> None:
     for part in parts[1:]:
         if part.run["task"] != first.run["task"]:
             raise UserError(
-                f"merge: {first.folder} is a part of task={first.run['task']}, {part.folder} of "
-                f"task={part.run['task']}; name parts of one run"
+                f"merge: {first.folder} is a shard of task={first.run['task']}, {part.folder} of "
+                f"task={part.run['task']}; name shards of one run"
             )
         if part.of["count"] != first.of["count"]:
             raise UserError(
-                f"merge: {first.folder} is a part of {first.of['count']}, {part.folder} of {part.of['count']}; name "
-                f"parts of one division"
+                f"merge: {first.folder} is one of {first.of['count']} shards, {part.folder} one of "
+                f"{part.of['count']}; name shards of one run"
             )
         changed = differences(_measured(first.run), _measured(part.run))
         if changed:
             more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
             raise UserError(
                 f"merge: {first.folder} and {part.folder} are of different configurations: {'; '.join(changed[:3])}"
-                f"{more}; name parts of one"
+                f"{more}; name shards of one run"
             )
 
 
 def _measured(run: dict) -> dict:
-    """Everything that the parts of one run have in common."""
+    """Everything that the shards of one run have in common."""
     metrics = {metric["metric"]: _of_photos(metric, None) for metric in run["metrics"]}
     whole = {key: run["part_of"][key] for key in ("samples", "n_expected")}
     return {"task": run["task"], "seed": run["seed"], **_identity(run), "metrics": metrics, "whole": whole}
@@ -148,15 +148,15 @@ def _refuse_gaps(parts: list[_Part]) -> None:
     count, there = parts[0].of["count"], Counter(part.of["index"] for part in parts)
     for index in (index for index, times in there.items() if times > 1):
         both = " and ".join(str(part.folder) for part in parts if part.of["index"] == index)
-        raise UserError(f"merge: {both} are both part {index} of {count}; name each part once")
+        raise UserError(f"merge: {both} are both shard {index} of {count}; name each shard once")
     if missing := sorted(set(range(count)) - there.keys()):
         command = f"{_command(parts[0].run, 'shard.index=')} shard.index={missing[0]}"
-        named = f"part{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
+        named = f"shard{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
         raise UserError(f"merge: {named} of {count} missing (counted from 0); make it with: {command}")
 
 
 def _command(run: dict, *without: str) -> str:
-    """The command of a run without its folder and without the words that begin so."""
+    """The command of a run without its folder and without words that start with ``without``."""
     return shlex.join(w for w in shlex.split(run["command"]) if not w.startswith((*without, "hydra.run.dir=")))
 
 
@@ -167,12 +167,12 @@ _OF_A_SITTING = (
 
 
 def _header(parts: list[_Part]) -> dict:
-    """Opening facts of the whole: the first part's, but for what it says of itself."""
+    """Initial facts of the whole run: the first shard's, without its own provenance."""
     run = parts[0].run
     identity, whole = _identity(run), parts[0].of
     commits = {part.run["code"].get("commit") for part in parts}
     if len(commits) > 1:
-        print(f"merge: the parts were made by different code: commits {', '.join(map(str, commits))}", file=sys.stderr)
+        print(f"merge: the shards were made by different code: commits {', '.join(map(str, commits))}", file=sys.stderr)
     reasons = dict.fromkeys(reason for part in parts for reason in part.run["not_comparable"])
     facts = {key: value for key, value in run.items() if key not in _OF_A_SITTING}
     return facts | {
@@ -191,7 +191,7 @@ def _config_text(folder: Path) -> str:
 
 
 def _rows(parts: list[_Part]) -> list[dict]:
-    """All rows in the order of one run: cell by cell, each with the samples as they are sorted."""
+    """All rows in the order of one run: attribute by attribute, samples sorted."""
     samples, count = parts[0].of["samples"], parts[0].of["count"]
     cells = len(parts[0].rows) // parts[0].n
     by_part = [(part.rows, part.n) for part in parts]
@@ -247,7 +247,7 @@ class _Recorded:
 
 
 def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> tuple[dict[str, dict], list[str]]:
-    """FID and KID of the named sets from the parts' features; nothing where they were not measured."""
+    """FID and KID of the named sets from the parts' features; empty if they were not measured."""
     measured = {m["metric"]: m["weights"] for m in parts[0].run["metrics"] if m["metric"] in SET_COLUMNS}
     if not measured:
         return {}, []
@@ -264,7 +264,7 @@ def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> 
 
 
 def _link(source: Path, target: Path, *folders: str) -> None:
-    """Give ``target`` the files below some folders of ``source``."""
+    """Link the files below some folders of ``source`` into ``target``."""
     for file in (file for folder in folders for file in (source / folder).rglob("[!.]*") if file.is_file()):
         here = target / file.relative_to(source)
         here.parent.mkdir(parents=True, exist_ok=True)

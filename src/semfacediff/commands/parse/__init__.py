@@ -1,9 +1,9 @@
-"""``semfacediff parse``: label maps, coverage and confidence of a photo or a folder of photos."""
+"""``semfacediff parse``: write label maps, coverage and confidence of a photo or a folder of photos."""
 
 import argparse
 from pathlib import Path
 
-HELP = "label maps, coverage and confidence of a photo or a folder of photos"
+HELP = "write label maps, coverage and confidence of a photo or a folder of photos"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

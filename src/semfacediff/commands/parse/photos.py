@@ -25,7 +25,7 @@ from semfacediff.threads import use_threads
 
 @dataclass(frozen=True)
 class _Task:
-    """What is done with every photo."""
+    """What to do with every photo."""
 
     parser: ModelParser
     digest: str
@@ -53,11 +53,13 @@ def parse_photos(
     that ships with the package.
 
     Raises:
-        UserError: no photo there, no usable parser, ``out`` cannot be written, or the one photo cannot be read.
+        UserError: no photo, no usable parser, ``out`` cannot be written, or the single photo cannot be read.
     """
     photos = photos_of(source)
     if out.resolve() == photos[0].parent.resolve():
-        raise UserError(f"--out: {out} is where the photos lie, label maps could overwrite them; give another folder")
+        raise UserError(
+            f"--out: {out} is the folder of the photos, label maps could overwrite them; give another folder"
+        )
     named = config.ParserConfig.trained(checkpoint, architecture, backend)
     task = _task(out, or_shipped(named), label_space, with_overlay, device)
     failed = each_photo(source, photos, "label map", lambda file: _parse_file(file, task))
@@ -105,7 +107,7 @@ def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, task: _Task) -> N
 
 
 def _facts(parsed: ParsedPhoto, task: _Task) -> dict:
-    """Coverage (share of the photo, 0..1) and confidence of every class, and what made them."""
+    """Coverage (share of the photo, 0..1) and confidence of every class, and the parser."""
     card, total = task.parser.card, int(parsed.pixels.sum())
     classes = {
         task.space.classes[task.to_space[k]]: {

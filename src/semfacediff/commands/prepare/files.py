@@ -1,4 +1,4 @@
-"""What ``semfacediff prepare`` does with each photo: in worker processes, into files or into tars."""
+"""Conversion of each photo for ``semfacediff prepare``: in worker processes, into files or tars."""
 
 import hashlib
 import io
@@ -31,13 +31,13 @@ _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PN
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines the output; a folder that was begun with other settings is refused.
+    """Settings that determine the output; a folder started with other settings is refused.
 
     Attributes:
         layout: ``folder`` or ``shards``.
         split: ``train``, ``val``, ``test`` or ``all``.
         order: ``official`` or ``segface``.
-        shard_size: photos a tar.
+        shard_size: photos per tar.
         allow_mask_resize: resize part masks that differ in size or aspect ratio instead of leaving the photo out.
     """
 
@@ -50,15 +50,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One photo's outcome: bytes to be written, or why there are none.
+    """Result for one photo: bytes to write, or the error.
 
     Attributes:
         photo, labels: JPEG and PNG bytes; ``None`` after an error, or once they are written.
         absent: classes without a part mask.
-        odd: sentences on odd files.
+        odd: messages about misnamed files.
         error: why the photo is left out.
-        source: fingerprint of the files it was made of.
-        tar, tar_photos: name of the tar it was made for and how many photos that was made of; layout ``shards`` alone.
+        source: fingerprint of its source files.
+        tar, tar_photos: name of its tar and number of photos in it; only in layout ``shards``.
     """
 
     id: str
@@ -72,27 +72,27 @@ class Prepared:
     tar_photos: int | None = None
 
     def row(self) -> dict:
-        """What the log keeps."""
+        """Row for the log."""
         row = {"id": self.id, "absent": list(self.absent), "odd": list(self.odd), "error": self.error}
         return row | {"source": self.source, "tar": self.tar, "tar_photos": self.tar_photos}
 
 
 def fingerprint(entry: OfficialEntry) -> str:
-    """Digest of names, sizes and modification times of the entry's files: it changes when they do, unread."""
+    """Digest of names, sizes and modification times of the entry's files: the files are not read."""
     digest = hashlib.sha256()
     for blob in (entry.photo, *(entry.parts[part] for part in sorted(entry.parts))):
         try:
             stat = blob.path.stat()
             facts = f"{stat.st_size}:{stat.st_mtime_ns}"
         except OSError:
-            facts = "unreadable"  # reading it will tell why
+            facts = "unreadable"  # reading it will report the error
         digest.update(f"{blob.name}:{facts};".encode())
     return digest.hexdigest()[:16]
 
 
 def prepare_one(entry: OfficialEntry, settings: Settings) -> Prepared:
-    """Photo bytes and label map of one entry; a mistake in its files becomes its ``error``."""
-    source = fingerprint(entry)  # before they are read: what changes meanwhile is then made again
+    """Photo bytes and label map of one entry; an error in its files becomes its ``error``."""
+    source = fingerprint(entry)  # before reading: files that change meanwhile are converted again next time
     try:
         photo = entry.photo.read()
         height, width = photo_size(photo, entry.photo.name)
@@ -113,7 +113,7 @@ def label_png(labels: np.ndarray) -> bytes:
 
 
 def make(todo: list[OfficialEntry], settings: Settings, out: Path, workers: int) -> Iterator[Prepared]:
-    """The entries of ``todo`` in order, made by ``workers`` processes; layout ``folder``: written as well."""
+    """Convert ``todo`` in order with ``workers`` processes; in layout ``folder`` also write the files."""
     work = _in_memory
     if settings.layout == "folder":
         work = _in_folder
@@ -138,7 +138,7 @@ def _in_folder(entries: list[OfficialEntry], settings: Settings, out: Path) -> l
 
 
 def folder_files(id_: str) -> tuple[str, str]:
-    """Where photo and label map lie in layout ``folder``."""
+    """Paths of photo and label map in layout ``folder``."""
     return f"images/{id_}.jpg", f"masks/{id_}.png"
 
 
@@ -146,7 +146,7 @@ def _written(made: Prepared, out: Path) -> Prepared:
     if made.error is not None:
         return made
     for file, data in zip(folder_files(made.id), (made.photo, made.labels), strict=True):
-        new = out / f"{file}.new"  # of no suffix that a reader would take for a photo
+        new = out / f"{file}.new"  # not a suffix that readers accept as a photo
         with write_errors(out / file):
             new.write_bytes(data)
             os.replace(new, out / file)
@@ -156,8 +156,8 @@ def _written(made: Prepared, out: Path) -> Prepared:
 def _in_processes(
     work: Callable, chunks: list[list[OfficialEntry]], settings: Settings, out: Path, workers: int
 ) -> Iterator[Prepared]:
-    """Results in order; a bounded number of chunks is under way."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of whatever threads run here
+    """Results in order, with a bounded number of chunks in progress."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks of running threads
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_as_worker) as pool:
         waiting, source = [], iter(chunks)
         try:
@@ -168,7 +168,7 @@ def _in_processes(
                 yield from waiting.pop(0).result()
         except BrokenProcessPool as e:
             raise UserError(
-                "a worker process was ended from outside (out of memory?); repeat the command with fewer --workers: it "
+                "a worker process was killed (out of memory?); repeat the command with fewer --workers: it "
                 "continues where it stopped"
             ) from e
         finally:
@@ -182,7 +182,7 @@ def _as_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    # A killed parent sends no word; its workers would wait for work for ever.
+    # A killed parent cannot notify its workers, which would wait for ever.
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -192,7 +192,7 @@ def _end_with_parent() -> None:
 
 
 def shards(entries: list[OfficialEntry], size: int, out: Path) -> Iterator[tuple[Path, list[OfficialEntry]]]:
-    """(tar, its photos); a tar holds one split alone, so that a split can be copied as a list of tars."""
+    """(tar, its photos); each tar holds a single split, so that a split can be copied as a list of tars."""
     k = 0
     for split in ("train", "val", "test", None):
         of_split = [e for e in entries if e.split == split]
@@ -202,7 +202,7 @@ def shards(entries: list[OfficialEntry], size: int, out: Path) -> Iterator[tuple
 
 
 def into_tars(made: Iterator[Prepared], tars: Iterable[tuple[Path, list[OfficialEntry]]]) -> Iterator[Prepared]:
-    """Write ``made`` tar by tar; a tar's photos are given back once it has its final name."""
+    """Write ``made`` tar by tar; yields a tar's photos once it has its final name."""
     for file, photos in tars:
         new, done = file.with_suffix(".tar.new"), []
         with write_errors(file):

@@ -1,12 +1,12 @@
-"""``semfacediff prepare``: the official CelebAMask-HQ layout to photos and label maps, once.
+"""``semfacediff prepare``: converts the official CelebAMask-HQ layout to photos and label maps.
 
 Two layouts, both with ``split.txt`` (the official split, read by ``data.split_rule.by=file``) and a report:
 
     folder    images/<id>.jpg beside masks/<id>.png
     shards    celebamask_hq-<k:05d>.tar with <id>.jpg and <id>.png, WebDataset
 
-Attributes and head pose go into ``attributes.csv``, which the readers of both layouts take up. Photos are copied byte
-by byte, label maps are written at the part masks' own size. No torch here: worker processes start in a moment.
+Attributes and head pose go into ``attributes.csv``, which the readers of both layouts use. Photos are copied byte by
+byte, label maps are written at the part masks' own size. This module does not import torch, so that workers start fast.
 """
 
 import contextlib
@@ -38,14 +38,13 @@ MAX_SHOWN = 20
 
 
 def prepare(root: Path, out: Path, settings: Settings, workers: int | None = None) -> int:
-    """Prepare ``root`` into ``out``; returns 0, or 1 if photos had to be left out.
+    """Prepare ``root`` into ``out``; returns 0, or 1 if photos were left out.
 
-    Killed at any moment, the same command continues: what is complete is kept, and the result is the same. Photos that
-    had to be left out are tried again, photos whose files have changed are made again, and what was made of photos that
-    are gone is removed.
+    A killed command continues when repeated, with the same result. Photos that were left out are retried, photos whose
+    files have changed are converted again, and output of deleted photos is removed.
 
     Args:
-        workers: processes; ``None`` = one a core that the process may use, 1 = none beside this one.
+        workers: processes; ``None`` = one per available core, 1 = only this one.
 
     Raises:
         UserError: not the official layout; ``out`` was begun with other settings, is in use, or cannot be written.
@@ -73,7 +72,7 @@ def _chosen(index: OfficialIndex, split: str) -> list[OfficialEntry]:
 
 
 def _begin(out: Path, settings: Settings) -> None:
-    """Make ``out``, or make sure that it was begun with the same settings."""
+    """Create ``out``, or check that it was started with the same settings."""
     file, wanted = out / SETTINGS, asdict(settings)
     if file.exists():
         try:
@@ -86,7 +85,7 @@ def _begin(out: Path, settings: Settings) -> None:
         return
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        # A kill while the settings were written leaves the first name.
+        # A kill while writing the settings leaves this file.
         if any(p.name != f".{SETTINGS}.new" for p in out.iterdir()):
             raise UserError(f"--out: expected an empty folder, or one that this command began, got {out}; give another")
     write_text(file, json.dumps(wanted, indent=1) + "\n")
@@ -96,7 +95,7 @@ def _write_attributes(entries: list[OfficialEntry], file: Path) -> None:
     known = {e.id: e.attributes for e in entries if e.attributes}
     if known:
         write_text(file, attributes_text(known))
-    else:  # nor those of an earlier sitting
+    else:  # nor keep those of an earlier run
         with write_errors(file):
             file.unlink(missing_ok=True)
 
@@ -120,14 +119,14 @@ def _append(log: TextIO, out: Path, rows: Iterable[Mapping]) -> None:
 
 
 def _kept(log: TextIO, out: Path, settings: Settings, entries: list[OfficialEntry]) -> dict[str, dict]:
-    """Id -> log row of what stays as an earlier sitting made it; everything else is taken back and removed."""
+    """Id -> log row of valid earlier results; all others are revoked and removed."""
     rows = {row["id"]: row for row in _log_rows(out / LOG)}  # of several rows the last one counts
     good = {e.id for e in entries if e.id in rows and _up_to_date(e, rows[e.id])}
     if settings.layout == "folder":
         good = {i for i in good if all((out / f).exists() for f in folder_files(i))}
     else:
         good = _in_whole_tars(out, settings, entries, rows, good)
-    # Taken back in the log before the files go: no old row may vouch for a new file of the same name.
+    # Revoked in the log before the files are removed: no old row may validate a new file of the same name.
     stale = [i for i, row in rows.items() if i not in good and (row["error"] is None or row.get("tar"))]
     _append(log, out, (Prepared(i, error="out of date").row() for i in stale))
     _remove_others(out, settings, entries, good)
@@ -141,7 +140,7 @@ def _up_to_date(entry: OfficialEntry, row: Mapping) -> bool:
 def _in_whole_tars(
     out: Path, settings: Settings, entries: list[OfficialEntry], rows: Mapping[str, Mapping], good: set[str]
 ) -> set[str]:
-    """Ids in tars that hold just the photos they should, all of them ``good``."""
+    """Ids in tars that hold exactly the expected photos, all of them ``good``."""
     logged = defaultdict(set)
     for i, row in rows.items():
         logged[row.get("tar"), row.get("tar_photos")].add(i)
@@ -154,7 +153,7 @@ def _in_whole_tars(
 
 
 def _remove_others(out: Path, settings: Settings, entries: list[OfficialEntry], kept: set[str]) -> None:
-    """Remove what this command made and what is not of ``kept``; files of other names are left alone."""
+    """Remove earlier output that is not in ``kept``; files with other names are untouched."""
     if settings.layout == "folder":
         wanted = {out / f for i in kept for f in folder_files(i)}
         made = [p for pattern in folder_files("*") for p in out.glob(pattern) if p.stem.isdecimal()]
@@ -167,7 +166,7 @@ def _remove_others(out: Path, settings: Settings, entries: list[OfficialEntry], 
 
 
 def _log_rows(log: Path) -> list[dict]:
-    """The log's rows up to the first line that is none (torn by a kill, damaged); the log is cut there."""
+    """The log's rows up to the first invalid line (after a kill or damage); the log is truncated there."""
     rows, end, data = [], 0, log.read_bytes()
     for line in data.splitlines(keepends=True):
         row = _row(line)
@@ -193,7 +192,7 @@ def _row(line: bytes) -> dict | None:
 def _all_made(
     todo: list[OfficialEntry], entries: list[OfficialEntry], settings: Settings, out: Path, workers: int
 ) -> Iterator[Prepared]:
-    """Everything in ``todo``, made and safely in its place."""
+    """Convert everything in ``todo``; yields results once their files are in place."""
     tars = []
     if settings.layout == "shards":  # a tar is made whole or not at all
         wanted = {e.id for e in todo}
@@ -216,7 +215,7 @@ def _counted(made: Iterator[Prepared], bar: tqdm) -> Iterator[Prepared]:
 
 @dataclass
 class _Report:
-    """Sums over the log's rows, whatever sitting wrote them."""
+    """Sums over all rows of the log."""
 
     n: int = 0
     errors: dict[str, str] = field(default_factory=dict)
@@ -264,7 +263,7 @@ def _finish(out: Path, settings: Settings, index: OfficialIndex, made: list[tupl
 
 
 def report_text(facts: Mapping) -> str:
-    """The report for reading; long lists are cut, the JSON has them whole."""
+    """The report as text; long lists are truncated, the JSON has them complete."""
     splits = ", ".join(f"{n} {s}" for s, n in facts["splits"].items())
     lines = [f"prepared {facts['prepared']} of {facts['photos']} photos ({splits}); paint order {facts['order']}"]
     lines += _listed("left out", facts["left_out"].values())

@@ -1,23 +1,23 @@
-"""``semfacediff report``: records as one HTML page that needs no server and no network."""
+"""``semfacediff report``: write records as one HTML page, without server or network."""
 
 import argparse
 from pathlib import Path
 
 from semfacediff.errors import UserError
 
-HELP = "records as one HTML page that needs no server and no network"
+HELP = "write records as one HTML page, without server or network"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs, finished or not")
     parser.add_argument(
-        "--tokens", nargs=2, metavar=("RUN", "PHOTO"), help="instead: what a SegFace's class tokens look at, as figure"
+        "--tokens", nargs=2, metavar=("RUN", "PHOTO"), help="instead: draw the attention of a SegFace's class tokens"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: outputs/report/<names of the runs>")
-    parser.add_argument("--with-photos", action="store_true", help="thumbnails of the worst and best edits too")
-    parser.add_argument("--rank", metavar="SCORE", help="what worst and best mean (default: the first that differs)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="of the photos (default: SEMFACEDIFF_DATA)")
-    parser.add_argument("--parser", type=Path, metavar="FOLDER", help="of the runs' parser (default: as recorded)")
+    parser.add_argument("--with-photos", action="store_true", help="include thumbnails of the worst and best edits")
+    parser.add_argument("--rank", metavar="SCORE", help="score that ranks edits (default: the first that differs)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the photos (default: SEMFACEDIFF_DATA)")
+    parser.add_argument("--parser", type=Path, metavar="FOLDER", help="parser of the runs (default: as recorded)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What the report's pictures are made from: the photos that a run saw, and files that it left."""
+"""Sources of the report's pictures: the photos of a run and the files in its folder."""
 
 import base64
 import os
@@ -34,7 +34,7 @@ class Thumbnails:
 
 
 def saved_picture(file: Path) -> np.ndarray | None:
-    """uint8 ``[h, w, 3]``; ``None`` where there is no picture that can be read."""
+    """uint8 ``[h, w, 3]``; ``None`` if the picture is missing or unreadable."""
     pixels = cv2.imread(str(file)) if file.is_file() else None
     return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
 
@@ -52,15 +52,15 @@ def thumbnail(picture: np.ndarray, px: int) -> str:
 
 
 def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> Data:
-    """The run's photos, read through once.
+    """The run's photos, validated once.
 
     Raises:
-        UserError: they are not there, or others than the run saw.
+        UserError: they are missing or differ from the run's.
     """
     asked = record.config.get("data") or {}
     if asked.get("name") not in _DATA:
         raise UserError(
-            f"{record.folder}: --with-photos does not know the data set '{asked.get('name')}'; leave it out"
+            f"{record.folder}: --with-photos does not support the data set '{asked.get('name')}'; leave it out"
         )
     plain = yaml.safe_load((config.repository() / "conf" / "data" / f"{asked['name']}.yaml").read_text()) | asked
     if "root" in plain:

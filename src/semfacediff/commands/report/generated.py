@@ -27,10 +27,10 @@ def showcase_thumbnails(record: Record) -> dict[str, str]:
 
 
 class GeneratedSource:
-    """Generated photos of one run as they lie in its folder; photo and label map made again where the data are there.
+    """Generated photos in the folder of a run; photo and label map are loaded again if the data are available.
 
     Attributes:
-        doubts: why photos and label maps are not shown.
+        doubts: why photos and label maps are missing.
     """
 
     def __init__(self, record: Record, root: Path | None):
@@ -42,7 +42,7 @@ class GeneratedSource:
             self.place, self.doubts = {}, [f"no photos and no label maps: {e}"]
 
     def shown(self, sample_id: str, tasks: list[str]) -> dict[str, Thumbnails]:
-        """Panels of what was made of one label map."""
+        """Panels of the results for one label map."""
         made = {task: saved_picture(self.folder / "samples" / task / f"{sample_id}.png") for task in tasks}
         sizes = [picture.shape[0] for picture in made.values() if picture is not None]
         given = self._given(sample_id, sizes[0]) if sizes else {}
@@ -50,13 +50,13 @@ class GeneratedSource:
 
     def _of(self, file: str, made: np.ndarray | None, given: dict[str, np.ndarray]) -> Thumbnails:
         if made is None:
-            return Thumbnails({}, [f"{file} is not there"])
+            return Thumbnails({}, [f"{file} is missing"])
         return Thumbnails(given | {"edit": made}, [])
 
     def _given(self, sample_id: str, size: int) -> dict[str, np.ndarray]:
         if sample_id not in self.place:
             return {}
-        from semfacediff.synthesis.latents import at_size  # with it comes diffusers, which takes seconds
+        from semfacediff.synthesis.latents import at_size  # imports diffusers, which takes seconds
 
         photo, labels = at_size(self.faces[self.place[sample_id]], size)
         return {"photo": photo, "labels": palette(self.faces.label_space)[labels]}

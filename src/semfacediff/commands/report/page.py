@@ -17,11 +17,11 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What the command line asks for.
+    """Options of the command line.
 
     Attributes:
-        rank: score by which worst and best are told apart; ``None`` = the first that differs.
-        data, parser: where photos and parser lie, if not where the record or ``SEMFACEDIFF_DATA`` says.
+        rank: score that ranks edits; ``None`` = the first that differs.
+        data, parser: folders of photos and parser; by default from ``SEMFACEDIFF_DATA`` and the record.
     """
 
     with_photos: bool = False
@@ -30,21 +30,21 @@ class ReportOptions:
     parser: Path | None = None
 
 
-def report(folders: list[Path], out: Path | None, wish: ReportOptions) -> Path:
+def report(folders: list[Path], out: Path | None, options: ReportOptions) -> Path:
     """Write the page of one or several runs; returns its path.
 
     Args:
         out: folder for it; by default ``outputs/report/<names of the runs>``.
 
     Raises:
-        UserError: no record can be read, the score is in none of them, or photos are wanted that are not the run's.
+        UserError: no readable record, unknown score, or the photos are not the run's.
     """
     records, unread = read_records(folders)
-    rank = _rank(records, wish.rank)
-    pictures = _pictures(records, rank, wish) if wish.with_photos else None
-    page = render(records, unread, config.repository(), _command(folders, out, wish), rank, pictures)
+    rank = _rank(records, options.rank)
+    pictures = _pictures(records, rank, options) if options.with_photos else None
+    page = render(records, unread, config.repository(), _command(folders, out, options), rank, pictures)
     file = (out or _default(folders)) / PAGE
-    write_bytes(file, page.encode("utf-8", "replace"))  # a file's name may hold what is no text
+    write_bytes(file, page.encode("utf-8", "replace"))  # file names may not be valid text
     return file
 
 
@@ -57,10 +57,12 @@ def _rank(records: list[Record], asked: str | None) -> Score | None:
     return known[asked]
 
 
-def _pictures(records: list[Record], rank: Score | None, wish: ReportOptions) -> Pictures:
-    from semfacediff.commands.report.pictures import pictures  # torch; a page without photos needs none
+def _pictures(records: list[Record], rank: Score | None, options: ReportOptions) -> Pictures:
+    from semfacediff.commands.report.pictures import (
+        pictures,
+    )  # imports torch, which a page without photos does not need
 
-    return pictures(records, rank, wish.data, wish.parser)
+    return pictures(records, rank, options.data, options.parser)
 
 
 def _default(folders: list[Path]) -> Path:
@@ -68,12 +70,12 @@ def _default(folders: list[Path]) -> Path:
     return Path("outputs") / "report" / f"{folders[0].resolve().name}{more}"
 
 
-def _command(folders: list[Path], out: Path | None, wish: ReportOptions) -> str:
+def _command(folders: list[Path], out: Path | None, options: ReportOptions) -> str:
     words = ["semfacediff", "report", *map(_place, folders)]
     words += ["--out", _place(out)] if out else []
-    words += ["--with-photos"] if wish.with_photos else []
-    words += ["--rank", wish.rank] if wish.rank else []
-    words += [word for name in ("data", "parser") if (p := getattr(wish, name)) for word in (f"--{name}", _place(p))]
+    words += ["--with-photos"] if options.with_photos else []
+    words += ["--rank", options.rank] if options.rank else []
+    words += [word for name in ("data", "parser") if (p := getattr(options, name)) for word in (f"--{name}", _place(p))]
     return shlex.join(words)
 
 

@@ -1,7 +1,6 @@
-"""Thumbnails for the report: photos, parses and masks made again, edits as they lie in the run's folder.
+"""Thumbnails for the report: photos, parses and masks computed again, edits from the run's folder.
 
-What is made again is shown only if it is what the run used: the photos' digest, the parser's and those of the masks
-must be the record's.
+Recomputed pictures are shown only if the digests of photos, parser and masks match the record.
 """
 
 from collections import defaultdict
@@ -34,11 +33,11 @@ from semfacediff.tasks.editing.sample_row import MASKS, digest_of_mask, edit_fil
 from semfacediff.types import FaceSample, to_tensor
 
 PER_END = 40
-"""Worst and best shown of every attribute or task."""
+"""Number of worst and of best samples per attribute or task."""
 MAX_CHARACTERS = 36_000_000
-"""Of all pictures together; the rest of the page stays under 4 MB."""
+"""Limit for all pictures together; the rest of the page stays under 4 MB."""
 _SIZES_PX = ((450, 256), (800, 192), (10**9, 144))
-"""(at most so many samples, long side of a thumbnail)."""
+"""(maximum number of samples, long side of a thumbnail)."""
 _AMPLIFIED = 4
 
 
@@ -46,11 +45,11 @@ def pictures(records: Sequence[Record], rank: Score | None, root: Path | None, p
     """Thumbnails of the worst and best edits and generated faces, and of the runs' showcases.
 
     Args:
-        root: where the photos lie; ``None`` = ``SEMFACEDIFF_DATA``. parser: as ``parser.checkpoint``, or
-            ``parser.root`` for precomputed label maps; ``None`` = where the record says.
+        root: folder of the photos; ``None`` = ``SEMFACEDIFF_DATA``. parser: as ``parser.checkpoint``, or
+            ``parser.root`` for precomputed label maps; ``None`` = from the record.
 
     Raises:
-        UserError: there are no photos there, or they are not those that a run edited.
+        UserError: the photos are missing, or are not those of a run.
     """
     chosen, left_out = extremes(records, rank, PER_END), []
     px = next(size for most, size in _SIZES_PX if len(chosen) <= most)
@@ -71,9 +70,13 @@ def pictures(records: Sequence[Record], rank: Score | None, root: Path | None, p
                     panels[key], notes[key] = uris, said
                     bar.update()
     files, of, dropped = _within_budget(chosen, panels, MAX_CHARACTERS - sum(map(len, showcases.values())))
-    said = f"Shown are the {PER_END} worst and the {PER_END} best of every {group_name(records)}"
-    left_out.insert(0, said + (f" by {rank.label}." if rank else "; no score tells them apart, so the first and last."))
-    left_out += [f"{dropped} of the less extreme ones are without photos, to keep the page small."] if dropped else []
+    said = f"The {PER_END} worst and the {PER_END} best of every {group_name(records)} are shown"
+    left_out.insert(
+        0, said + (f" by {rank.label}." if rank else ": no score differs, so these are the first and last.")
+    )
+    left_out += (
+        [f"{dropped} less extreme samples are shown without photos to limit the size of the page."] if dropped else []
+    )
     rights = dict.fromkeys(data_rights(records[i]) for i in sorted({*by_run, *(i for i, _ in showcases)}))
     return Pictures(files, of, notes, showcases, " ".join(rights) or "These runs edited nothing.", left_out)
 
@@ -88,7 +91,7 @@ def _by_sample(keys: list[Key]) -> dict[str, list[str]]:
 def _thumbnails(
     source: "_Source | GeneratedSource", samples: dict[str, list[str]], px: int
 ) -> Iterator[tuple[str, dict[str, tuple[dict[str, str], str]]]]:
-    """(sample, attribute -> (panel -> data URI, notes)) of all samples, a sample a core."""
+    """(sample, attribute -> (panel -> data URI, notes)) of all samples, one sample per core."""
 
     def made(item: tuple[str, list[str]]):
         sample_id, attributes = item
@@ -163,9 +166,9 @@ class _Source:
             panels["parse"] = overlaid
         edit = self._saved(name, sample.id)
         if edit is None:
-            notes.append("there is no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is not there")
+            notes.append("no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is missing")
         elif edit.shape != given.shape:
-            notes.append("the edit is not of the photo's size")
+            notes.append("the edit differs from the photo in size")
         else:
             panels["edit"] = edit
             difference = np.abs(edit.astype(np.int16) - given).max(axis=2) * _AMPLIFIED
@@ -173,7 +176,7 @@ class _Source:
         return Thumbnails(panels, notes)
 
     def _given(self, sample_id: str, name: str, photo: np.ndarray) -> np.ndarray:
-        """What was edited: the photo, or in a cascade what the stages before left of it."""
+        """Input of the edit: the photo, or in a cascade the result of the previous stages."""
         if "stage" not in self.rows:
             return photo
         stage = self.rows.at[(sample_id, name), "stage"]
@@ -188,7 +191,7 @@ class _Source:
         return saved_picture(edit_file(self.record.folder, name, sample_id))
 
     def _parsed(self, sample: FaceSample, photo: np.ndarray, given: np.ndarray, parses: dict[tuple, tuple]):
-        """(labels of ``photo``, ``given`` with them over it); made once for all edits of them."""
+        """(labels of ``photo``, ``given`` with them over it); cached for all edits of them."""
         if self.parser is None:
             return None, None
         key = photo.tobytes(), given.tobytes()
@@ -202,7 +205,7 @@ class _Source:
         masks = region_masks(labels, attribute, self.parser.label_space, self.rule)
         found = {kind: getattr(masks, kind) for kind in MASKS}
         if any(digest_of_mask(mask) != row.get(f"mask_{kind}") for kind, mask in found.items()):
-            notes.append("the masks made here are not those of the record, so they are not shown")
+            notes.append("the masks computed here differ from the record's, so they are not shown")
             return {}
         return {kind: np.rint(255 * mask[0].numpy()).astype(np.uint8) for kind, mask in found.items()}
 
@@ -228,5 +231,5 @@ def _parser(record: Record, wanted: config.ParserConfig, data: Data) -> Parser:
     known = record.run.get("parser") or {}
     parser, facts = open_parser(wanted, data.label_space, torch.device("cpu"))
     if facts.get("digest") != known.get("digest"):
-        raise UserError("the parser found is not the one that the run used; give --parser FOLDER")
+        raise UserError("the parser found is not the run's; give --parser FOLDER")
     return parser

@@ -1,4 +1,4 @@
-"""``semfacediff report --tokens``: what the class tokens of a SegFace look at on a photo."""
+"""``semfacediff report --tokens``: attention of a SegFace's class tokens on a photo."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
         checkpoint: training run or checkpoint folder. out: by default ``outputs/report/<checkpoint>-tokens-<photo>``.
 
     Raises:
-        UserError: no SegFace there, no readable photo, or the figure cannot be written.
+        UserError: not a SegFace, an unreadable photo, or the figure cannot be written.
     """
     model, card, _ = open_trained(config.ParserConfig.trained(str(checkpoint)))
     parser = ModelParser(model, card, torch.device("cpu"))
@@ -34,7 +34,7 @@ def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
         square, _ = to_square(decode_photo(Blob(photo, photo.name).read(), photo.name), card.input_size)
         logits = parser.logits(to_tensor(square)[None])
         attention = watch.attention(square.shape[:2])
-    title = f"{card.name}, {checkpoint.resolve().name}: what each token looks at, what looks at it, what it segments"
+    title = f"{card.name}, {checkpoint.resolve().name}: attention of each token, attention to it, and its segmentation"
     maps = (m[0].numpy() for m in (attention.tokens, attention.image, logits.softmax(1)))
     figure = token_figure(square, parser.label_space.classes, *maps, title)
     folder = out or Path("outputs") / "report" / f"{checkpoint.resolve().name}-{FIGURE}-{photo.stem}"

@@ -1,4 +1,4 @@
-"""``semfacediff thesis``: the thesis's experiments, what each needs, and those that can run here, run."""
+"""``semfacediff thesis``: lists the thesis's experiments with their requirements and runs those that can run here."""
 
 import functools
 import subprocess
@@ -22,7 +22,7 @@ class Part:
 
     Attributes:
         script: entry point. words: its choices. run: its folder below ``results/runs``.
-        needs: what it cannot do without. makes: tables and figures of the thesis.
+        needs: requirements. makes: tables and figures of the thesis.
     """
 
     script: str
@@ -52,7 +52,7 @@ PARTS = (
     ),
 )
 _WITH_TEST_PART = ("celebamask_hq", "lapa", "helen")
-"""Data sets whose own lists or folders say which photos are for the test; of others all are taken."""
+"""Data sets with a published test part; of others all photos are used."""
 _WAY_OUT = {
     ACCELERATOR: "no accelerator (a CPU takes weeks; runtime.device=cpu asks for that)",
     PIPELINE: f"no weights of editor=sdxl_inpaint; fetch them: {fetch_line('sdxl_inpaint')}",
@@ -60,7 +60,7 @@ _WAY_OUT = {
 
 
 def thesis(run: bool, words: Sequence[str], data: str | None = None, checkpoint: str | None = None) -> int:
-    """List the parts with what they lack; with ``run`` run those that lack nothing; returns the worst exit code.
+    """List the parts and their missing requirements; with ``run`` run the others; returns the worst exit code.
 
     Args:
         words: further choices for every part, e.g. ``weights.root=DIR`` or ``data.n=10``.
@@ -84,10 +84,10 @@ def thesis(run: bool, words: Sequence[str], data: str | None = None, checkpoint:
 
 
 def missing(part: Part, found: dict, given: dict[str, str]) -> list[str]:
-    """Which of its needs this machine lacks.
+    """Requirements that this machine does not meet.
 
     Args:
-        found: what :func:`semfacediff.commands.doctor.examined` gave. given: choices by key.
+        found: result of :func:`semfacediff.commands.doctor.examined`. given: choices by key.
     """
     there = presence(found)
     there[PIPELINE] = "weights.sdxl_inpaint" in given or found["pipelines"]["sdxl_inpaint"]["place"] is not None
@@ -98,7 +98,7 @@ def missing(part: Part, found: dict, given: dict[str, str]) -> list[str]:
 
 
 def _words(part: Part, found: dict, words: Sequence[str], data: str | None, checkpoint: str | None) -> list[str]:
-    """The part's choices, what was found here where nothing was chosen, and the user's choices."""
+    """The part's choices, defaults found on this machine, and the user's choices."""
     given = dict(word.partition("=")[::2] for word in words)
     chosen = [*part.words]
     layout = given.get("data", found["data"]["layout"])
@@ -112,24 +112,24 @@ def _words(part: Part, found: dict, words: Sequence[str], data: str | None, chec
         chosen.append(f"parser.checkpoint={checkpoint or usable[0]}")
     own = [word for word in words if _concerns(word, part)]
     if "hydra.run.dir" not in given:
-        drawn = "data=toy" in words  # no record of the thesis's photos, whatever else is as it was there
+        drawn = "data=toy" in words  # not the thesis's photos, so not a record of the thesis
         runs = Path("outputs", "thesis") if drawn else results(repository()) / "runs"
         own.append(f"hydra.run.dir={runs / part.run}")
     return [*chosen, *own]
 
 
 def _concerns(word: str, part: Part) -> bool:
-    """Whether a choice is one of this part: the training knows no editor, the benchmark no optimiser."""
+    """Whether a choice applies to this part: the training has no editor, the benchmark no optimiser."""
     key = word.partition("=")[0].lstrip("+~").partition(".")[0]
     if key == "editor" and "editor=recolor" in part.words:
-        return False  # it is meant for the pipeline
+        return False  # it is meant for the parts with a pipeline
     elsewhere = {"evaluate.py", "train_parser.py"} - {part.script}
     return key in _keys(part.script) or not any(key in _keys(script) for script in elsewhere)
 
 
 @functools.cache
 def _keys(script: str) -> frozenset[str]:
-    """What can be chosen; a parser's training takes none of the parser that the benchmarks use."""
+    """Keys of a script; a parser's training does not use the benchmarks' parser."""
     keys = {*composed(script.removesuffix(".py"), [], repository()), "hydra", "experiment"}
     return frozenset(keys - ({"parser"} if script == "train_parser.py" else set()))
 

@@ -1,17 +1,17 @@
-"""``semfacediff track``: records to Weights & Biases, afterwards."""
+"""``semfacediff track``: upload records to Weights & Biases."""
 
 import argparse
 from pathlib import Path
 
-HELP = "records to Weights & Biases, afterwards"
+HELP = "upload records to Weights & Biases"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    sync = actions.add_parser("sync", help="send what W&B does not have yet of these runs; safe to repeat")
+    sync = actions.add_parser("sync", help="upload new data of these runs; safe to repeat")
     sync.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, tracked or not")
     sync.add_argument("--mode", choices=("auto", "online", "offline"), help="default: the run's, else auto")
-    sync.add_argument("--project", help="default: the run's, else that of conf/tracking/wandb.yaml; so are the others")
+    sync.add_argument("--project", help="default: the run's, else that of conf/tracking/wandb.yaml")
     sync.add_argument("--entity", help="W&B user or team")
     sync.add_argument("--group", help="default: the run's, else its name")
     sync.add_argument("--tag", dest="tags", action="append", help="may be repeated")

@@ -1,4 +1,4 @@
-"""``semfacediff track sync``: records to Weights & Biases after the runs are over, as often as one likes."""
+"""``semfacediff track sync``: uploads records to Weights & Biases after the runs; safe to repeat."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +13,14 @@ from semfacediff.records.tracking import sync
 
 
 def track_sync(folders: Sequence[Path], given: Mapping[str, object]) -> int:
-    """Send every record that has something new; returns 0.
+    """Upload every record with new data; returns 0.
 
     Args:
-        folders: of runs, whether they were tracked or not.
-        given: options of ``conf/tracking/wandb.yaml`` that the user set; the others are those of the run, or else the
-            file's.
+        folders: of runs, tracked or not.
+        given: options of ``conf/tracking/wandb.yaml`` set by the user; the others come from the run or the file.
 
     Raises:
-        UserError: not a run, an option that is none, or W&B is absent or refuses. Records before it are sent.
+        UserError: not a run, an invalid option, or W&B is missing or fails. Earlier records are uploaded.
     """
     for folder in folders:
         facts = read_run(folder)
@@ -37,7 +36,7 @@ def track_sync(folders: Sequence[Path], given: Mapping[str, object]) -> int:
 
 
 def _options(folder: Path, given: Mapping[str, object]) -> config.WandbTracking:
-    """The ``tracking`` group that the run would be mirrored with."""
+    """The ``tracking`` group for the upload of the run."""
     defaults = yaml.safe_load((config.repository() / "conf" / "tracking" / "wandb.yaml").read_text())
     defaults["group"] = None  # the file takes it from the environment of a sweep
     plain = read_config(folder)

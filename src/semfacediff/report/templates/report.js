@@ -1,5 +1,5 @@
 "use strict";
-// Reads the samples from the page, shows those that were asked for. Texts enter as text, never as HTML.
+// Reads the samples from the page and shows the selected ones. Texts are inserted as text, never as HTML.
 (function () {
   const PAGE_ROWS = 50, PAGE_CARDS = 12;
   const PANELS = [
@@ -123,7 +123,7 @@
       after.className = "after";
       frame.append(after, made("span", { className: "edge" }));
       const slider = made("input", { type: "range", min: "0", max: "100", value: "50" });
-      slider.setAttribute("aria-label", `Where the photo ends and the ${what} begins, ${name}`);
+      slider.setAttribute("aria-label", `Position between photo and ${what}, ${name}`);
       const moved = () => frame.style.setProperty("--cut", slider.value + "%");
       slider.addEventListener("input", moved);
       moved();
@@ -151,7 +151,7 @@
     if (!at("gallery")) return;
     const seen = found.filter((r) => r.seen), first = state.cardPage * PAGE_CARDS;
     const cards = seen.slice(first, first + PAGE_CARDS).map(card);
-    at("gallery").replaceChildren(...(cards.length ? cards : [made("p", { textContent: "None of these samples has photos here." })]));
+    at("gallery").replaceChildren(...(cards.length ? cards : [made("p", { textContent: "None of these samples has photos on this page." })]));
     paged("g", state.cardPage, seen.length, PAGE_CARDS);
   }
 
