@@ -1,9 +1,13 @@
 """What travels between the stages. Frozen; arrays inside are never written to after construction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
+
+from semfacediff.labels import LabelSpace
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,31 @@ class FaceSample:
     labels: np.ndarray | None = None
     attributes: dict[str, str | float | bool] = field(default_factory=dict)
     landmarks: np.ndarray | None = None
+
+    @property
+    def label_map(self) -> np.ndarray:
+        """``labels`` of a data set that was opened with label maps; a :class:`ValueError` if there is none."""
+        if self.labels is None:
+            raise ValueError(f"sample '{self.id}' has no label map")
+        return self.labels
+
+
+class Faces(Protocol):
+    """A map-style data set: ``faces[i]`` is read when it is asked for."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The samples' ids, in order."""
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The space of the label maps."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, i: int) -> FaceSample:
+        """Sample ``i``; a :class:`UserError` names the file that cannot be read."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ from semfacediff.config.synthesis import (
     SynthesisTraining,
     VQConfig,
 )
+from semfacediff.config.tasks import AnyTask
 from semfacediff.config.training import (
     AdamThenSGDConfig,
     AdamWConfig,
@@ -75,6 +76,7 @@ __all__ = [
     "AnyData",
     "AnyEditor",
     "AnyOptim",
+    "AnyTask",
     "AnyTracking",
     "CascadeConfig",
     "CelebAMaskHQData",

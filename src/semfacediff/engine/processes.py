@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, RunFolder, differences, read_run
 
 _EXIT_MISTAKE = 2
+Value = TypeVar("Value")
 _LOST_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 
@@ -108,7 +110,7 @@ def _losing_none(state: PartialState) -> Iterator[None]:
         ) from e
 
 
-def agreed(state: PartialState, value):
+def agreed(state: PartialState, value: Value) -> Value:
     """The first process's ``value``, for all of them."""
     if state.num_processes == 1:
         return value

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -11,6 +12,7 @@ from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.files import Files, Folder
+from semfacediff.web.jobs import Stop
 from semfacediff.web.model_store import EditForm, ModelStore, offered
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
 from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
@@ -89,13 +91,13 @@ class EditingTab(Tab):
         self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
     @told
-    def _load(self, path: str | None, attribute: str, request: gr.Request):
+    def _load(self, path: str | None, attribute: str, request: gr.Request) -> dict:
         own = self._own(request)
         portrait = self._opened(path, session.opened, own)
         return self._view(portrait, attribute, wording.portrait(portrait), own)
 
     @told
-    def _click(self, portrait: Portrait | None, event: gr.SelectData):
+    def _click(self, portrait: Portrait | None, event: gr.SelectData) -> dict:
         at = _present(portrait)
         height, width = shown(at.now).shape[:2]
         name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.store)
@@ -104,23 +106,33 @@ class EditingTab(Tab):
         return {self.attribute: attribute, self.message: wording.said(f"{name}: the region is '{attribute}'.")}
 
     @told
-    def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request):
+    def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
         return {self.mask: self._mask(portrait, attribute, self._own(request)) if portrait else None}
 
     @told
-    def _choose_editor(self, editor: str):
+    def _choose_editor(self, editor: str) -> dict:
         own = self.store.strength(editor)
         return {self.strength: gr.Slider(value=own or 1, interactive=own is not None)}
 
     @told
-    def _audit(self, *asked):
-        form = EditForm(*asked)
+    def _audit(self, attribute: str, prompt: str, editor: str, *more: Any) -> dict:
+        form = EditForm(attribute, prompt, editor, *more)
         return {self.words: wording.words(session.audit(form, self.store)) if form.prompt.strip() else ""}
 
     @told
     def _edit(
-        self, stop, at, attribute, prompt, editor, strength, seed, negative, request: gr.Request, progress=PROGRESS
-    ):
+        self,
+        stop: Stop,
+        at: Portrait | None,
+        attribute: str,
+        prompt: str,
+        editor: str,
+        strength: float,
+        seed: int,
+        negative: str,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> dict:
         own, form = self._own(request), EditForm(attribute, prompt, editor, strength, seed, negative)
         made = session.edit(_present(at), form, self.store, stop, self._told(progress, "Editing"))
         view = self._view(made, attribute, f"Edited the {attribute}.", own)
@@ -128,7 +140,7 @@ class EditingTab(Tab):
         return view
 
     @told
-    def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
+    def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
         return self._view(session.undone(_present(portrait)), attribute, "Undone.", self._own(request))
 
     def _view(self, portrait: Portrait, attribute: str, text: str, own: Folder) -> dict:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -20,11 +21,16 @@ from semfacediff.web.files import Files
 from semfacediff.web.model_store import ModelStore, offered
 from semfacediff.web.styling import StyleModel
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
 _HOST = "127.0.0.1"
 _LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
-def serve(port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str):
+def serve(
+    port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str
+) -> NoReturn:
     """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
 
     Raises:
@@ -78,7 +84,7 @@ def _listening(port: int) -> socket.socket:
     try:
         return socket.create_server((_HOST, port))
     except OSError as e:
-        raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno)}); give another --port") from e
+        raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno or 0)}); give another --port") from e
 
 
 def _nothing(*_: object) -> None:
@@ -92,7 +98,7 @@ def _interruptible() -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
 
-    def end(*_) -> None:
+    def end(*_: object) -> None:
         for number in numbers:
             signal.signal(number, _nothing)  # not SIG_IGN: Python complains of a signal that has arrived already
         raise KeyboardInterrupt
@@ -109,7 +115,7 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
+def running(server: "Server", listening: socket.socket) -> Iterator[threading.Thread]:
     """The thread in which ``server`` (a ``uvicorn.Server``) answers, until this is left."""
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

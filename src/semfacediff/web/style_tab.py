@@ -9,10 +9,11 @@ from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import styling, wording
 from semfacediff.web.files import Files
+from semfacediff.web.jobs import Stop
 from semfacediff.web.model_store import ModelStore
 from semfacediff.web.pictures import parsed_beside, row
 from semfacediff.web.portrait import MAX_MEGAPIXELS
-from semfacediff.web.styling import STEPS, TASKS, StyleAsk, StyleModel
+from semfacediff.web.styling import STEPS, TASKS, Face, StyleAsk, StyleModel
 from semfacediff.web.tab import PROGRESS, QUIET, Tab, told
 
 WITHOUT = """A trained SCA-DM makes a face from the layout of one photo and the style of another; this page has none,
@@ -110,17 +111,28 @@ class StyleTab(Tab):
         }
 
     @told
-    def _choose_task(self, task: str):
+    def _choose_task(self, task: str) -> dict:
         return {self.parts: gr.CheckboxGroup(interactive=TASKS[task].parts)}
 
     @told
-    def _choose_form(self, form: str):
+    def _choose_form(self, form: str) -> dict:
         return {self.guidance: gr.Number(interactive=_FORMS[form] is not None)}
 
     @told
     def _make(
-        self, stop, first, second, task, parts, steps, seed, form, guidance, request: gr.Request, progress=PROGRESS
-    ):
+        self,
+        stop: Stop,
+        first: Face,
+        second: Face | None,
+        task: str,
+        parts: list[str],
+        steps: int,
+        seed: int,
+        form: str,
+        guidance: float,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> dict:
         own, wanted = self._own(request), StyleAsk(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance))
         made = styling.make(first, second, wanted, self.model, stop, self._told(progress, "Making"))
         faces = styling.compared(made, first, second if TASKS[task].second else None, self.model.size)

@@ -1,6 +1,7 @@
 """What can be known to fail before a training starts, and what its failures mean."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -19,8 +20,8 @@ def single_value_norms(model: nn.Module, size: int) -> list[str]:
     """Names of the batch norms that see 1x1 maps in ``size`` x ``size`` photos: a batch of one cannot train them."""
     found: list[str] = []
 
-    def watch(name: str):
-        def hook(_module, inputs):
+    def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if inputs[0].ndim < 3 or inputs[0][0, 0].numel() == 1:
                 found.append(name)
 

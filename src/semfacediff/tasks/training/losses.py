@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semfacediff import config
 from semfacediff.errors import UserError
 
 IGNORED = 255
@@ -33,7 +34,7 @@ def own(share: Tensor) -> Tensor:
     return share
 
 
-def build_loss(settings, weights: Tensor) -> Criterion:
+def build_loss(settings: config.LossConfig, weights: Tensor) -> Criterion:
     """``criterion(logits, labels, total=own)``: the weighted sum of the terms that ``settings`` asks for, a scalar.
 
     Args:

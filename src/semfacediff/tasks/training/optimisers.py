@@ -34,7 +34,8 @@ def parameter_groups(model: nn.Module, settings: AdamWSettings) -> list[dict]:
     ``model.encoder`` names the sub-modules of the encoder. With ``decay_norms_and_biases=false`` every tensor of one
     dimension (biases, scales and shifts of norms) is left out of the decay.
     """
-    inside = {id(p) for name in model.encoder for p in getattr(model, name).parameters()}
+    names: tuple[str, ...] = model.encoder  # type: ignore[assignment]  # so every parser class has it
+    inside = {id(p) for name in names for p in getattr(model, name).parameters()}
     groups: dict[tuple[bool, bool], dict] = {}
     for p in (p for p in model.parameters() if p.requires_grad):
         encoder = id(p) in inside
