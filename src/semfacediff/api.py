@@ -181,7 +181,7 @@ def score(
         raise UserError(f"mask: expected uint8 with 255 = edit, or bool, got {mask.dtype}; region_mask() makes one")
     _preset("protocol", protocol)
     files = _known_weights(weights, ("lpips_alexnet", "clip"))
-    metrics = [SSIM(protocol), PSNR(protocol)]
+    metrics: list[SSIM | PSNR | MaskIoU | LPIPS | CLIP] = [SSIM(protocol), PSNR(protocol)]
     before, after = mask >= 128, None
     if any(x is not None for x in (attribute, labels, edit_labels)):
         regions = _regions(photo, attribute, {"labels": labels, "edit_labels": edit_labels}, label_space)

@@ -154,7 +154,11 @@ class _Text(list["_Word"]):
     @cached_property
     def starts(self) -> list[int]:
         """Of each word's clause, the index of its first word."""
-        return list(accumulate(range(len(self)), lambda start, i: i if self[i].joint == "," else start))
+
+        def of_word(start: int, i: int) -> int:
+            return i if self[i].joint == "," else start
+
+        return list(accumulate(range(len(self)), of_word))
 
     @cached_property
     def clauses(self) -> dict[int, tuple[int, set[str]]]:
@@ -456,7 +460,7 @@ def _assign_roles(words: _Text, found: list[_Found]) -> list[Colour]:
         role = f.colour.role
         if f is main:
             role = MAIN
-        elif not role:
+        elif not role and previous:
             role = _joined(words, previous, f) or OTHER
             previous = f if role != OTHER else previous
         colours.append(replace(f.colour, role=role))

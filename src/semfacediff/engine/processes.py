@@ -5,7 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -110,13 +110,12 @@ def _losing_none(state: PartialState) -> Iterator[None]:
         ) from e
 
 
-def agreed(state: PartialState, value: Value) -> Value:
-    """The first process's ``value``, for all of them."""
-    if state.num_processes == 1:
-        return value
-    shared = [value]
-    with _losing_none(state):
-        broadcast_object_list(shared)
+def agreed(state: PartialState, value: Value | None) -> Value:
+    """The first process's ``value``, for all of them; the others need have none."""
+    shared: list[Any] = [value]
+    if state.num_processes > 1:
+        with _losing_none(state):
+            broadcast_object_list(shared)
     return shared[0]
 
 

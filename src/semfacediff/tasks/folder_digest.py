@@ -1,6 +1,7 @@
 """The names of runs' default folders: the same settings have the same folder, wherever their inputs lie."""
 
 import os
+from typing import Any
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -32,7 +33,7 @@ def folder_digest(settings: config.AnyTask) -> str:
     return config.digest([config.scientific(settings), inputs])[:8]
 
 
-def _plain(weights: config.WeightsConfig | None) -> dict[str, object]:
+def _plain(weights: config.WeightsConfig | None) -> dict[str, Any]:
     return {} if weights is None else weights.model_dump()
 
 

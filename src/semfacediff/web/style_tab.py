@@ -102,7 +102,7 @@ class StyleTab(Tab):
         _, state, seen, legend = self._of(which)
         own = self._own(request)
         face = self._opened(path, styling.opened, own)
-        picture = parsed_beside(face.sample.photo, face.sample.labels, self.store.space)
+        picture = parsed_beside(face.sample.photo, face.sample.label_map, self.store.space)
         return {
             state: face,
             seen: own.picture(which, picture),

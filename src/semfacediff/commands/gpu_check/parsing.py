@@ -112,7 +112,7 @@ def loading(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
         faces = FileFaces(index_folder(root, "images", "masks", True).entries, CELEBAMASK)
         view = TrainingView(faces, sizes.parser_px, "standard", seed=0)
 
-        def epoch(workers: int | str) -> Callable[[], None]:
+        def epoch(workers: int) -> Callable[[], None]:
             def once() -> None:
                 batches = loader(view, sizes.parser_batch, 0, workers=workers, pinned=on.type == "cuda")
                 for _ in view.placed(batches, on):
@@ -120,7 +120,8 @@ def loading(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
 
             return once
 
-        workers = enough_workers("auto")
+        enough = enough_workers("auto")
+        workers = enough if isinstance(enough, int) else 0
         ours, plain = timed(epoch(workers), on), timed(epoch(0), on)
     name = f"loading, {sizes.parser_px} px, {workers} worker(s) against none"
     yield judged(name, ours, plain, n, [], None)

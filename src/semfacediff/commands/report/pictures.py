@@ -158,7 +158,7 @@ class _Source:
         return {a: self._edit(sample, photo, a, parses) for a in attributes}
 
     def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Thumbnails:
-        row = self.rows.loc[(sample.id, name)]
+        row = self.rows.loc[[(sample.id, name)]].iloc[0]
         notes: list[str] = []
         given = self._given(sample.id, name, photo)
         panels = {"photo": given}
@@ -182,7 +182,7 @@ class _Source:
         if "stage" not in self.rows:
             return photo
         stage = self.rows.at[(sample_id, name), "stage"]
-        own = self.rows.loc[sample_id]
+        own = self.rows[self.rows.index.get_level_values("sample_id") == sample_id].droplevel("sample_id")
         for earlier in own[own["stage"] < stage].sort_values("stage", ascending=False).index:
             edit = self._saved(earlier, sample_id)
             if edit is not None:

@@ -68,6 +68,7 @@ class InpaintEditor(Editor):
         UserError: on the first edit, the pipeline cannot be opened, or ``native_size`` is not one it can work at.
     """
 
+    native_size: int
     batchable = True
 
     def __init__(

@@ -43,7 +43,7 @@ _BEHIND = ("background", "neck", "cloth")
 """What hair may grow over: the face stays as it is."""
 _WHITE = 255
 _TITLE = "A row's reference is the next row, the last one's the first; parts as far as both have them"
-_COLUMNS = {
+_COLUMNS: dict[str | tuple[str, int], str] = {
     PHOTO: "photo",
     LABELS: "label map",
     RECONSTRUCTION: "reconstruction",

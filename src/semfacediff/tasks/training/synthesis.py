@@ -205,7 +205,7 @@ def _keeping(record: RunFolder, settings: config.SynthesisTraining) -> Iterator[
 def _report(folder: Path) -> str:
     """What a finished training left."""
     history = read_table(folder / "history.csv")
-    last, best = history.iloc[-1], history.loc[history["val_loss"].idxmin()]
+    last, best = history.iloc[-1], history.iloc[history["val_loss"].argmin()]
     return (
         f"step {last['step']:.0f}: training loss {last['train_loss']:.4f}, validation loss {last['val_loss']:.4f} "
         f"(lowest {best['val_loss']:.4f} at step {best['step']:.0f})\n\n"
