@@ -28,7 +28,7 @@ def track_sync(folders: Sequence[Path], given: Mapping[str, object]) -> int:
         options = _options(folder, given)
         if not sync(folder, options):
             print(f"{folder}: nothing new")
-        elif mode(options["mode"]) == "offline":
+        elif mode(options.mode) == "offline":
             copy = folder / "wandb" / f"offline-run-*-{wandb_id(facts)}"
             print(f"{folder}: written as W&B run {wandb_id(facts)}; upload it with: wandb sync {copy}")
         else:
@@ -36,7 +36,7 @@ def track_sync(folders: Sequence[Path], given: Mapping[str, object]) -> int:
     return 0
 
 
-def _options(folder: Path, given: Mapping[str, object]) -> dict:
+def _options(folder: Path, given: Mapping[str, object]) -> config.WandbTracking:
     """The ``tracking`` group that the run would be mirrored with."""
     defaults = yaml.safe_load((config.repository() / "conf" / "tracking" / "wandb.yaml").read_text())
     defaults["group"] = None  # the file takes it from the environment of a sweep
@@ -47,7 +47,7 @@ def _options(folder: Path, given: Mapping[str, object]) -> dict:
     except (KeyError, TypeError) as e:
         raise UserError(f"{folder / 'config.yaml'}: not a run's configuration ({type(e).__name__})") from e
     try:
-        options = config.WandbTracking(**(defaults | own | given)).model_dump()
+        options = config.WandbTracking.model_validate(defaults | own | given)
     except ValueError as e:
         raise UserError(f"track sync: {' '.join(str(e).split())[:200]}") from e
-    return options | {"group": options["group"] or name}
+    return options.model_copy(update={"group": options.group or name})
