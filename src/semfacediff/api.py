@@ -9,6 +9,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,7 +181,7 @@ def score(
         raise UserError(f"mask: expected uint8 with 255 = edit, or bool, got {mask.dtype}; region_mask() makes one")
     _preset("protocol", protocol)
     files = _known_weights(weights, ("lpips_alexnet", "clip"))
-    metrics = [SSIM(protocol), PSNR(protocol)]
+    metrics: list[SSIM | PSNR | MaskIoU | LPIPS | CLIP] = [SSIM(protocol), PSNR(protocol)]
     before, after = mask >= 128, None
     if any(x is not None for x in (attribute, labels, edit_labels)):
         regions = _regions(photo, attribute, {"labels": labels, "edit_labels": edit_labels}, label_space)
@@ -240,13 +241,14 @@ def _regions(
     photo: np.ndarray, attribute: str | None, labels: Mapping[str, np.ndarray | None], label_space: str
 ) -> list[np.ndarray]:
     """bool ``[H, W]``: the attribute's region in each of ``labels``."""
-    if attribute is None or any(x is None for x in labels.values()):
+    given = {name: array for name, array in labels.items() if array is not None}
+    if attribute is None or len(given) < len(labels):
         raise UserError("score: iou compares the region before and after; pass attribute, labels and edit_labels")
-    for name, array in labels.items():
+    for name, array in given.items():
         _check_same_size(array, photo, name)
         _check_labels(array, name, label_space)
     attribute_classes(attribute)
-    maps = (torch.from_numpy(x.astype(np.int64)) for x in labels.values())
+    maps = (torch.from_numpy(x.astype(np.int64)) for x in given.values())
     return [attribute_region(x, attribute, space(label_space)) for x in maps]
 
 
@@ -298,7 +300,7 @@ def _named_editor(name: str, options: dict, device: str) -> Editor:
     return open_editor(settings, _device(device))[0]
 
 
-def _typed(model, plain: dict, what: str):
+def _typed(model: Any, plain: dict, what: str) -> Any:
     """``plain`` as a model of :mod:`semfacediff.config`; a :class:`UserError` says what is wrong with it."""
     try:
         return TypeAdapter(model).validate_python(plain)

@@ -52,7 +52,8 @@ def each_photo(source: Path, photos: list[Path], made: str, work: Callable[[Path
         UserError: from a single photo.
         FatalError: from any photo.
     """
-    failed, first = {}, {}
+    failed: dict[str, str] = {}
+    first: dict[str, Path] = {}
     single = source.is_file()
     for photo in tqdm(photos, made, unit="photo", disable=single):
         other, name = first.setdefault(photo.stem, photo), printable(photo.name)

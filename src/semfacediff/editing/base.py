@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -44,8 +44,8 @@ class EditRequest:
     on_step: Callable[[int, int], None] | None = None
 
 
-class Editor(Protocol):
-    """Repaints a region of a photo. Subclass it: ``check`` and ``note`` have defaults that suit most editors.
+class Editor:
+    """Repaints a region of a photo. Subclasses have ``edit``; the other methods have defaults that suit most editors.
 
     Attributes:
         name: as recorded and as chosen with ``editor=``.
@@ -97,4 +97,4 @@ class Editor(Protocol):
 
         A result depends on its own request only, never on what else is in the batch.
         """
-        ...
+        raise NotImplementedError

@@ -148,13 +148,17 @@ class _Word:
     joint: str  # what stands before it: " ", "/" or "," (a clause break)
 
 
-class _Text(list):
+class _Text(list["_Word"]):
     """The words of a prompt. What is asked about many of them is worked out once: the search takes linear time."""
 
     @cached_property
     def starts(self) -> list[int]:
         """Of each word's clause, the index of its first word."""
-        return list(accumulate(range(len(self)), lambda start, i: i if self[i].joint == "," else start))
+
+        def of_word(start: int, i: int) -> int:
+            return i if self[i].joint == "," else start
+
+        return list(accumulate(range(len(self)), of_word))
 
     @cached_property
     def clauses(self) -> dict[int, tuple[int, set[str]]]:
@@ -203,7 +207,8 @@ class _Text(list):
     def counted(self) -> tuple[list[int], list[int]]:
         """How many words before each are not among :data:`_BREATH`, and how many among :data:`_TOWARDS`."""
         kinds = ([w.text not in _BREATH for w in self], [w.text in _TOWARDS for w in self])
-        return tuple([0, *accumulate(kind)] for kind in kinds)
+        breath, towards = ([0, *accumulate(kind)] for kind in kinds)
+        return breath, towards
 
     @cached_property
     def nouns(self) -> dict[tuple[int, str], int]:
@@ -315,12 +320,16 @@ def _rgb(words: list[_Word]) -> tuple[int, int, int] | None:
     texts = [w.text for w in words]
     spelled = texts[0] + "".join(w.joint + w.text for w in words[1:])
     value = exact.get(spelled) or exact.get(" ".join(texts)) or joined.get("".join(texts).replace("'", ""))
-    return tuple(bytes.fromhex(value[1:])) if value else None
+    if not value:
+        return None
+    r, g, b = bytes.fromhex(value[1:])
+    return r, g, b
 
 
 def _scan(words: _Text) -> list[_Found]:
     """All names in the text, longest first, without overlaps; names side by side ("chestnut brown") are one colour."""
-    found, i, free = [], 0, 0
+    found: list[_Found] = []
+    i, free = 0, 0
     while i < len(words):
         for n in range(min(_longest(), len(words) - i), 0, -1):
             rgb = None if n == 1 and _is_plain_word(words, i) else _rgb(words[i : i + n])
@@ -360,14 +369,15 @@ def _to_8_bit(lab: np.ndarray) -> tuple[int, int, int]:
         rgb = oklab_to_rgb(np.array([lab[0], lab[1] * keep, lab[2] * keep]))
         if rgb.min() > -0.002 and rgb.max() < 1.002:
             break
-    return tuple(int(v) for v in np.clip(np.round(rgb * 255), 0, 255))
+    r, g, b = (int(v) for v in np.clip(np.round(rgb * 255), 0, 255))
+    return r, g, b
 
 
 def _describe(words: _Text, i: int, end: int, rgb: tuple, free: int) -> _Found:
     name = " ".join(w.text for w in words[i:end])
     is_object = end - i == 1 and name in OBJECT_NAMES
     noun, adjacent = _noun_after(words, end)
-    region, role = _REGION_OF.get(noun), _ROLE_OF.get(noun)
+    region, role = _REGION_OF.get(noun or ""), _ROLE_OF.get(noun or "")
     if end < len(words) and words[end - 1].text in _REGION_OF:
         region = region or _REGION_OF[words[end - 1].text]
     if region is None and name in HAIR_WORDS:
@@ -442,15 +452,15 @@ def _used_as_thing(words: _Text, f: _Found) -> bool:
 def _assign_roles(words: _Text, found: list[_Found]) -> list[Colour]:
     free = [f for f in found if not f.colour.role]
     bound = [f for f in free if f.region]
-    main = (bound or free or [None])[0]
-    if bound and (before := _joined_before(words, free, main)):
+    main = next(iter(bound or free), None)
+    if bound and main and (before := _joined_before(words, free, main)):
         main = before
     colours, previous = [], main
     for f in found:
         role = f.colour.role
         if f is main:
             role = MAIN
-        elif not role:
+        elif not role and previous:
             role = _joined(words, previous, f) or OTHER
             previous = f if role != OTHER else previous
         colours.append(replace(f.colour, role=role))
@@ -491,7 +501,7 @@ def _shade(words: _Text, attribute: str | None, found: list[_Found]) -> list[Col
 def _is_shade(words: _Text, i: int, attribute: str | None) -> bool:
     """Whether the word speaks of the region and not, as "soft light" or "dark background", of the scene."""
     noun, _ = _noun_after(words, i + 1)
-    region, role = _REGION_OF.get(noun), _ROLE_OF.get(noun)
+    region, role = _REGION_OF.get(noun or ""), _ROLE_OF.get(noun or "")
     if region or role:
         return role is None and attribute in (None, region)
     start, end, _ = words.clause(i)

@@ -63,7 +63,8 @@ def check_outside(photo: np.ndarray, final: np.ndarray, blend: np.ndarray) -> No
 def _laplacian(photo: np.ndarray, edit: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """uint8 ``[H, W, 3]``. Coarse bands spread beyond the mask; by the mask they give way to the photo at its rim."""
     levels = max(min(_LEVELS, int(np.log2(min(photo.shape[:2]))) - 2), 1)
-    a, b, w = (x.astype(np.float32) for x in (photo, edit, weight[..., 0]))
+    a, b = (x.astype(np.float32) for x in (photo, edit))
+    w: np.ndarray = weight[..., 0].astype(np.float32)
     bands = []
     for _ in range(levels):
         (a_low, a_band), (b_low, b_band) = _band(a), _band(b)

@@ -48,4 +48,5 @@ class Precomputed(Editor):
     def _read(self, request: EditRequest) -> np.ndarray:
         relative = f"{request.attribute}/{request.sample_id}.png"
         edit = decode_photo(Blob(self.root / relative, relative).read(), relative)
-        return resized_photo(edit, tuple(request.photo.shape[-2:]), Image.Resampling.LANCZOS)
+        height, width = request.photo.shape[-2:]
+        return resized_photo(edit, (height, width), Image.Resampling.LANCZOS)

@@ -163,8 +163,8 @@ def _palette(prompt: str, attribute: str) -> list[Colour]:
     for colour in find_colours(prompt, attribute):
         if colour.role != OTHER and (colour.role == MAIN or attribute in _SEVERAL_COLOURS):
             pigment = _PIGMENTS.get(attribute, {}).get(colour.name)
-            rgb = tuple(bytes.fromhex(pigment)) if pigment else colour.rgb
-            roles.setdefault(colour.role, replace(colour, rgb=rgb))
+            red, green, blue = bytes.fromhex(pigment) if pigment else colour.rgb
+            roles.setdefault(colour.role, replace(colour, rgb=(red, green, blue)))
     return list(roles.values())
 
 
@@ -363,8 +363,8 @@ def _shares(region: _Region, roles: list[str], seed: int) -> dict[str, np.ndarra
     left = np.ones(region.at.size, np.float32)
     for role in (HIGHLIGHTS, ENDS, ROOTS, SECOND):
         if role in roles:
-            shares[role] = left * _PATTERNS[role](region, seed)
-            left = left - shares[role]
+            share = left * _PATTERNS[role](region, seed)
+            shares[role], left = share, left - share
     shares[MAIN] = left
     return shares
 

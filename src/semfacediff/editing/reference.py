@@ -21,7 +21,7 @@ from semfacediff.data.sizes import resized_photo, same_aspect
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS
 from semfacediff.errors import UserError
-from semfacediff.labels import attribute_classes, attribute_indices, conversion, space
+from semfacediff.labels import LabelSpace, attribute_classes, attribute_indices, conversion, space
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.checkpoint import load_parser
 from semfacediff.parsing.default import default_parser
@@ -73,7 +73,7 @@ class ReferenceEditor(Editor):
             return "style out of noise; the prompt is not read"
         found = f"style of reference {self.reference.face.id}; the prompt is not read"
         wanted = attribute_indices(request.attribute, self.synthesizer.space)
-        if not np.isin(self.reference.face.labels, wanted).any():
+        if not np.isin(self.reference.face.label_map, wanted).any():
             found += f"; the reference has no {', '.join(attribute_classes(request.attribute))}"
         return found
 
@@ -82,7 +82,7 @@ class ReferenceEditor(Editor):
         return [self._edited(request) for request in requests]
 
     def _edited(self, request: EditRequest) -> torch.Tensor:
-        if request.labels is None:
+        if request.labels is None or request.label_space is None:
             raise UserError("editor=sca_dm needs the label map of the whole photo, and here it gets a mask alone")
         labels = conversion(request.label_space, self.synthesizer.space)[request.labels.numpy()].astype(np.uint8)
         face = FaceSample(request.sample_id, to_uint8(request.photo), labels)
@@ -94,7 +94,8 @@ class ReferenceEditor(Editor):
             images = made.edit([face], references=[style], parts=parts).images
         else:
             images = made.swap_parts([face], [style], parts).images
-        return to_tensor(resized_photo(to_uint8(images[0]), tuple(request.photo.shape[-2:]), Image.Resampling.BICUBIC))
+        height, width = request.photo.shape[-2:]
+        return to_tensor(resized_photo(to_uint8(images[0]), (height, width), Image.Resampling.BICUBIC))
 
     def _seeded(self, request: EditRequest) -> Synthesizer:
         s = self.synthesizer
@@ -123,15 +124,15 @@ def reference_editor(
     options = SamplingOptions(**{name: getattr(settings, name) for name in names})
     model = model.for_sampling(on, getattr(torch, settings.precision), compiled)
     synthesizer = Synthesizer(model, options, space(card.label_space), absent=settings.absent)
-    reference = _reference(settings, card.label_space) if settings.reference else None
+    reference = _reference(settings.reference, settings, card.label_space) if settings.reference else None
     about = reference.facts if reference else {"id": None}
     facts = {"name": "sca_dm", "digest": digest, "numerics": {"reference": about}, "trained": card.training}
     doubts = [] if card.training else ["editor: the model was never trained: its card names no training"]
     return ReferenceEditor(synthesizer, reference, settings.inversion), facts | {"doubts": doubts}
 
 
-def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
-    file = Path(settings.reference).expanduser()
+def _reference(photo_file: str, settings: config.SCADMEditor, label_space: str) -> Reference:
+    file = Path(photo_file).expanduser()
     if not file.is_file():
         raise UserError(f"editor.reference: expected a photo at {file}, found none; set editor.reference=FILE")
     with _named("editor.reference", "a photo"):
@@ -148,7 +149,7 @@ def _reference(settings: config.SCADMEditor, label_space: str) -> Reference:
             labels, name = decode_labels(Blob(maps, maps.name).read(), maps.name, own), maps.stem
         facts["labels"] = file_digest(maps)
     else:
-        labels, own, name = *_parsed(photo), file.stem
+        (labels, own), name = _parsed(photo), file.stem
         facts["labels"] = f"parsed by the shipped parser ({hashlib.sha256(labels.tobytes()).hexdigest()[:16]})"
     labels = conversion(own, space(label_space))[labels].astype(np.uint8)
     face = paired({file.stem: photo}, {name: labels})[0]
@@ -171,7 +172,7 @@ def _named(key: str, wanted: str) -> Iterator[None]:
         raise UserError(f"{key}: {e}; set {key}=FILE to {wanted}") from e
 
 
-def _parsed(photo: np.ndarray):
+def _parsed(photo: np.ndarray) -> tuple[np.ndarray, LabelSpace]:
     """(labels, their space) by the parser that ships with the package."""
     folder = default_parser()
     if folder is None:

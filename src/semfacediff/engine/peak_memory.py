@@ -27,7 +27,8 @@ def peak_memory_mib(device: torch.device) -> float:
     if device.type == "mps":
         return torch.mps.driver_allocated_memory() / 2**20
     try:
-        kib = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")).split()[1]
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        kib = float(line.split()[1])
     except (OSError, StopIteration):
         kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return int(kib) / 1024

@@ -3,20 +3,21 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import cv2
 import torch
 
-from semfacediff.types import FaceSample
+from semfacediff.types import Faces, FaceSample
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MOST_WORKERS = 8
 
 
-def read_ahead(faces, indices: Sequence[int], workers: int, ahead: int = 4) -> Iterator[FaceSample]:
+def read_ahead(faces: Faces, indices: Sequence[int], workers: int, ahead: int = 4) -> Iterator[FaceSample]:
     """Samples in the given order; up to ``ahead`` are decoded in threads while the current one is used."""
     if workers == 0:
         yield from (faces[i] for i in indices)
@@ -31,10 +32,12 @@ def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
     Items are drawn as they are needed, in the caller's thread. If drawing one fails, or is interrupted, the results of
     those before it come first, then the exception.
     """
-    waiting, items, stopped = deque(), iter(items), None
+    waiting: deque[Future[Result]] = deque()
+    drawn = iter(items)
+    stopped: BaseException | None = None
     while stopped is None:
         try:
-            item = next(items)
+            item = next(drawn)
         except BaseException as e:  # StopIteration among them
             stopped = e
             break
@@ -43,7 +46,7 @@ def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-    if not isinstance(stopped, StopIteration):
+    if stopped is not None and not isinstance(stopped, StopIteration):
         raise stopped
 
 

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import DONE, RunFolder, differences, read_run
 
 _EXIT_MISTAKE = 2
+Value = TypeVar("Value")
 _LOST_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 
@@ -108,13 +110,12 @@ def _losing_none(state: PartialState) -> Iterator[None]:
         ) from e
 
 
-def agreed(state: PartialState, value):
-    """The first process's ``value``, for all of them."""
-    if state.num_processes == 1:
-        return value
-    shared = [value]
-    with _losing_none(state):
-        broadcast_object_list(shared)
+def agreed(state: PartialState, value: Value | None) -> Value:
+    """The first process's ``value``, for all of them; the others need have none."""
+    shared: list[Any] = [value]
+    if state.num_processes > 1:
+        with _losing_none(state):
+            broadcast_object_list(shared)
     return shared[0]
 
 

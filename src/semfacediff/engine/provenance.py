@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -12,7 +13,7 @@ from semfacediff import config
 from semfacediff.records.environment import code_version, hardware, package_versions
 
 
-def identity(settings: config.Closed, inputs: dict[str, str | None]) -> dict:
+def identity(settings: config.AnyTask, inputs: Mapping[str, object]) -> dict:
     """What determines the results: scientific configuration and digests of the inputs."""
     return {"config": config.scientific(settings), "inputs": inputs}
 
@@ -27,7 +28,7 @@ def protocol_deviations(settings: config.EditingEvaluation) -> list[str]:
     return [f"{key} = {plain[key]} instead of {value}" for key, value in asked.items() if plain[key] != value]
 
 
-def header(settings: config.Closed, facts: dict) -> dict:
+def header(settings: config.AnyTask, facts: dict) -> dict:
     """Opening facts of ``run.json``."""
     reasons = ["limit: only part of the data was used"] if settings.limit else []
     if part := facts.get("part_of"):
@@ -47,8 +48,8 @@ def header(settings: config.Closed, facts: dict) -> dict:
 
 def _command() -> str:
     """What repeats this run in a shell; one job's words where it is part of a sweep."""
-    words = os.environ.get("SEMFACEDIFF_OVERRIDES")
-    words = sys.argv[1:] if words is None else shlex.split(words)
+    overrides = os.environ.get("SEMFACEDIFF_OVERRIDES")
+    words = sys.argv[1:] if overrides is None else shlex.split(overrides)
     program = os.environ.get("SEMFACEDIFF_PROGRAM", f"python {Path(sys.argv[0]).name}").split()
     return shlex.join([*program, *(_without_machine_path(word) for word in words)])
 
@@ -63,14 +64,14 @@ _ABSOLUTE = re.compile(r"""(?<=[\['",])/[^'",\[\]{}]+|^~?/[^,]+""")
 """A path that is the whole value, or stands in quotes or in a list."""
 
 
-def _shown(path: str) -> str:
-    path, here = Path(path).expanduser(), Path.cwd()
+def _shown(text: str) -> str:
+    path, here = Path(text).expanduser(), Path.cwd()
     if not path.is_absolute():
         return str(path)
     return str(path.relative_to(here) if path.is_relative_to(here) else Path("DIR") / path.name)
 
 
-def config_text(settings: config.Closed) -> str:
+def config_text(settings: config.AnyTask) -> str:
     """The resolved configuration as YAML, without the places of inputs on this machine."""
     plain = settings.model_dump(mode="json")
     for group, key in config.PATHS:

@@ -1,8 +1,9 @@
 """What a metric of one edit is given, and what it says of itself."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -104,29 +105,32 @@ def declared(
     }
 
 
-class Metric(Protocol):
+class Metric(ABC):
     """Scores one edit.
 
     Attributes:
         columns: names of what :meth:`score` returns.
         higher_is_better: direction of each column; ``None`` where there is none.
+        together: whether :meth:`scores` gives its network those of one size in a batch.
     """
 
-    columns: tuple[str, ...]
-    higher_is_better: dict[str, bool | None]
+    columns: ClassVar[tuple[str, ...]]
+    higher_is_better: ClassVar[Mapping[str, bool | None]]
+    together: bool = False
 
-    def score(self, pair: EditPair) -> dict[str, float | None]:
-        """Value of every column; ``None`` = missing (undefined for this edit)."""
-        ...
+    @abstractmethod
+    def score(self, pair: EditPair) -> Mapping[str, float | str | None]:
+        """Value of every column; ``None`` = missing (undefined for this edit). Counts are text, as the record has them;
+        such a column has no direction."""
 
-    def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
-        """:meth:`score` of each; one with ``together`` set gives its network those of one size in a batch."""
+    def scores(self, pairs: Sequence[EditPair]) -> Sequence[Mapping[str, float | str | None]]:
+        """:meth:`score` of each."""
         return [self.score(pair) for pair in pairs]
 
     def note(self, prompt: str) -> str | None:
         """What a reader of this prompt's scores must know; most metrics have nothing to say."""
         return None
 
+    @abstractmethod
     def identity(self) -> dict[str, object]:
         """What :func:`declared` makes: two values are comparable only if theirs agree."""
-        ...

@@ -49,4 +49,4 @@ class LRUCache(Generic[Made]):
 def content(array: np.ndarray) -> tuple:
     """A key that two arrays share only if they hold the same."""
     array = np.ascontiguousarray(array)
-    return array.shape, array.dtype.str, hashlib.sha256(array).digest()
+    return array.shape, array.dtype.str, hashlib.sha256(array.data).digest()

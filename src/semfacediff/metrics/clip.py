@@ -60,7 +60,7 @@ class CLIP(Metric):
         return self._scored([pair])[0]
 
     def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
-        return self._scored(pairs) if self.together and pairs else super().scores(pairs)
+        return self._scored(pairs) if self.together and pairs else [self.score(pair) for pair in pairs]
 
     @torch.inference_mode()
     def _scored(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:

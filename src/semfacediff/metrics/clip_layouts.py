@@ -8,6 +8,7 @@ that copies of the same tensors have the same digest whatever their layout.
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +41,14 @@ _NAMES = {
 _TRANSPOSED = {"text_projection.weight": "text_projection", "visual_projection.weight": "visual.proj"}
 
 
-def as_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def as_openai(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A CLIP's state dict under OpenAI's names, from any of the layouts; tensors keep their dtype.
 
     Flat or under ``state_dict``, with or without ``module.`` before the names. A name that no layout has stays.
     """
     named = state.get("state_dict", state).items()
-    named = [(k, v) for k, v in named if isinstance(k, str) and isinstance(v, Tensor) and k not in _NOT_PARAMETERS]
-    state = {k.removeprefix("module."): v for k, v in named}
+    tensors = [(k, v) for k, v in named if isinstance(k, str) and isinstance(v, Tensor) and k not in _NOT_PARAMETERS]
+    state = {k.removeprefix("module."): v for k, v in tensors}
     return _from_transformers(state) if _OF_TRANSFORMERS in state else state
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 Box = tuple[slice, slice]
 """Rows and columns."""
+Layer = nn.Conv2d | nn.MaxPool2d
 
 _WORTH_IT = 0.6
 """Share of the photo above which a pass over all of it is as quick."""
@@ -40,7 +41,7 @@ class Trunk:
         layers: in their order; kernels, strides and paddings are square, a rectifier follows a convolution.
     """
 
-    def __init__(self, layers: Sequence[nn.Module]):
+    def __init__(self, layers: Sequence[Layer | nn.ReLU]):
         self.layers = [layer for layer in layers if not isinstance(layer, nn.ReLU)]
         following = zip(layers, [*layers[1:], None], strict=True)
         self.rectified = [isinstance(then, nn.ReLU) for layer, then in following if not isinstance(layer, nn.ReLU)]
@@ -75,7 +76,8 @@ class Trunk:
 
 def box_of(region: Tensor) -> Box:
     """The smallest box that holds a bool ``[H, W]`` region; empty if that is."""
-    return tuple(_span(region.any(axis).nonzero()) for axis in (1, 0))
+    rows, columns = (_span(region.any(axis).nonzero()) for axis in (1, 0))
+    return rows, columns
 
 
 def is_part(region: Tensor) -> bool:
@@ -92,10 +94,12 @@ def _holds(box: Box) -> bool:
     return all(span.start < span.stop for span in box)
 
 
-def _reach(layer: nn.Module, x: Tensor, box: Box, size: Sequence[int]) -> tuple[Box, Tensor]:
+def _reach(layer: Layer, x: Tensor, box: Box, size: Sequence[int]) -> tuple[Box, Tensor]:
     """(where in an output of ``size`` the changed ``box`` of the input is felt, the input that is needed there)."""
     kernel, stride, padding = (_square(getattr(layer, name)) for name in ("kernel_size", "stride", "padding"))
-    reached, needed, beyond = [], [], []
+    reached: list[slice] = []
+    needed: list[slice] = []
+    beyond: list[int] = []
     for span, length, given in zip(box, size, x.shape[2:], strict=True):
         if span.start >= span.stop:
             return (slice(0, 0), slice(0, 0)), x[..., :0, :0]
@@ -105,10 +109,11 @@ def _reach(layer: nn.Module, x: Tensor, box: Box, size: Sequence[int]) -> tuple[
         reached.append(slice(first, max(first, last + 1)))
         needed.append(slice(max(start, 0), max(0, min(stop, given))))
         beyond = [max(-start, 0), max(stop - given, 0), *beyond]  # torch names the last axis first
-    return tuple(reached), nn.functional.pad(x[(..., *needed)], beyond)
+    (rows, columns), (needed_rows, needed_columns) = reached, needed
+    return (rows, columns), nn.functional.pad(x[..., needed_rows, needed_columns], beyond)
 
 
-def _without_padding(layer: nn.Module, x: Tensor) -> Tensor:
+def _without_padding(layer: Layer, x: Tensor) -> Tensor:
     if isinstance(layer, nn.MaxPool2d):
         return nn.functional.max_pool2d(x, layer.kernel_size, layer.stride)
     return nn.functional.conv2d(x, layer.weight, layer.bias, layer.stride)

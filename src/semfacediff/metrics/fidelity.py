@@ -1,11 +1,11 @@
 """SSIM, PSNR and the largest change, outside the edit."""
 
+import importlib.metadata
 import math
 from typing import ClassVar
 
 import cv2
 import numpy as np
-import skimage
 from PIL import Image
 
 from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
@@ -86,7 +86,7 @@ class SSIM(Metric):
         return declared(
             "ssim",
             implementation="scikit-image",
-            version=skimage.__version__,
+            version=importlib.metadata.version("scikit-image"),
             bounds=[-1, 1],
             unit="1",
             higher_is_better=True,
@@ -112,8 +112,8 @@ class PSNR(Metric):
             return {"psnr_outside": None, "max_abs_outside": None}
         # Counts of 8-bit differences are exact and far smaller than the differences themselves.
         differences, where = cv2.absdiff(pair.photo, pair.edit), kept.view(np.uint8)
-        counts = sum(cv2.calcHist([differences], [c], where, [256], [0, 256]).ravel() for c in range(3))
-        counts = np.rint(counts.astype(np.float64)).astype(np.int64)
+        histograms = [cv2.calcHist([differences], [c], where, [256], [0, 256]).ravel() for c in range(3)]
+        counts = np.rint(np.sum(histograms, axis=0).astype(np.float64)).astype(np.int64)
         mse = float(counts @ np.arange(256) ** 2) / counts.sum()
         psnr = 10 * math.log10(255**2 / mse) if mse else math.inf
         return {"psnr_outside": psnr, "max_abs_outside": float(np.flatnonzero(counts)[-1])}

@@ -76,10 +76,10 @@ class Diversity:
 
     def score(self, photos: Sequence[np.ndarray]) -> float:
         """Of at least two uint8 ``[H, W, 3]`` photos."""
-        pairs = list(itertools.combinations(photos, 2))
         nothing = np.zeros(photos[0].shape[:2], np.uint8)
-        pairs = [EditPair(photo=a, edit=b, blend=nothing, before=nothing > 0, after=None) for a, b in pairs]
-        return float(np.mean([score["lpips"] for score in self.lpips.scores(pairs)]))
+        two = itertools.combinations(photos, 2)
+        pairs = [EditPair(photo=a, edit=b, blend=nothing, before=nothing > 0, after=None) for a, b in two]
+        return float(np.array([score["lpips"] for score in self.lpips.scores(pairs)], np.float64).mean())
 
     def identity(self) -> dict[str, object]:
         own = {"metric": "lpips_diversity", "higher_is_better": True}

@@ -25,7 +25,7 @@ def centroids(labels: np.ndarray, space: LabelSpace, parts: tuple[str, ...] = FA
     for part in parts:
         if part not in space.classes:
             continue
-        moments = cv2.moments(cv2.compare(labels, space.index(part), cv2.CMP_EQ), binaryImage=True)
+        moments = cv2.moments((labels == space.index(part)).view(np.uint8), binaryImage=True)
         if moments["m00"] >= max(1, MIN_PART * labels.size):
             found[part] = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
     return found

@@ -1,5 +1,6 @@
 """The metrics that the configuration names, with their weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from semfacediff.metrics.weights import (
 from semfacediff.sweep_cache import SweepCache
 from semfacediff.weight_files import file_state
 
-_OF_PROTOCOL = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
+_OF_PROTOCOL: dict[str, Callable[[str], Metric]] = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
 """Metrics without weights whose definition depends on the protocol."""
 
 _metrics: SweepCache["Metrics"] = SweepCache()
@@ -92,7 +93,9 @@ class _MetricWeights:
     """Weights by the configuration's policy, and what has to be said of them."""
 
     def __init__(self, settings: config.Evaluation):
-        self.settings, self.absent, self.doubts = settings, {}, []
+        self.settings = settings
+        self.absent: dict[str, str] = {}
+        self.doubts: list[str] = []
 
     def find(self, public: PublicWeights, *columns: str) -> FoundWeights | None:
         """``None`` if they are missing and the columns may stay empty."""

@@ -70,7 +70,7 @@ class LPIPS(Metric):
 
     def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
         if not self.together or len({pair.photo.shape for pair in pairs}) != 1:
-            return super().scores(pairs)
+            return [self.score(pair) for pair in pairs]
         return self._scored_together(pairs)
 
     @torch.inference_mode()
@@ -113,7 +113,7 @@ class LPIPS(Metric):
         parts = self._distances(photo, edit)
         return sum((part.sum((1, 2, 3)) / (size[0] * size[1]) for part, _, size in parts), photo.photo.new_zeros(1))
 
-    def _maps(self, photo: Features, edit: Features, shape: tuple[int, int]) -> Tensor:
+    def _maps(self, photo: Features, edit: Features, shape: Sequence[int]) -> Tensor:
         """float32 ``[N, H, W]``: the distance at every pixel."""
         total = torch.zeros(len(photo.photo), *shape, device=self.device)
         for part, box, size in self._distances(photo, edit):

@@ -71,7 +71,8 @@ class Seam(Metric):
 def _box(where: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns that hold ``where``, and one more on each side, which the kernel reaches."""
     spans = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(0, span[0] - 1), span[-1] + 2) for span in spans)
+    rows, columns = (slice(max(0, span[0] - 1), span[-1] + 2) for span in spans)
+    return rows, columns
 
 
 METRIC = Seam

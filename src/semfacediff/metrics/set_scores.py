@@ -1,17 +1,29 @@
 """Distances between the set of photos and the set of their edits: FID and KID, over Inception features."""
 
 import importlib.metadata
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from semfacediff.metrics.base import OURS, declared
 from semfacediff.metrics.fid import MIN_N, frechet_distance
-from semfacediff.metrics.inception import FEATURES, Inception
+from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.kid import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
 from semfacediff.metrics.moments import Moments
 
 SET_COLUMNS = ("fid", "kid")
+
+
+class Network(Protocol):
+    """What gives the features: ``weights`` is how the record names it."""
+
+    @property
+    def weights(self) -> str: ...
+
+    def features(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """float32 ``[2048]`` for each uint8 ``[H, W, 3]`` photo, in order."""
+        ...
 
 
 class SetScores:
@@ -24,7 +36,7 @@ class SetScores:
 
     higher_is_better: ClassVar = {"fid": False, "kid": False}
 
-    def __init__(self, columns: tuple[str, ...], network: Inception):
+    def __init__(self, columns: tuple[str, ...], network: Network):
         self.columns, self.network = columns, network
 
     def score(self, photos: np.ndarray, edits: np.ndarray) -> tuple[dict[str, float | int | None], str | None]:
@@ -33,7 +45,7 @@ class SetScores:
         Args:
             photos, edits: float ``[N, 2048]`` features, row by row of the same samples.
         """
-        values = {"fid_n": len(photos)} if "fid" in self.columns else {}
+        values: dict[str, float | int | None] = {"fid_n": len(photos)} if "fid" in self.columns else {}
         if len(photos) < 2:
             return values, f"{len(photos)} photo{'s' * (len(photos) != 1)}, at least 2 are needed"
         if not (np.isfinite(photos).all() and np.isfinite(edits).all()):
@@ -62,28 +74,27 @@ class SetScores:
 
     def identities(self) -> list[dict[str, object]]:
         """What each column's values depend on, as :func:`declared` says it."""
-        shared = {
-            "unit": "1",
-            "resize": "bilinear to 299, float32, no antialiasing",
-            "weights": self.network.weights,
-            "input": "8-bit RGB at the working size, edits after the composite",
-            "features": f"pytorch-fid's Inception, last pooling, {FEATURES}",
-        }
-        own = {
-            "fid": {
-                "implementation": "pytorch-fid",
-                "version": importlib.metadata.version("pytorch-fid"),
-                "bounds": [0, None],
-                "dialect": _dialect(),
-            },
-            "kid": {
-                **OURS,
-                "bounds": [None, None],
-                "kernel": f"(x.y / {FEATURES} + 1)^3, unbiased",
-                "subsets": f"{SUBSETS} of min({SUBSET_SIZE}, n // 2), photos and edits of different faces, seed {SEED}",
-            },
-        }
-        return [declared(c, higher_is_better=self.higher_is_better[c], **own[c], **shared) for c in self.columns]
+
+        def column(name: str, implementation: str, version: str, lowest: float | None, **own: object) -> dict:
+            return declared(
+                name,
+                implementation=implementation,
+                version=version,
+                bounds=[lowest, None],
+                unit="1",
+                higher_is_better=self.higher_is_better[name],
+                resize="bilinear to 299, float32, no antialiasing",
+                weights=self.network.weights,
+                **own,
+                input="8-bit RGB at the working size, edits after the composite",
+                features=f"pytorch-fid's Inception, last pooling, {FEATURES}",
+            )
+
+        kernel = f"(x.y / {FEATURES} + 1)^3, unbiased"
+        subsets = f"{SUBSETS} of min({SUBSET_SIZE}, n // 2), photos and edits of different faces, seed {SEED}"
+        fid = column("fid", "pytorch-fid", importlib.metadata.version("pytorch-fid"), 0, dialect=_dialect())
+        kid = column("kid", OURS["implementation"], OURS["version"], None, kernel=kernel, subsets=subsets)
+        return [{"fid": fid, "kid": kid}[name] for name in self.columns]
 
 
 def _dialect() -> str:

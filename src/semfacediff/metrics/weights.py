@@ -50,8 +50,8 @@ class PublicFile:
 
     def source(self) -> Source | None:
         """How it is fetched, if it is."""
-        if self.url:
-            return lambda: RemoteFile(self.url, self.kept()[0], self.sha256, self.size)
+        if url := self.url:
+            return lambda: RemoteFile(url, self.kept()[0], self.sha256, self.size)
         return hub_source(f"{self.hub}@{self.revision}", {self.file: self.sha256}) if self.revision else None
 
 
@@ -187,7 +187,10 @@ def fetched(weights: PublicWeights) -> Path:
     """
     ordered = sorted(weights.files, key=lambda file: file.hub is None)
     get(weights.key, [source for file in ordered if (source := file.source())])
-    return find_local(weights, None)
+    path = find_local(weights, None)
+    if path is None:
+        raise DownloadError(f"{weights.key}: what was fetched is not where {weights} belongs")
+    return path
 
 
 def find(weights: PublicWeights, explicit: str | None, root: str | None, download: bool) -> FoundWeights:

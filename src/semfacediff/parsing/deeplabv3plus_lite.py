@@ -50,7 +50,7 @@ class ASPP(nn.Module):
         self.conv_out, self.bn_out = nn.Conv2d(5 * b, b, 1), nn.BatchNorm2d(b)
 
     def forward(self, x: Tensor) -> Tensor:
-        near = ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3), (self.conv4, self.bn4))
+        near = [(self.get_submodule(f"conv{i}"), self.get_submodule(f"bn{i}")) for i in range(1, len(DILATIONS) + 2)]
         branches = [F.relu(bn(conv(x))) for conv, bn in near]
         frame = F.relu(self.bn5(self.conv1x1(F.adaptive_avg_pool2d(x, 1))))
         return self.bn_out(self.conv_out(torch.cat([*branches, _resize(frame, x.shape[-2:])], dim=1)))

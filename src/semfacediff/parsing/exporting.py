@@ -71,9 +71,12 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int | N
 
     try:
         with _quiet():
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program, input_names=[INPUT], output_names=[OUTPUT], opset_version=opset, dynamo=True, verbose=False
-            ).model_proto
+            )
+        if exported is None:
+            raise ValueError("it returned no program")
+        made = exported.model_proto
     except Exception as e:
         reason = str(e).strip().splitlines()[0][:160]
         raise UserError(f"--to onnx: torch's exporter failed ({reason}); try another --opset") from e

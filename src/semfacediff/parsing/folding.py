@@ -11,6 +11,7 @@ def fold_batch_norms(model: nn.Module) -> None:
     """
     for sequence in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
         for i in range(len(sequence) - 1):
-            if isinstance(sequence[i], nn.Conv2d) and isinstance(sequence[i + 1], nn.BatchNorm2d):
-                sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
+            conv, norm = sequence[i], sequence[i + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                sequence[i] = fuse_conv_bn_eval(conv, norm)
                 sequence[i + 1] = nn.Identity()

@@ -119,7 +119,7 @@ def found(name: str, where: str) -> Path:
 def _imagenet(encoder: str) -> Path:
     package = PACKAGES.get(encoder)
     spec = importlib.util.find_spec(package) if package else None
-    if spec is not None:
+    if spec is not None and spec.origin is not None:
         return next(Path(spec.origin).parent.glob("models/*.pth"))
     config = timm.get_pretrained_cfg(encoder)
     cached = _cached(config.hf_hub_id) if config and config.hf_hub_id else None

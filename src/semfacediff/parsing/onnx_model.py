@@ -1,6 +1,7 @@
 """A parser that onnxruntime computes, from the file that ``semfacediff export`` wrote; for ``parser.backend=onnx``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from semfacediff.errors import UserError
 from semfacediff.labels import space
 from semfacediff.parsing.checkpoint import CARD, ONNX, ParserCard, read_card
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 class OnnxModel(nn.Module):
@@ -26,7 +30,7 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(logits).to(x.device)
 
 
-def _session(file: Path):
+def _session(file: Path) -> "InferenceSession":
     try:
         import onnxruntime
     except ImportError as e:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -70,12 +71,13 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     card = dataclasses.replace(card, options=dict(settings.options))
     model = build_parser(settings.name, classes=label_space.n, **card.options)
     if settings.pretrained is not None:
-        start = _starts(settings.name).start_from if _starts(settings.name) else start_from
+        starts = _starts(settings.name)
+        start = starts.start_from if starts else start_from
         start(model, settings.name, settings.pretrained)
     return model, card
 
 
-def _starts(name: str):
+def _starts(name: str) -> ModuleType | None:
     """The module that starts ``name`` from ImageNet weights; ``None``: a folder of the hub's layout.
 
     Imported late: torchvision and timm take a third of the start-up, and few commands need them.
@@ -93,7 +95,7 @@ def _starts(name: str):
 
 def start_weights(settings: config.ParserConfig) -> str | None:
     """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
-    if settings.pretrained is not None:
+    if settings.pretrained is not None and settings.name is not None:
         if starts := _starts(settings.name):
             return starts.start_digest(settings.name, settings.pretrained)
         return start_digest(settings.name, settings.pretrained)
@@ -113,19 +115,25 @@ def open_trained(settings: config.ParserConfig) -> TrainedParser:
     Raises:
         UserError: not there, damaged, of another architecture than ``parser=`` names, or not of ``parser.backend``.
     """
+    if settings.checkpoint is None:
+        raise UserError(
+            "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
+            "parser=precomputed parser.root=DIR"
+        )
     place, onnx = resolve(settings.checkpoint), settings.backend == "onnx"
-    said = {"label_space": settings.label_space, "input_size": settings.input_size}
+    space_name, input_size = settings.label_space, settings.input_size
     if place.is_file():
         if onnx:
             raise UserError(f"parser.backend=onnx: {place} is a file; name the folder that semfacediff export wrote")
-        model, card = load_published(settings.name, place, **said)
+        model, card = load_published(settings.name, place, space_name, input_size)
         _same_options(settings, card, place)
         return TrainedParser(model, card, file_digest_with(place, card))
-    model, card = load_onnx(place) if onnx else load_parser(place, **said)
+    model, card = load_onnx(place) if onnx else load_parser(place, space_name, input_size)
     if settings.name is not None and settings.name != card.name:
         raise UserError(f"parser={settings.name} contradicts {place}, which holds '{card.name}'; drop one of the two")
     _same_options(settings, card, place)
-    return TrainedParser(model, card, checkpoint_digest(place, ONNX if onnx else WEIGHTS, **said))
+    digest = checkpoint_digest(place, ONNX if onnx else WEIGHTS, space_name, input_size)
+    return TrainedParser(model, card, digest)
 
 
 def precision(settings: config.ParserConfig) -> torch.dtype:
@@ -150,15 +158,10 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
     """
     if settings.name == "ground_truth":
         return GroundTruthParser(data_space), {"name": "ground_truth", "label_space": data_space.name}
-    if settings.name == "precomputed":
+    if settings.name == "precomputed" and settings.root is not None:
         root = Path(settings.root).expanduser()
         return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
     settings = or_shipped(settings)
-    if settings.checkpoint is None:
-        raise UserError(
-            "no trained parser: set parser.checkpoint=FOLDER (a run of train_parser.py), or parser=ground_truth, or "
-            "parser=precomputed parser.root=DIR"
-        )
 
     def trained() -> tuple[ModelParser, dict]:
         model, card, digest = open_trained(settings)
@@ -170,4 +173,5 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
             facts["read_from"] = card.training["read_from"]
         return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
 
-    return _parser.get((settings, on, checkpoint_state(settings.checkpoint)), trained)
+    state = checkpoint_state(settings.checkpoint) if settings.checkpoint else None
+    return _parser.get((settings, on, state), trained)

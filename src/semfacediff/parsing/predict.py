@@ -1,9 +1,10 @@
 """From photos to label maps, whatever makes them."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from semfacediff.types import FaceSample, check_image, to_tensor
 from semfacediff.weight_files import fingerprint
 
 
-class Parser(Protocol):
+class Parser(ABC):
     """Gives a label map before and after an edit.
 
     ``before`` and ``after`` return int64 ``[H, W]`` in ``label_space`` at the size of the photo they are given
@@ -28,9 +29,15 @@ class Parser(Protocol):
 
     label_space: LabelSpace
 
+    @abstractmethod
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor: ...
 
+    @abstractmethod
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None: ...
+
+    def network(self) -> "ModelParser | None":
+        """This parser, if its logits can be had; ``None`` for one that only gives label maps."""
+        return None
 
     def check(self, attributes: list[str]) -> None:
         """Refuse attributes that this parser cannot tell, before any work.
@@ -57,7 +64,17 @@ def landmarks_of(sample: FaceSample, size: tuple[int, int]) -> Tensor | None:
 
 def _labels_like(labels: np.ndarray, photo: Tensor) -> Tensor:
     """int64 ``[H, W]``: a label map at the size of a photo ``[3, H, W]``."""
-    return torch.from_numpy(resized_labels(labels, tuple(photo.shape[-2:])).astype(np.int64))
+    height, width = photo.shape[-2:]
+    return torch.from_numpy(resized_labels(labels, (height, width)).astype(np.int64))
+
+
+@runtime_checkable
+class CoarseNetwork(Protocol):
+    """A network that can leave enlarging its logits, its last step, to :func:`enlarged_argmax`."""
+
+    def coarse(self, x: Tensor) -> Tensor:
+        """Logits of normalised photos, before that step."""
+        ...
 
 
 class ModelParser(Parser):
@@ -76,7 +93,7 @@ class ModelParser(Parser):
         self.label_space = space(card.label_space)
         self.card = card
         self.device = device
-        self.model = model.eval().to(device, memory_format=torch.channels_last)
+        self.model = model.eval().to(device).to(memory_format=torch.channels_last)
         self._autocast = functools.partial(torch.autocast, device.type, precision, precision != torch.float32)
         if precision != torch.float32:  # once, where autocast would at every call
             for layer in filter(_has_many_weights, model.modules()):
@@ -127,25 +144,25 @@ class ModelParser(Parser):
         On the CPU photos go through one by one: convolutions of another batch size may round differently, and a label
         map must not depend on its neighbours; nothing is gained from batches there.
         """
-        size = size or tuple(photos.shape[-2:])
-        if self._from_coarse and size == (self.card.input_size,) * 2:
-            return torch.cat([self.label_map(self._coarse(photo), size) for photo in photos.split(1)])
+        height, width = size or photos.shape[-2:]
+        size = height, width
+        if self.device.type == "cpu" and size == (self.card.input_size,) * 2 and isinstance(self.model, CoarseNetwork):
+            network = self.model
+            return torch.cat([self.label_map(self._coarse(network, photo), size) for photo in photos.split(1)])
         step = 1 if self.device.type == "cpu" else len(photos)
         marks = [None] * len(photos) if landmarks is None else landmarks.split(step)
         return torch.cat(
             [self.label_map(self.logits(*pair), size) for pair in zip(photos.split(step), marks, strict=False)]
         )
 
-    @property
-    def _from_coarse(self) -> bool:
-        """Whether the network leaves enlarging its logits, its last step, to :func:`enlarged_argmax`."""
-        return self.device.type == "cpu" and hasattr(self.model, "coarse")
+    def network(self) -> "ModelParser":
+        return self
 
     @torch.inference_mode()
-    def _coarse(self, photo: Tensor) -> Tensor:
+    def _coarse(self, network: CoarseNetwork, photo: Tensor) -> Tensor:
         x = self._prepared(photo)
         with self._autocast():
-            return self.model.coarse(x).float()
+            return network.coarse(x).float()
 
     @staticmethod
     def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -165,8 +182,8 @@ class ModelParser(Parser):
     @staticmethod
     def _landmarks(sample: FaceSample, photo: Tensor) -> Tensor | None:
         """``[1, 5, 2]``, where ``photo`` is the sample's frame; another one may show another part of it."""
-        size = tuple(photo.shape[-2:])
-        return landmarks_of(sample, size) if size == sample.photo.shape[:2] else None
+        height, width = photo.shape[-2:]
+        return landmarks_of(sample, (height, width)) if (height, width) == sample.photo.shape[:2] else None
 
 
 def _has_many_weights(layer: nn.Module) -> bool:
@@ -209,7 +226,7 @@ class GroundTruthParser(Parser):
         self.label_space = label_space
 
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return _labels_like(sample.labels, photo)
+        return _labels_like(sample.label_map, photo)
 
     def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
         return None

@@ -4,6 +4,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,8 @@ class Kind:
     module: str
     cls: str
     head: str | None
-    mean: tuple[float, float, float] = CE7454_MEAN
-    std: tuple[float, float, float] = CE7454_STD
+    mean: tuple[float, ...] = CE7454_MEAN
+    std: tuple[float, ...] = CE7454_STD
     options: Mapping[str, object] | None = None
     inferred: Callable[[Mapping[str, Tensor]], dict[str, object]] | None = None
     class_count: Callable[[Mapping[str, Tensor]], int | None] | None = None
@@ -53,7 +54,7 @@ class Kind:
         """Class count of published weights; ``None`` if they are foreign."""
         if self.class_count is not None:
             return self.class_count(state)
-        head = state.get(self.head)
+        head = state.get(self.head) if self.head else None
         return len(head) if head is not None and head.ndim else None
 
 
@@ -137,7 +138,7 @@ def _fpn(encoder: str) -> Kind:
     return Kind("semfacediff.parsing.fpn", "FPN", head="head.1.bias", mean=mean, std=std, options={"encoder": encoder})
 
 
-def build_parser(name: str, *, classes: int = 19, **options) -> nn.Module:
+def build_parser(name: str, *, classes: int = 19, **options: object) -> nn.Module:
     """An untrained parser: normalised float32 ``[N,3,H,W]`` -> logits ``[N,classes,H,W]`` at input size.
 
     Every parser class names its encoder's sub-modules in ``encoder``.
@@ -152,6 +153,7 @@ def build_parser(name: str, *, classes: int = 19, **options) -> nn.Module:
         raise UserError(f"parser '{name}': {e}") from e
 
 
+Model = TypeVar("Model", bound=nn.Module)
 _WRAPPERS = ("state_dict_backbone", "state_dict", "model")
 _CONSTRUCTED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 
@@ -171,7 +173,7 @@ def flat_state_dict(state: Mapping) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
+def load_exactly(model: Model, state: Mapping[str, Tensor], what: str) -> Model:
     """Load ``state`` into ``model``; buffers that a module constructs itself may be absent.
 
     Raises:
@@ -180,7 +182,7 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> nn
     return load_renamed(model, state, {key: key for key in model.state_dict()}, what)
 
 
-def load_renamed(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> nn.Module:
+def load_renamed(model: Model, state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> Model:
     """:func:`load_exactly` where ``state`` has its own keys; ``names``: key of ``model`` -> key of ``state``."""
     own = {names[key]: value for key, value in model.state_dict().items()}
     missing = [k for k in own if k not in state and k.rsplit(".", 1)[-1] not in _CONSTRUCTED]
@@ -210,7 +212,7 @@ def inferred_options(name: str, state: Mapping[str, Tensor]) -> dict[str, object
     return infer(state) if infer else {}
 
 
-def from_published(name: str, state_dict: Mapping, *, label_space: str | None = None, **options) -> nn.Module:
+def from_published(name: str, state_dict: Mapping, *, label_space: str | None = None, **options: object) -> nn.Module:
     """A parser in eval mode with weights under their *published* key names.
 
     Args:

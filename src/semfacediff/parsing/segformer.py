@@ -16,7 +16,7 @@ def _save_published(module: nn.Module, state: dict[str, Tensor], prefix: str, _m
         state[prefix + published(key.removeprefix(prefix))] = state.pop(key)
 
 
-def _load_published(module: nn.Module, state: dict[str, Tensor], prefix: str, *_) -> None:
+def _load_published(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     own = [name for named in (module.named_parameters(), module.named_buffers()) for name, _ in named]
     for name in own:
         if name != published(name) and prefix + published(name) in state:

@@ -208,15 +208,15 @@ def _fetched(where: str, name: str) -> tuple[Path, Path]:
             f"parser.pretrained: no folder is at {where}; expected one with {CONFIG} and {WEIGHT_FILES[0]}, or a name "
             f"OWNER/MODEL on the model hub ({', '.join(STARTS[name])})"
         )
-    folder = cached_folder(id_, revision or None)
-    weights = next((folder / f for f in WEIGHT_FILES if (folder / f).is_file()), None) if folder else None
-    if weights is None or not (folder / CONFIG).is_file():
+    cached = cached_folder(id_, revision or None)
+    weights = next((cached / f for f in WEIGHT_FILES if (cached / f).is_file()), None) if cached else None
+    if cached is None or weights is None or not (cached / CONFIG).is_file():
         raise UserError(
             f"parser.pretrained: {where} is no folder here, and the hub's cache does not hold it; fetch it with "
             f"'{fetch_line(where)}', take a published start of {name} ({', '.join(STARTS[name])}), or put its {CONFIG} "
             f"and {WEIGHT_FILES[0]} into a folder and set parser.pretrained=FOLDER"
         )
-    return folder, weights
+    return cached, weights
 
 
 def _json(file: Path) -> dict:

@@ -118,9 +118,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
-        for embed, blocks, norm in self.stages:
+        for stage in self.stages:
+            embed, blocks, norm = stage.children()
             x = embed(x)
-            for block in blocks:
+            for block in blocks.children():
                 x = checkpoint(block, x, use_reentrant=False) if self.recompute and self.training else block(x)
             x = norm(x)
             maps.append(x)
@@ -149,9 +150,10 @@ class Decoder(nn.Module):
         and no map of 1,024 channels.
         """
         mix, norm, activation = self.fusion
-        shares = mix.weight.split(DECODER_WIDTH, dim=1)
+        shares = mix.get_parameter("weight").split(DECODER_WIDTH, dim=1)
         mixed = [F.conv2d(p(m), w) for p, m, w in zip(self.projections, maps, shares, strict=True)]
-        grown = sum((_resize(m, maps[0].shape[-2:]) for m in mixed[1:]), mixed[0] + mix.bias[:, None, None])
+        first = mixed[0] + mix.get_parameter("bias")[:, None, None]
+        grown = sum((_resize(m, maps[0].shape[-2:]) for m in mixed[1:]), first)
         return self.classifier(activation(norm(grown)))
 
 
@@ -176,17 +178,22 @@ class SegFormerLite(nn.Module):
         self.upconv = nn.ConvTranspose2d(classes, classes, 4, stride=4) if upsampling == "transposed" else None
 
     @property
+    def _encoder(self) -> Encoder:
+        (encoder,) = (m for m in self.children() if isinstance(m, Encoder))
+        return encoder
+
+    @property
     def stages(self) -> nn.ModuleList:
         """The encoder's, all of its weights."""
-        return self._modules["encoder"].stages
+        return self._encoder.stages
 
     def checkpointed(self, on: bool = True) -> "SegFormerLite":
         """Whether training recomputes a block's activations in the backward pass in place of keeping them."""
-        self._modules["encoder"].recompute = on
+        self._encoder.recompute = on
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.decoder(self._modules["encoder"](x))
+        logits = self.decoder(self._encoder(x))
         if self.upconv is not None:
             # Sides that 4 does not divide get up to 3 px too many: the patches cover the edge and its padding.
             return self.upconv(logits)[..., : x.shape[-2], : x.shape[-1]]

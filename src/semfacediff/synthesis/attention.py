@@ -6,6 +6,8 @@ attention is a look-up of a value by class. :meth:`MaskedCrossAttention.look_up`
 and mask alone, so a sampler computes it once for all its steps. Other masks take :meth:`MaskedCrossAttention.attend`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +28,7 @@ def class_index(mask: Tensor) -> Tensor | None:
     return torch.where(total > 0, mask.argmax(1), mask.shape[1])
 
 
-def to_size(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def to_size(mask: Tensor, size: Sequence[int]) -> Tensor:
     """``[N,K,h,w]``: nearest neighbour; of every cell its top left pixel."""
     return mask if tuple(mask.shape[-2:]) == tuple(size) else F.interpolate(mask, size=tuple(size), mode="nearest")
 

@@ -5,6 +5,7 @@ it, it then starts from outputs of the encoder, and codes that are not used are 
 """
 
 import torch
+from diffusers import VQModel
 from torch import Tensor, nn
 
 
@@ -15,7 +16,7 @@ class QuantisedAutoencoder(nn.Module):
         vq: the autoencoder. commitment: weight of how far the encoder may leave the codes (beta).
     """
 
-    def __init__(self, vq: nn.Module, commitment: float):
+    def __init__(self, vq: VQModel, commitment: float):
         super().__init__()
         self.vq, self.commitment = vq, commitment
 
@@ -65,7 +66,7 @@ def revive(codes: Tensor, latents: Tensor, generator: torch.Generator, all_of_th
 
 
 @torch.no_grad()
-def standardise(vq: nn.Module, latents: Tensor) -> None:
+def standardise(vq: VQModel, latents: Tensor) -> None:
     """Shift and scale the latent space so that ``latents`` get mean 0 (each channel) and standard deviation 1 (all).
 
     Written into the 1x1 convolutions on both sides and into the codes; every reconstruction stays what it was. The

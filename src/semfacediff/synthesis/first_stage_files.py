@@ -89,10 +89,13 @@ def _of_file(file: Path, asked: FirstStageCard) -> FirstStage:
         raise UserError(f"first_stage.checkpoint: {file}: {e}; {_HOW}") from e
     _same(found, asked, file)
     try:
-        return from_published("first_stage", _published(asked), state)
+        stage = from_published("first_stage", _published(asked), state)
     except UserError as e:
         faults = str(e).removeprefix("component 'first_stage': ")
         raise UserError(f"first_stage.checkpoint: {file}: {faults}; {_HOW}") from e
+    if not isinstance(stage, FirstStage):
+        raise TypeError(f"first_stage: expected a FirstStage, got {type(stage).__name__}")
+    return stage
 
 
 def _shape(state: Mapping[str, Tensor]) -> FirstStageCard | None:

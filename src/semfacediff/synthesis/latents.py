@@ -26,7 +26,7 @@ from tqdm import tqdm
 from semfacediff.data.sizes import resized_labels, resized_photo
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
-from semfacediff.types import FaceSample
+from semfacediff.types import Faces, FaceSample
 
 VERSION = 1
 """Raised whenever the preparation changes."""
@@ -55,7 +55,7 @@ class PreparedFaces:
 def at_size(sample: FaceSample, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Photo uint8 ``[size, size, 3]`` (bicubic) and labels uint8 ``[size, size]`` (nearest), by Pillow as published."""
     photo = resized_photo(sample.photo, (size, size), Image.Resampling.BICUBIC)
-    return photo, resized_labels(sample.labels.astype(np.uint8, copy=False), (size, size))
+    return photo, resized_labels(sample.label_map.astype(np.uint8, copy=False), (size, size))
 
 
 def to_signed(photos: np.ndarray | Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def from_signed(images: Tensor) -> np.ndarray:
     return x.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def prepared_faces(faces, digest: str, size: int, cache: Path) -> PreparedFaces:
+def prepared_faces(faces: Faces, digest: str, size: int, cache: Path) -> PreparedFaces:
     """Every sample of ``faces`` at ``size``, from the cache or made now.
 
     Args:
@@ -149,7 +149,7 @@ def _cached(
     return _opened(folder, key, ids, shapes)
 
 
-def _reserved(file: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def _reserved(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A new array mapped from ``file``, with its space taken on the disk.
 
     Writing to a mapped file that finds the disk full would end the process by a signal (SIGBUS).

@@ -219,7 +219,7 @@ class SCADM(nn.Module):
         """
         model = self.eval().to(on).in_precision(precision)
         if compiled and on.type != "cpu":
-            model.unet.denoise = torch.compile(model.unet.denoise)
+            model.unet.denoise = torch.compile(model.unet.denoise)  # type: ignore[method-assign]  # of this one alone
         return model
 
     def forward(
@@ -256,7 +256,7 @@ class SCADM(nn.Module):
 
     def null_condition(self) -> tuple[Tensor, Tensor]:
         """Tokens ``[1,K,L*D]`` and mask ``[1,K,H,W]`` of zeros, on the model's device."""
-        o, like = self.options, self.unet.out[0].weight
+        o, like = self.options, self.unet.out.get_parameter("0.weight")
         return (
             torch.zeros(1, o.classes, o.style_width, device=like.device, dtype=like.dtype),
             torch.zeros(1, o.classes, o.image_size, o.image_size, device=like.device, dtype=like.dtype),

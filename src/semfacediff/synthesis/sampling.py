@@ -174,7 +174,9 @@ def denoiser(
         scale: in the form of the released code.
         prediction: of the model's options.
     """
-    dtype = unet.out[0].weight.dtype
+    if null is None and scale != 1:
+        raise ValueError(f"guidance of scale {scale:g} needs the null condition")
+    dtype = unet.out.get_parameter("0.weight").dtype
     kept = training_schedule().alphas_cumprod
 
     def noise_in(x: Tensor, t: Tensor, given: Condition) -> Tensor:
@@ -182,7 +184,7 @@ def denoiser(
 
     def predicted(x: Tensor, t: Tensor) -> Tensor:
         conditional = noise_in(x, t, condition)
-        if scale == 1:
+        if scale == 1 or null is None:
             return conditional
         unconditional = noise_in(x, t, null)
         return unconditional + scale * (conditional - unconditional)

@@ -4,6 +4,8 @@ Scale and shift of a normalisation depend on the mask alone: :meth:`SPADE.modula
 computes them once for all its steps.
 """
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class SPADE(nn.Module):
         self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
 
-    def modulation(self, mask: Tensor, size: tuple[int, int]) -> Modulation:
+    def modulation(self, mask: Tensor, size: Sequence[int]) -> Modulation:
         """What ``mask``, float ``[N,classes,H,W]``, makes of feature maps of ``size``."""
         shared = self.mlp_shared(to_size(mask, size))
         return 1 + self.mlp_gamma(shared), self.mlp_beta(shared)
@@ -52,7 +54,7 @@ class SPADEResnetBlock2D(ResnetBlock2D):
         self.norm1 = SPADE(in_channels, classes)
         self.norm2 = SPADE(out_channels, classes)
 
-    def modulations(self, mask: Tensor, size: tuple[int, int]) -> tuple[Modulation, Modulation]:
+    def modulations(self, mask: Tensor, size: Sequence[int]) -> tuple[Modulation, Modulation]:
         """Of both normalisations; reusable for every ``x`` of ``size`` under the same ``mask``."""
         return self.norm1.modulation(mask, size), self.norm2.modulation(mask, size)
 

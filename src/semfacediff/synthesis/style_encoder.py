@@ -102,5 +102,5 @@ class StyleEncoder(nn.Module):
         m = to_size(mask, feature.shape[-2:]).float().flatten(2)
         f = feature.float().unflatten(1, (self.classes, -1)).flatten(3)
         mean = torch.einsum("ncdp,ncp->ncd", f, m) / (m.sum(-1, keepdim=True) + 1e-5)
-        out = head(mean.flatten(1)[..., None].to(head.weight.dtype))
+        out = head(mean.flatten(1)[..., None].to(head.get_parameter("weight").dtype))
         return torch.tanh(out).squeeze(-1).unflatten(1, (self.classes, -1))

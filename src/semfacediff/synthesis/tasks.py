@@ -153,7 +153,7 @@ class Synthesizer:
         changed = faces if layouts is None else relaid(faces, layouts)
         before, after = self._masks(faces), self._masks(changed)
         tokens, notes = self._styled(changed, after, faces, self._all_parts)
-        if references is not None:
+        if references is not None and parts is not None:
             tokens, further = self._mixed(changed, after, tokens, references, parts)
             notes = tuple("; ".join(filter(None, both)) for both in zip(notes, further, strict=True))
         noise = self._inverted(faces, before, refinements)
@@ -233,7 +233,7 @@ class Synthesizer:
 
     def _masks(self, faces: Faces) -> Tensor:
         """One-hot ``[N,K,S,S]`` on the model's device, in its precision."""
-        return self._intake.masks(faces).to(self.model.unet.out[0].weight)
+        return self._intake.masks(faces).to(self.model.unet.out.get_parameter("0.weight"))
 
 
 def _check_finite(values: Tensor, ids: Sequence[str], what: str, dtype: torch.dtype) -> None:

@@ -41,12 +41,13 @@ Read = Tensor | SoftRead
 
 @dataclass(frozen=True)
 class Condition:
-    """What layers read of tokens and mask: one entry a SPADE block or transformer, in the order of the network.
+    """What layers read of tokens and mask: one entry a SPADE block, one a transformer, in the order of the network.
 
     A condition of batch 1 serves any batch of latents.
     """
 
-    entries: tuple[tuple[Modulation, Modulation] | Read, ...]
+    modulations: tuple[tuple[Modulation, Modulation], ...]
+    reads: tuple[Read, ...]
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -91,7 +92,8 @@ class SpatialTransformer(nn.Module):
         The index is that of :func:`~semfacediff.synthesis.attention.class_index`; without it attention is a softmax.
         """
         if index is not None:
-            return self.transformer_blocks[0].attn2.look_up(tokens, index.flatten(1))
+            (block,) = (m for m in self.transformer_blocks if isinstance(m, TransformerBlock))
+            return block.attn2.look_up(tokens, index.flatten(1))
         return SoftRead(tokens, None if mask is None else mask.flatten(2))
 
     def forward(self, x: Tensor, read: Read) -> Tensor:
@@ -156,7 +158,8 @@ class UNet(nn.Module):
         # In the published weights, read by nothing.
         self.label_emb = nn.Embedding(classes, emb).requires_grad_(False)
 
-        blocks, skips, h = [[nn.Conv2d(LATENT_CHANNELS, channels, 3, padding=1)]], [channels], channels
+        blocks: list[list[nn.Module]] = [[nn.Conv2d(LATENT_CHANNELS, channels, 3, padding=1)]]
+        skips, h = [channels], channels
         for level, after in enumerate(width):
             for _ in range(layers):
                 blocks.append([_plain_block(h, after, emb), *transformers(level)])
@@ -189,9 +192,9 @@ class UNet(nn.Module):
 
     def _layers(self) -> Iterator[nn.Module]:
         for block in (*self.input_blocks, self.middle_block, *self.output_blocks):
-            yield from block
+            yield from block.children()
 
-    def condition(self, tokens: Tensor, mask: Tensor, size: tuple[int, int]) -> Condition:
+    def condition(self, tokens: Tensor, mask: Tensor, size: Sequence[int]) -> Condition:
         """What all layers read of tokens and mask, for latents of ``size``; the same for every step.
 
         Args:
@@ -199,22 +202,24 @@ class UNet(nn.Module):
             mask: float ``[N,K,H,W]``: one-hot, empty where nothing is known, or fractional.
             size: height and width of the latents, multiples of ``2**halvings``.
         """
-        dtype = self.out[0].weight.dtype
+        dtype = self.out.get_parameter("0.weight").dtype
         tokens, mask = tokens.to(dtype), mask.to(dtype)
         index = class_index(mask) if self.mask_attention else None
-        entries, (h, w) = [], size
+        modulations: list[tuple[Modulation, Modulation]] = []
+        reads: list[Read] = []
+        h, w = size
         for layer in self._layers():
             if isinstance(layer, SPADEResnetBlock2D):
-                entries.append(layer.modulations(mask, (h, w)))
+                modulations.append(layer.modulations(mask, (h, w)))
             elif isinstance(layer, SpatialTransformer):
                 here = to_size(mask, (h, w)) if self.mask_attention and index is None else None
                 there = None if index is None else to_size(index[:, None].float(), (h, w)).long()[:, 0]
-                entries.append(layer.read(tokens, here, there))
+                reads.append(layer.read(tokens, here, there))
             elif isinstance(layer, Downsample2D):
                 h, w = h // 2, w // 2
             elif isinstance(layer, Upsample2D):
                 h, w = 2 * h, 2 * w
-        return Condition(tuple(entries))
+        return Condition(tuple(modulations), tuple(reads))
 
     def forward(self, x: Tensor, t: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Predicted noise, float ``[N,3,h,w]``.
@@ -230,16 +235,16 @@ class UNet(nn.Module):
     def denoise(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """:meth:`forward` with what :meth:`condition` made of tokens and mask."""
         emb = self.time_embed(self.time_proj(t).to(x.dtype))
-        entries = iter(condition.entries)
+        modulations, reads = iter(condition.modulations), iter(condition.reads)
 
-        def through(block: nn.ModuleList, h: Tensor) -> Tensor:
-            for layer in block:
+        def through(block: nn.Module, h: Tensor) -> Tensor:
+            for layer in block.children():
                 if isinstance(layer, SPADEResnetBlock2D):
-                    h = layer.modulated(h, emb, next(entries))
+                    h = layer.modulated(h, emb, next(modulations))
                 elif isinstance(layer, ResnetBlock2D):
                     h = layer(h, emb)
                 elif isinstance(layer, SpatialTransformer):
-                    h = self._attend(layer, h, next(entries))
+                    h = self._attend(layer, h, next(reads))
                 else:
                     h = layer(h)
             return h

@@ -1,6 +1,7 @@
 """The names of runs' default folders: the same settings have the same folder, wherever their inputs lie."""
 
 import os
+from typing import Any
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -9,7 +10,7 @@ _PLACES_OF_WEIGHTS = ("root", "download")
 """Keys of ``weights`` that say where to look, not what for."""
 
 
-def folder_digest(settings: config.Closed) -> str:
+def folder_digest(settings: config.AnyTask) -> str:
     """First 8 hex digits over the scientific configuration and over which parser and weights it was given.
 
     Where the data lie has no part in it. A checkpoint counts by what it holds; a folder of edits or label maps, and
@@ -19,23 +20,20 @@ def folder_digest(settings: config.Closed) -> str:
         return config.digest([config.scientific(settings), _last(settings.first_stage.checkpoint)])[:8]
     parser, weights = settings.parser, getattr(settings, "weights", None)
     named = {key: _last(value) for key, value in _plain(weights).items() if key not in _PLACES_OF_WEIGHTS}
-    inputs = {
+    editor = settings.editor if settings.task == "editing" else None
+    inputs: dict[str, object] = {
         "checkpoint": _contents(parser.checkpoint) if parser.checkpoint else None,
-        "roots": [_last(parser.pretrained), _last(parser.root), _last(getattr(_editor(settings), "root", None))],
+        "roots": [_last(parser.pretrained), _last(parser.root), _last(getattr(editor, "root", None))],
         "weights": {key: value for key, value in named.items() if value is not None},
     }
-    if getattr(_editor(settings), "name", None) == "sca_dm":
-        inputs["style"] = [_last(getattr(settings.editor, key)) for key in ("checkpoint", "reference")]
+    if isinstance(editor, config.SCADMEditor):
+        inputs["style"] = [_last(editor.checkpoint), _last(editor.reference)]
     if settings.task == "synthesis":
         inputs["generation"] = _last(settings.synthesis.checkpoint)
     return config.digest([config.scientific(settings), inputs])[:8]
 
 
-def _editor(settings: config.Closed) -> config.Closed | None:
-    return getattr(settings, "editor", None)
-
-
-def _plain(weights: config.WeightsConfig | None) -> dict[str, object]:
+def _plain(weights: config.WeightsConfig | None) -> dict[str, Any]:
     return {} if weights is None else weights.model_dump()
 
 

@@ -60,7 +60,7 @@ def _stratified(run: dict, samples: pd.DataFrame, by: str, scores: list[str], fi
     wanted = scores or [s for s in known if not s.endswith("_raw") and np.isfinite(samples[s]).any()]
     found = strata_of(samples, by)
     rows = by_stratum(samples, found, wanted)
-    told = {s: known[s] for s in wanted if known[s] is not None}
+    told = {s: better for s in wanted if (better := known[s]) is not None}
     if figure is not None:
         strata_figure(rows, f"{run['run_id']} by {by}", figure)
     return strata_report(found, rows, gaps(samples, found, told), [s for s in wanted if s not in told])

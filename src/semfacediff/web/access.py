@@ -4,7 +4,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from semfacediff.errors import UserError
@@ -41,7 +41,7 @@ class OwnPagesOnly:
         return None
 
 
-def upload_routes(files: Files) -> list[Route]:
+def upload_routes(files: Files) -> list[BaseRoute]:
     """Replacements of Gradio's upload routes, which name files by their content: equal uploads would share a file."""
 
     def store(sent: UploadFile) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -11,6 +12,7 @@ from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
 from semfacediff.web.files import Files, Folder
+from semfacediff.web.jobs import Stop
 from semfacediff.web.model_store import EditForm, ModelStore, editor_names
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
 from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
@@ -89,13 +91,13 @@ class EditingTab(Tab):
         self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
     @with_message
-    def _load(self, path: str | None, attribute: str, request: gr.Request):
+    def _load(self, path: str | None, attribute: str, request: gr.Request) -> dict:
         own = self._page_folder(request)
         portrait = self._open_upload(path, session.open_portrait, own)
         return self._view(portrait, attribute, wording.portrait(portrait), own)
 
     @with_message
-    def _click(self, portrait: Portrait | None, event: gr.SelectData):
+    def _click(self, portrait: Portrait | None, event: gr.SelectData) -> dict:
         at = _loaded(portrait)
         height, width = shown(at.now).shape[:2]
         name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.store)
@@ -107,23 +109,33 @@ class EditingTab(Tab):
         }
 
     @with_message
-    def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request):
+    def _show_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
         return {self.mask: self._mask(portrait, attribute, self._page_folder(request)) if portrait else None}
 
     @with_message
-    def _choose_editor(self, editor: str):
+    def _choose_editor(self, editor: str) -> dict:
         own = self.store.strength(editor)
         return {self.strength: gr.Slider(value=own or 1, interactive=own is not None)}
 
     @with_message
-    def _audit(self, *asked):
+    def _audit(self, *asked: Any) -> dict:
         form = EditForm(*asked)
         return {self.words: wording.audit_facts(session.audit(form, self.store)) if form.prompt.strip() else ""}
 
     @with_message
     def _edit(
-        self, stop, at, attribute, prompt, editor, strength, seed, negative, request: gr.Request, progress=PROGRESS
-    ):
+        self,
+        stop: Stop,
+        at: Portrait | None,
+        attribute: str,
+        prompt: str,
+        editor: str,
+        strength: float,
+        seed: int,
+        negative: str,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> dict:
         own, form = self._page_folder(request), EditForm(attribute, prompt, editor, strength, seed, negative)
         made = session.edit(_loaded(at), form, self.store, stop, self._on_step(progress, "Editing"))
         view = self._view(made, attribute, f"Edited the {attribute}.", own)
@@ -131,7 +143,7 @@ class EditingTab(Tab):
         return view
 
     @with_message
-    def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request):
+    def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
         return self._view(session.undo(_loaded(portrait)), attribute, "Undone.", self._page_folder(request))
 
     def _view(self, portrait: Portrait, attribute: str, text: str, own: Folder) -> dict:

@@ -61,7 +61,7 @@ class ModelStore:
     """
 
     def __init__(self, parser: str | None = None, weights: str | None = None, device: str = "auto"):
-        self._options = {"parser": parser, "weights": weights, "device": device}
+        self._parser_place, self._weights, self._device = parser, weights, device
         self._lock = threading.Lock()
         self._base_settings: dict[str, dict[str, Any]] = {}
         self._opened: dict[str, tuple[Editor, dict[str, Any]]] = {}
@@ -86,7 +86,9 @@ class ModelStore:
             reparse=True,
             order="given",
             overrides=[],
-            **self._options,
+            parser=self._parser_place,
+            weights=self._weights,
+            device=self._device,
         )
         return settings_of(options, base)
 

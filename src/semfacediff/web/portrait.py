@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from semfacediff import config
-from semfacediff.commands.edit.one_photo import Tools, edited, masks_of
+from semfacediff.commands.edit.one_photo import Tools, cascade_of, edited, masks_of
 from semfacediff.data.reading import decode_photo
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.audit import Reading, readings
@@ -151,7 +151,7 @@ def _unused_words(prompt: str, understood: list[str]) -> tuple[str, ...]:
 
 def _resolved(form: EditForm, tools: Tools) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
     negatives = {form.attribute: form.negative} if form.negative else {}
-    return staged(tools.settings.cascade.ordered(), negatives, PromptRules.of(tools.settings), tools.editor)
+    return staged(cascade_of(tools.settings).ordered(), negatives, PromptRules.of(tools.settings), tools.editor)
 
 
 def edit(
@@ -195,7 +195,8 @@ def edit(
     facts = json.loads(json.dumps(made.facts | words.facts() | tools.identity()))
     after = {"now": made.photo, "labels_now": labels, "touched": touched}
     undo = tuple(zlib.compress(getattr(portrait, name) ^ array, 1) for name, array in after.items())
-    return dataclasses.replace(portrait, **after, steps=(*portrait.steps, Step(form, facts, undo)))
+    steps = (*portrait.steps, Step(form, facts, undo))
+    return dataclasses.replace(portrait, now=made.photo, labels_now=labels, touched=touched, steps=steps)
 
 
 def undo(portrait: Portrait) -> Portrait:

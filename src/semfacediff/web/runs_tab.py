@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.web import wording
@@ -22,7 +23,7 @@ def runs_tab(roots: Sequence[Path]) -> None:
     )
     table = gr.Dataframe(interactive=False, label="Summary", elem_id="summary", wrap=True)
 
-    def show(name: str | None):
+    def show(name: str | None) -> tuple[str, pd.DataFrame | None]:
         if not name:
             return "", None
         try:

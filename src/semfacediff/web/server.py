@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from semfacediff import config
 from semfacediff.errors import UserError
@@ -20,12 +21,17 @@ from semfacediff.web.files import Files
 from semfacediff.web.model_store import ModelStore, editor_names
 from semfacediff.web.styling import StyleModel
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
 _HOST = "127.0.0.1"
 _LOOPBACK = (_HOST, "localhost", "::1", "0.0.0.0", None)
 
 
-def serve(port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str):
-    """Serve the page until interrupted, then exit at once with code 0, even during a computation.
+def serve(
+    port: int, editor: str, parser: str | None, weights: str | None, synthesis: str | None, device: str
+) -> NoReturn:
+    """Serve the page until the process is interrupted, which it ends at once, with code 0, whatever still computes.
 
     Raises:
         UserError: Gradio is missing, the port cannot be used, or editor, parser or SCA-DM cannot be opened.
@@ -78,7 +84,7 @@ def _listening_socket(port: int) -> socket.socket:
     try:
         return socket.create_server((_HOST, port))
     except OSError as e:
-        raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno)}); give another --port") from e
+        raise UserError(f"--port {port}: cannot serve there ({os.strerror(e.errno or 0)}); give another --port") from e
 
 
 def _ignore_signal(*_: object) -> None:
@@ -92,7 +98,7 @@ def _ends_on_signals() -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
 
-    def end(*_) -> None:
+    def end(*_: object) -> None:
         for number in numbers:
             signal.signal(
                 number, _ignore_signal
@@ -111,8 +117,8 @@ def _ends_on_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(server, listening: socket.socket) -> Iterator[threading.Thread]:
-    """Run ``server`` (a ``uvicorn.Server``) in a thread until the block ends."""
+def running(server: "Server", listening: socket.socket) -> Iterator[threading.Thread]:
+    """The thread in which ``server`` (a ``uvicorn.Server``) answers, until this is left."""
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:

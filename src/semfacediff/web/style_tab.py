@@ -9,10 +9,11 @@ from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import styling, wording
 from semfacediff.web.files import Files
+from semfacediff.web.jobs import Stop
 from semfacediff.web.model_store import ModelStore
 from semfacediff.web.pictures import photo_and_parse, row
 from semfacediff.web.portrait import MAX_MEGAPIXELS
-from semfacediff.web.styling import STEPS, TASKS, StyleForm, StyleModel
+from semfacediff.web.styling import STEPS, TASKS, Face, StyleForm, StyleModel
 from semfacediff.web.tab import PROGRESS, QUIET, Tab, with_message
 
 WITHOUT = """This tab needs a trained SCA-DM, which generates a face from the layout of one photo and the style of
@@ -101,7 +102,7 @@ class StyleTab(Tab):
         _, state, seen, legend = self._elements(which)
         own = self._page_folder(request)
         face = self._open_upload(path, styling.open_face, own)
-        picture = photo_and_parse(face.sample.photo, face.sample.labels, self.store.space)
+        picture = photo_and_parse(face.sample.photo, face.sample.label_map, self.store.space)
         return {
             state: face,
             seen: own.picture(which, picture),
@@ -110,17 +111,28 @@ class StyleTab(Tab):
         }
 
     @with_message
-    def _choose_task(self, task: str):
+    def _choose_task(self, task: str) -> dict:
         return {self.parts: gr.CheckboxGroup(interactive=TASKS[task].parts)}
 
     @with_message
-    def _choose_form(self, form: str):
+    def _choose_form(self, form: str) -> dict:
         return {self.guidance: gr.Number(interactive=_FORMS[form] is not None)}
 
     @with_message
     def _make(
-        self, stop, first, second, task, parts, steps, seed, form, guidance, request: gr.Request, progress=PROGRESS
-    ):
+        self,
+        stop: Stop,
+        first: Face,
+        second: Face | None,
+        task: str,
+        parts: list[str],
+        steps: int,
+        seed: int,
+        form: str,
+        guidance: float,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> dict:
         own, wanted = (
             self._page_folder(request),
             StyleForm(task, tuple(parts), _options(steps, seed, _FORMS[form], guidance)),

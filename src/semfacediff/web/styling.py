@@ -46,26 +46,24 @@ class Task:
     label: str
     second: bool
     parts: bool
-    run: Callable[[Synthesizer, FaceSample, FaceSample | None, tuple[str, ...]], Synthesis]
+    run: Callable[[Synthesizer, FaceSample, list[FaceSample], tuple[str, ...]], Synthesis]
 
 
 TASKS = {
     "swap_parts": Task(
-        "First photo with parts of the second", True, True, lambda s, a, b, parts: s.swap_parts([a], [b], parts)
+        "First photo with parts of the second", True, True, lambda s, a, b, parts: s.swap_parts([a], b, parts)
     ),
-    "swap_style": Task(
-        "First photo in the style of the second", True, False, lambda s, a, b, _: s.swap_style([a], [b])
-    ),
-    "mix": Task("Parts of the second, the rest from noise", True, True, lambda s, a, b, parts: s.mix([a], [b], parts)),
+    "swap_style": Task("First photo in the style of the second", True, False, lambda s, a, b, _: s.swap_style([a], b)),
+    "mix": Task("Parts of the second, the rest from noise", True, True, lambda s, a, b, parts: s.mix([a], b, parts)),
     "generate": Task("All parts from noise", False, False, lambda s, a, b, _: s.generate([a])),
     "interpolate": Task(
         "Interpolation of parts toward the second, five faces",
         True,
         True,
-        lambda s, a, b, parts: s.interpolate(a, b, parts, INTERPOLATION_WEIGHTS),
+        lambda s, a, b, parts: s.interpolate(a, b[0], parts, INTERPOLATION_WEIGHTS),
     ),
 }
-"""Methods of :class:`Synthesizer`; the layout is always the first photo's."""
+"""Methods of :class:`Synthesizer`, given the first photo and the second, if it counts; the layout is the first's."""
 
 
 @dataclass(frozen=True)
@@ -195,19 +193,20 @@ def make(
     stop, task = stop or Stop(), TASKS[wanted.task]
     if first is None:
         raise UserError("Load a first photo, which provides the layout")
-    if task.second and second is None:
+    reference = second if task.second else None
+    if task.second and reference is None:
         raise UserError(f"Load a second photo, which provides the style, or choose '{TASKS['generate'].label}'")
     if task.parts and not wanted.parts:
         raise UserError("Choose at least one part that takes the style of the second photo")
     stop.check()
     start = time.perf_counter()
-    reference = second.sample if task.second else None
-    found = task.run(model.synthesizer(wanted.options, stop.after_step(on_step)), first.sample, reference, wanted.parts)
+    synthesizer = model.synthesizer(wanted.options, stop.after_step(on_step))
+    found = task.run(synthesizer, first.sample, [reference.sample] if reference else [], wanted.parts)
     images = np.stack([to_uint8(image) for image in found.images])
     facts = {
         "task": wanted.task,
         "first": _facts(first),
-        "second": _facts(second) if task.second else None,
+        "second": _facts(reference) if reference else None,
         "parts": list(wanted.parts) if task.parts else None,
         "weights": list(INTERPOLATION_WEIGHTS) if len(images) > 1 else None,
         "sampling": dataclasses.asdict(wanted.options),
@@ -219,7 +218,7 @@ def make(
 
 def _facts(face: Face) -> dict[str, Any]:
     plain = {name: getattr(face, name) for name in ("name", "sha256", "height", "width", "changed")}
-    return plain | {"faces": face.count, "labels_sha256": hashlib.sha256(face.sample.labels.tobytes()).hexdigest()}
+    return plain | {"faces": face.count, "labels_sha256": hashlib.sha256(face.sample.label_map.tobytes()).hexdigest()}
 
 
 def comparison(made: StyleResult, first: Face, second: Face | None, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from typing import TypeVar
 
 import gradio as gr
 
@@ -17,6 +18,7 @@ PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
 LIVE = {**QUIET, "trigger_mode": "always_last"}
 PROGRESS = gr.Progress()
+Loaded = TypeVar("Loaded")
 
 
 def with_message(handler):
@@ -58,18 +60,20 @@ class Tab:
         progress(0, desc=what)
         return lambda step, of: progress((step, of), desc=what, unit="steps")
 
-    def _open_upload(self, path: str | None, opened: Callable, own: Folder):
+    def _open_upload(self, path: str | None, opened: Callable[..., Loaded], own: Folder) -> Loaded:
         """Open an upload with ``opened`` (bytes, name, store, callback before each parse)."""
         if path is None:
             raise UserError("Load a photo first")
         return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.store, own.check)
 
-    def _on_upload(self, upload: gr.File, load, inputs: list, outputs: list, ready: gr.State, **turns) -> None:
+    def _on_upload(
+        self, upload: gr.File, load: Callable, inputs: list, outputs: list, ready: gr.State, **turns: object
+    ) -> None:
         """Call ``load(*inputs)`` on an upload, then clear the upload element and enable the start button if ready."""
         loaded = upload.upload(load, inputs, outputs, **self.turns | turns)
         loaded.then(self._clear_upload, [self.stop, ready], [upload, self.go], queue=False, **QUIET)
 
-    def _clear_upload(self, stop: Stop | None, ready):
+    def _clear_upload(self, stop: Stop | None, ready: object) -> tuple:
         return None, gr.skip() if stop is not None else gr.Button(interactive=ready is not None)
 
     def _message(self, text: str) -> None:
@@ -80,11 +84,13 @@ class Tab:
         self.go = gr.Button(label, variant="primary", elem_id=f"{self.name}go", **plain)
         self.cancel = gr.Button("Stop", elem_id=f"{self.name}cancel", **plain)
 
-    def _job(self, triggers: list, do, ready: gr.State, asked: list, outputs: list, shown_on: gr.Blocks) -> None:
+    def _job(
+        self, triggers: list, do: Callable, ready: gr.State, asked: list, outputs: list, shown_on: gr.Blocks
+    ) -> None:
         """Run ``do(stop, *asked)`` on any of ``triggers`` unless a job runs; ``ready`` is set once a job can start."""
 
         @wraps(do)
-        def run(stop: Stop | None, *args):
+        def run(stop: Stop | None, *args: object) -> dict:
             # None if the page was closed before the job started, or Enter was pressed again just as it ended.
             return gr.skip() if stop is None else do(stop, *args)
 
@@ -98,19 +104,19 @@ class Tab:
     def _stop_on(self, trigger: Callable) -> None:
         trigger(self._stop, self.stop, self.cancel, queue=False, **QUIET)
 
-    def _begin(self, stop: Stop | None):
+    def _begin(self, stop: Stop | None) -> dict:
         if stop is not None:  # Enter in a text box, which stays enabled
             return gr.skip()
         return {self.stop: Stop(), self.go: gr.Button(interactive=False), self.cancel: gr.Button(interactive=True)}
 
-    def _end(self, ready):
+    def _end(self, ready: object) -> dict:
         return {
             self.stop: None,
             self.go: gr.Button(interactive=ready is not None),
             self.cancel: gr.Button(interactive=False),
         }
 
-    def _stop(self, stop: Stop | None):
+    def _stop(self, stop: Stop | None) -> gr.Button:
         """Stop the job at its next step; shows no message, because it could arrive after the job's final one."""
         if stop is not None:
             stop.request()

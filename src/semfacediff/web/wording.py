@@ -43,8 +43,8 @@ def legend(portrait: Portrait, space: LabelSpace) -> str:
 
 
 def face_legend(found: Face, which: str, space: LabelSpace) -> str:
-    """The same for the ``first`` or ``second`` of two photos."""
-    return _legend(found.sample.labels, space, f"Classes of the {which} photo's parse")
+    """The same of the ``first`` or ``second`` of two photos."""
+    return _legend(found.sample.label_map, space, f"Classes of the {which} photo's parse")
 
 
 def _legend(labels: np.ndarray, space: LabelSpace, of: str) -> str:

@@ -36,10 +36,8 @@ def _of_sets(pairs: PairedRuns, first: Path, second: Path) -> list[str]:
     said = []
     for attribute in tables[0].index.intersection(tables[1].index):
         for score in ("fid", "kid"):
-            values = [table.at[attribute, score] for table in tables if score in table]
-            if len(values) == 2 and not any(map(pd.isna, values)):
-                shown = " and ".join(
-                    f"{v:.4f} (n = {t.at[attribute, 'n']})" for v, t in zip(values, tables, strict=True)
-                )
+            values = [table[score][attribute] for table in tables if score in table]
+            if len(values) == 2 and not any(pd.isna(v) for v in values):
+                shown = " and ".join(f"{v:.4f} (n = {t['n'][attribute]})" for v, t in zip(values, tables, strict=True))
                 said.append(f"{attribute} {score}: {shown}; a distance of whole sets has no paired test")
     return said

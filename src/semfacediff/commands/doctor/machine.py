@@ -160,7 +160,14 @@ def presence(facts: dict) -> dict[str, bool]:
 
 def _data(place: str | None) -> dict:
     """Facts about a data folder from file names alone: layout, photos (tars of shards), labels, absent lists."""
-    facts = {"place": place, "there": False, "layout": None, "photos": 0, "labels": False, "absent": []}
+    facts: dict[str, object] = {
+        "place": place,
+        "there": False,
+        "layout": None,
+        "photos": 0,
+        "labels": False,
+        "absent": [],
+    }
     if place is None or not (root := Path(place).expanduser()).is_dir():
         return facts
     facts["there"] = True
@@ -196,8 +203,8 @@ def _parsers(checkpoint: str | None) -> list[dict]:
 
 def _parser(place: Path, hashed: bool) -> dict:
     """Facts of one parser; ``error`` says why it cannot be used."""
-    facts = {"place": str(place), "name": None, "label_space": None, "input_size": None, "digest": None, "error": None}
-    facts |= {"shipped": False}
+    names = ("name", "label_space", "input_size", "digest", "error")
+    facts: dict[str, object] = {"place": str(place), **dict.fromkeys(names), "shipped": False}
     try:
         folder = resolve(place)
         if folder.is_file():
@@ -237,7 +244,9 @@ def _published(name: str) -> dict:
 
 def _records() -> dict:
     """Tables that can be rendered, those of them made from runs, and run -> command for missing runs."""
-    there, measured, missing = [], [], {}
+    there: list[str] = []
+    measured: list[str] = []
+    missing: dict[str, str] = {}
     for name, table in definitions(repository()).items():
         absent = table.missing(repository())
         missing |= dict.fromkeys(absent, table.command)

@@ -152,7 +152,8 @@ def settings_of(options: EditOptions, base: dict[str, Any] | None = None) -> con
         raise UserError(f"--negative: the negative prompt {why}; shorten it")
     plain = base or base_settings(options.editor, options.overrides)
     n = len(options.edits)
-    strengths = options.strengths * n if len(options.strengths) == 1 else options.strengths or [None] * n
+    unset: list[float | None] = [None] * n
+    strengths = [*options.strengths] * n if len(options.strengths) == 1 else [*options.strengths] or unset
     if len(strengths) != n:
         raise UserError(f"--strength: expected 1 or {n} numbers, one per edit, got {len(strengths)}")
     stages = [
@@ -167,6 +168,13 @@ def settings_of(options: EditOptions, base: dict[str, Any] | None = None) -> con
         "runtime": plain["runtime"] | ({"device": options.device} if options.device != "auto" else {}),
     }
     return config.checked(config.EditingEvaluation, plain)
+
+
+def cascade_of(settings: config.EditingEvaluation) -> config.CascadeConfig:
+    """The edits of :func:`settings_of`, which always says them as a cascade."""
+    if settings.cascade is None:
+        raise ValueError("cascade: expected the edits, got none")
+    return settings.cascade
 
 
 def editor_of(settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:

@@ -18,6 +18,7 @@ from semfacediff.commands.edit.one_photo import (
     EditOptions,
     Stage,
     Tools,
+    cascade_of,
     edited,
     editor_of,
     masks_of,
@@ -76,9 +77,14 @@ def edit_photos(source: Path, out: Path, options: EditOptions) -> int:
         raise UserError(f"--out: {out} is the folder of the photos, edits could overwrite them; give another folder")
     task = _task(out, options)
     show(task.prompts)
-    kept = []
+    kept: list[Path] = []
+
+    def one(file: Path) -> None:
+        if not _edit_file(file, task):
+            kept.append(file)
+
     with held(out, "give another --out"):
-        failed = each_photo(source, photos, "edit", lambda file: _edit_file(file, task) or kept.append(file))
+        failed = each_photo(source, photos, "edit", one)
         if source.is_dir():
             report(out / REPORT, failed, len(photos), "edited")
     before = f", {len(kept)} of them by an earlier run" if kept else ""
@@ -91,7 +97,7 @@ def _task(out: Path, options: EditOptions) -> _Task:
     use_threads(settings.runtime.threads)
     editor, editor_facts = editor_of(settings)
     negatives = {} if options.negative is None else {attribute: options.negative for attribute, _ in options.edits}
-    specs, words = staged(settings.cascade.ordered(), negatives, PromptRules.of(settings), editor)
+    specs, words = staged(cascade_of(settings).ordered(), negatives, PromptRules.of(settings), editor)
     parser, digest = parser_of(settings)
     return _Task(options, Tools(settings, parser, digest, editor, editor_facts), specs, words, out)
 
@@ -163,7 +169,7 @@ def _identity(file: Path, data: bytes, task: _Task) -> dict:
         "photo_sha256": hashlib.sha256(data).hexdigest(),
         "sample_id": file.stem,
         "edits": [one | {"strength": spec.strength} for one, spec in zip(words, task.specs, strict=True)],
-        "reparse": task.tools.settings.cascade.reparse,
+        "reparse": cascade_of(task.tools.settings).reparse,
         "face": task.options.face,
         **task.tools.identity(),
     }
@@ -207,9 +213,10 @@ def _edited(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | No
         UserError: no edit found its region, or the editor failed.
     """
     space, region = task.tools.parser.label_space, task.tools.settings.region
-    now, stages, touched = photo, [], np.zeros(photo.shape[:2], bool)
+    stages: list[Stage] = []
+    now, touched = photo, np.zeros(photo.shape[:2], bool)
     for spec in task.specs:
-        if stages and task.tools.settings.cascade.reparse and stages[-1].facts["status"] == OK:
+        if stages and cascade_of(task.tools.settings).reparse and stages[-1].facts["status"] == OK:
             labels = parse_faces(task.tools.parser, now).labels
         masks = masks_of(labels, faces, spec.attribute, space, region)
         stages.append(edited(file.stem, now, labels, masks, spec, task.tools))
@@ -244,7 +251,9 @@ def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[Stage], file: Pat
     panels = [("photo", photo), ("parse", overlay(photo, labels, task.tools.parser.label_space))]
     for stage in stages:
         panels += [("mask", mask_bytes(stage.masks.blend)[..., None].repeat(3, 2)), (stage.spec.attribute, stage.photo)]
-    row = [(caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels]
+    row: list[tuple[str, np.ndarray | None]] = [
+        (caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels
+    ]
     panel_figure([row], _title(stages), file)
 
 

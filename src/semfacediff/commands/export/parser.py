@@ -122,7 +122,8 @@ def _photos(where: Path | None, side: int) -> dict[str, Callable[[], np.ndarray]
     if where is None:
         drawn = ToyFaces(_DRAWN, side)
         return {f"drawn face {i}": functools.partial(lambda i: drawn[i].photo, i) for i in range(_DRAWN)}
-    readable, found = {}, photos_of(where.expanduser())
+    readable: dict[str, Callable[[], np.ndarray]] = {}
+    found = photos_of(where.expanduser())
     for file in found:
         try:
             _read(file)
@@ -229,7 +230,7 @@ def _changed(source: _Source, made: ModelParser, photos: dict) -> str:
     for name, photo in tqdm(photos.items(), "compare", unit="photo", leave=False, mininterval=0.5):
         array = photo()
         shares[name] = float(np.mean(parse_any(parser, array).labels != parse_any(made, array).labels))
-    worst = max(shares, key=shares.get)
+    worst = max(shares, key=lambda name: shares[name])
     mean = float(np.mean(list(shares.values())))
     return (
         f"labels: {_percent(mean)} of pixels change ({len(shares)} photos; most in {worst}: {_percent(shares[worst])})"

@@ -1,6 +1,7 @@
 """``semfacediff fetch``: the public weights, which of them are available, and how to download the others."""
 
 import difflib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -72,11 +73,11 @@ def _ways() -> dict[str, Callable[[], Path]]:
     """Name -> function that returns its path and downloads it if missing."""
     ways: dict[str, Callable[[], Path]] = {}
     for weights in PUBLIC:
-        ways[weights.key] = lambda weights=weights: _metrics_weights(weights)
+        ways[weights.key] = functools.partial(_metrics_weights, weights)
     for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in HUB_PARSERS}}.items():
-        ways[name] = lambda name=name, id_=id_: get(name, [hub_source(id_)])
+        ways[name] = functools.partial(get, name, [hub_source(id_)])
     for backbone in SEGFACE_BACKBONES:
-        ways[f"imagenet_{backbone}"] = lambda backbone=backbone: _imagenet(backbone)
+        ways[f"imagenet_{backbone}"] = functools.partial(_imagenet, backbone)
     return ways
 
 
@@ -101,8 +102,9 @@ def _weights(public: PublicWeights, root: str | None) -> dict:
     facts = {**wanted, "columns": list(public.columns), "place": str(path or place), "found_size": None, "digest": None}
     if path is None:
         return facts | {"state": "missing", "fetch": fetch_line(public.key)}
-    facts |= {"found_size": path.stat().st_size, "fetch": None}
-    if facts["found_size"] > _HASHED_BYTES or not os.access(path, os.R_OK):
+    size = path.stat().st_size
+    facts |= {"found_size": size, "fetch": None}
+    if size > _HASHED_BYTES or not os.access(path, os.R_OK):
         return facts | {"state": "unread"}
     facts["digest"] = file_digest(path)
     return facts | {"state": "there" if public.published(path) else "another file"}
@@ -112,7 +114,7 @@ def _pipeline(editor: str, root: str | None) -> dict:
     """A diffusion editor's pipeline: its path and warnings, or the error and how to get it."""
     id_ = PUBLIC_PIPELINES.get(editor)
     begun = bool(id_ and cached_folder(id_))
-    facts = {
+    facts: dict[str, object] = {
         "place": None,
         "incomplete": begun,
         "doubts": [],

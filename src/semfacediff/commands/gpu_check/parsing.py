@@ -25,7 +25,7 @@ def a_batch(sizes: Sizes, on: torch.device) -> tuple[Tensor, Tensor]:
     """Normalised photos float32 ``[N, 3, S, S]`` and labels int64 ``[N, S, S]`` of drawn faces."""
     faces = [ToyFaces(sizes.parser_batch, sizes.parser_px)[i] for i in range(sizes.parser_batch)]
     photos = torch.stack([torch.from_numpy(f.photo.copy()) for f in faces]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return photos.to(on), torch.stack([torch.from_numpy(f.labels.copy()).long() for f in faces]).to(on)
+    return photos.to(on), torch.stack([torch.from_numpy(f.label_map.copy()).long() for f in faces]).to(on)
 
 
 def our_step(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], float]:
@@ -77,7 +77,7 @@ def training(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
     torch.manual_seed(0)
     ours = build_parser(sizes.parser, classes=CELEBAMASK.n)
     plain = plain_segformer(ours, sizes.parser.removeprefix("segformer_")).to(on)
-    ours.to(on, memory_format=torch.channels_last)
+    ours.to(on).to(memory_format=torch.channels_last)
     x, y = a_batch(sizes, on)
     faults = _same_logits(ours.eval(), plain.eval(), x[:1])
     once = our_step(ours.train(), x.contiguous(memory_format=torch.channels_last), y)
@@ -110,7 +110,7 @@ def loading(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
         drawn = [ToyFaces(4, sizes.parser_px)[i] for i in range(4)]
         for i in range(n):
             Image.fromarray(drawn[i % 4].photo).save(root / "images" / f"{i:05d}.jpg", quality=90)
-            Image.fromarray(drawn[i % 4].labels).save(root / "masks" / f"{i:05d}.png")
+            Image.fromarray(drawn[i % 4].label_map).save(root / "masks" / f"{i:05d}.png")
         faces = FileFaces(index_folder(root, "images", "masks", True).entries, CELEBAMASK)
         view = TrainingView(faces, sizes.parser_px, "standard", seed=0)
 
@@ -122,7 +122,8 @@ def loading(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
 
             return once
 
-        workers = enough_workers("auto")
+        enough = enough_workers("auto")
+        workers = enough if isinstance(enough, int) else 0
         ours, plain = timed(epoch(workers), on), timed(epoch(0), on)
     name = f"loading, {sizes.parser_px} px, {workers} worker(s) against none"
     yield judged(name, ours, plain, n, [], None)

@@ -1,7 +1,7 @@
 """Metrics with networks: batches on the device compared with the same photos one by one."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from semfacediff.commands.gpu_check.rows import Row, Sizes, judged, timed
 from semfacediff.data.toy import ToyFaces
 from semfacediff.labels import CELEBAMASK
-from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.base import EditPair, Metric
 from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.perceptual import LPIPS
@@ -25,7 +25,7 @@ def pairs(n: int, px: int) -> list[EditPair]:
     made = []
     for i in range(n):
         sample = ToyFaces(n, px)[i]
-        hair = sample.labels == CELEBAMASK.index("hair")
+        hair = sample.label_map == CELEBAMASK.index("hair")
         edit = np.where(hair[..., None], 255 - sample.photo, sample.photo // 2 + 40)
         made.append(EditPair(sample.photo, edit, np.uint8(255) * hair, hair, hair, f"natural brown hair, number {i}"))
     return made
@@ -33,27 +33,29 @@ def pairs(n: int, px: int) -> list[EditPair]:
 
 def metrics(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
     given = pairs(sizes.metrics_photos, sizes.metrics_px)
-    for name, metric in (
-        ("LPIPS", LPIPS("strict", None, "random", on)),
-        ("CLIP", CLIP(sizes.clip, None, "random", on)),
-    ):
+    # LPIPS' parts are those of its own network, which cannot be moved.
+    lpips, lpips_on_cpu = (LPIPS("strict", None, "random", device) for device in (on, _CPU))
+    clip = CLIP(sizes.clip, None, "random", on)
+    both: dict[str, tuple[Metric, Metric]] = {"LPIPS": (lpips, lpips_on_cpu), "CLIP": (clip, _on_cpu(clip))}
+    for name, (metric, on_cpu) in both.items():
         column = metric.columns[0]
 
-        def together(of=None, metric=metric, column=column) -> list[float]:
+        def together(metric: Metric = metric, column: str = column) -> np.ndarray:
             metric.together = True
-            return [scores[column] for scores in metric.scores(of or given)]
+            return np.array([scores[column] for scores in metric.scores(given)], np.float64)
 
-        def alone(of=None, metric=metric, column=column) -> list[float]:
-            return [metric.score(pair)[column] for pair in of or given]
+        def alone(metric: Metric = metric, column: str = column) -> np.ndarray:
+            return np.array([metric.score(pair)[column] for pair in given], np.float64)
 
-        on_cpu = copy.copy(metric)
-        on_cpu.net, on_cpu.device = copy.deepcopy(metric.net).to(_CPU), _CPU
-        if name == "LPIPS":
-            on_cpu = LPIPS("strict", None, "random", _CPU)  # its parts are those of its own network
-        else:
-            on_cpu._texts = type(metric._texts)(8)
-        reference = [on_cpu.score(pair)[column] for pair in given[:_CHECKED]]
+        reference = np.array([on_cpu.score(pair)[column] for pair in given[:_CHECKED]], np.float64)
         yield _row(name, sizes, on, together, alone, reference, together()[:_CHECKED])
+
+
+def _on_cpu(metric: CLIP) -> CLIP:
+    made = copy.copy(metric)
+    made.net, made.device = copy.deepcopy(metric.net).to(_CPU), _CPU
+    made._texts = type(metric._texts)(8)
+    return made
 
 
 def inception(sizes: Sizes, on: torch.device, _folder: Path) -> Iterator[Row]:
@@ -80,8 +82,8 @@ def _row(
     on: torch.device,
     together: Callable[[], object],
     alone: Callable[[], object],
-    reference: Sequence[float],
-    found: Sequence[float],
+    reference: np.ndarray,
+    found: np.ndarray,
 ) -> Row:
     """Values may differ from the CPU's by float32 rounding in deep networks."""
     apart = np.abs(np.subtract(found, reference)).max() / max(np.abs(reference).max(), 0.1)

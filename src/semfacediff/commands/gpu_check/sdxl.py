@@ -159,9 +159,9 @@ def _plain(files: Path, options: InpaintOptions, photos: list[EditRequest], on: 
     pipe = StableDiffusionXLInpaintPipeline.from_pretrained(files, torch_dtype=chosen_dtype("auto", on)).to(on)
     pipe.set_progress_bar_config(disable=True)
 
-    def one(request: EditRequest) -> None:
+    def one(request: EditRequest) -> object:
         mask = Image.fromarray(np.rint(request.masks.generation[0].numpy() * 255).astype(np.uint8))
-        pipe(
+        return pipe(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             image=Image.fromarray(to_uint8(request.photo)),
@@ -203,7 +203,7 @@ def _with(
         lambda: editor.edit(batches[0]),
         on,
     )
-    notes = sorted({editor.note(request) for request in batches[-1]} - {None})
+    notes = sorted({note for request in batches[-1] if (note := editor.note(request)) is not None})
     faults = [] if all(torch.isfinite(edit).all() for edit in made) else ["an edit is not finite"]
     if len(made) != len(photos) or any(torch.equal(e, r.photo) for e, r in zip(made, photos, strict=False)):
         faults.append("a photo was not edited")

@@ -57,7 +57,7 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
     net = build_parser(sizes.parser, classes=CELEBAMASK.n).to(on)
     for layer in net.modules():  # random draws differ between processes
         if isinstance(layer, nn.Dropout) or "drop" in type(layer).__name__.lower():
-            layer.p = layer.drop_prob = 0.0
+            vars(layer).update(p=0.0, drop_prob=0.0)
     net = accelerator.prepare(nn.SyncBatchNorm.convert_sync_batchnorm(net) if on.type == "cuda" else net)
     whole = a_batch(sizes, on)
     share = [part[rank::world] for part in whole]

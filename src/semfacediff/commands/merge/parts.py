@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,6 +244,9 @@ class _Recorded:
     """The network that made the features of a record: its name, without its weights."""
 
     weights: str
+
+    def features(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        raise NotImplementedError(f"{self.weights}: known by name alone")
 
 
 def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> tuple[dict[str, dict], list[str]]:

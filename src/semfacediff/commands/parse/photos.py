@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -44,7 +45,7 @@ def parse_photos(
     label_space: str | None = None,
     with_overlay: bool = False,
     device: str = "auto",
-    backend: str = "torch",
+    backend: Literal["torch", "onnx"] = "torch",
 ) -> int:
     """Parse a photo, or every photo of a folder; returns 0, or 1 if photos of the folder could not be parsed.
 

@@ -8,7 +8,7 @@ import signal
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -70,6 +70,12 @@ class Prepared:
     source: str | None = None
     tar: str | None = None
     tar_photos: int | None = None
+
+    def files(self) -> tuple[bytes, bytes]:
+        """Photo and labels, while they are here."""
+        if self.photo is None or self.labels is None:
+            raise ValueError(f"{self.id}: nothing to write")
+        return self.photo, self.labels
 
     def row(self) -> dict:
         """Row for the log."""
@@ -145,7 +151,7 @@ def folder_files(id_: str) -> tuple[str, str]:
 def _written(made: Prepared, out: Path) -> Prepared:
     if made.error is not None:
         return made
-    for file, data in zip(folder_files(made.id), (made.photo, made.labels), strict=True):
+    for file, data in zip(folder_files(made.id), made.files(), strict=True):
         new = out / f"{file}.new"  # not a suffix that readers accept as a photo
         with write_errors(out / file):
             new.write_bytes(data)
@@ -159,7 +165,8 @@ def _in_processes(
     """Results in order, with a bounded number of chunks in progress."""
     context = multiprocessing.get_context("spawn")  # a fork would copy locks of running threads
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_as_worker) as pool:
-        waiting, source = [], iter(chunks)
+        waiting: list[Future] = []
+        source = iter(chunks)
         try:
             while True:
                 waiting += [pool.submit(work, c, settings, out) for c in islice(source, 3 * workers - len(waiting))]
@@ -183,7 +190,8 @@ def _as_worker() -> None:
 
 def _end_with_parent() -> None:
     # A killed parent cannot notify its workers, which would wait for ever.
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
@@ -209,8 +217,9 @@ def into_tars(made: Iterator[Prepared], tars: Iterable[tuple[Path, list[Official
             with tarfile.open(new, "w") as tar:
                 for one in islice(made, len(photos)):
                     if one.error is None:
-                        _add(tar, f"{one.id}.jpg", one.photo)
-                        _add(tar, f"{one.id}.png", one.labels)
+                        photo, labels = one.files()
+                        _add(tar, f"{one.id}.jpg", photo)
+                        _add(tar, f"{one.id}.png", labels)
                     done.append(replace(one, photo=None, labels=None, tar=file.name, tar_photos=len(photos)))
             os.replace(new, file)
         yield from done

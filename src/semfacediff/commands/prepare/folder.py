@@ -159,7 +159,7 @@ def _remove_others(out: Path, settings: Settings, entries: list[OfficialEntry], 
         made = [p for pattern in folder_files("*") for p in out.glob(pattern) if p.stem.isdecimal()]
     else:
         wanted = {tar for tar, photos in shards(entries, settings.shard_size, out) if photos[0].id in kept}
-        made = out.glob(f"celebamask_hq-{'[0-9]' * 5}.tar")
+        made = list(out.glob(f"celebamask_hq-{'[0-9]' * 5}.tar"))
     with write_errors(out):
         for file in set(made) - wanted:
             file.unlink()

@@ -15,7 +15,7 @@ from semfacediff.errors import UserError
 from semfacediff.report.reading import Record
 
 _QUALITY = 80
-_DATA = {
+_DATA: dict[str, type[config.AnyData]] = {
     "toy": config.ToyData,
     "folder": config.FolderData,
     "shards": config.ShardsData,

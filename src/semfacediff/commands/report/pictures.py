@@ -93,7 +93,7 @@ def _thumbnails(
 ) -> Iterator[tuple[str, dict[str, tuple[dict[str, str], str]]]]:
     """(sample, attribute -> (panel -> data URI, notes)) of all samples, one sample per core."""
 
-    def made(item: tuple[str, list[str]]):
+    def made(item: tuple[str, list[str]]) -> tuple[str, dict[str, tuple[dict[str, str], str]]]:
         sample_id, attributes = item
         shown, uris = source.shown(sample_id, attributes), {}
         for picture in (picture for one in shown.values() for picture in one.panels.values()):
@@ -106,10 +106,13 @@ def _thumbnails(
         yield from in_order(pool, made, samples.items(), ahead)
 
 
-def _within_budget(order: list[Key], panels: dict[Key, dict[str, str]], most: int):
+def _within_budget(
+    order: list[Key], panels: dict[Key, dict[str, str]], most: int
+) -> tuple[dict[str, str], dict[Key, dict[str, str]], int]:
     """(name -> data URI, sample -> panel -> name, samples left out); the first of ``order`` come first."""
     names: dict[str, str] = {}
-    of, characters, dropped = {}, 0, 0
+    of: dict[Key, dict[str, str]] = {}
+    characters, dropped = 0, 0
     for key in order:
         found = panels.get(key, {})
         new = {uri for uri in found.values() if uri not in names}
@@ -132,6 +135,7 @@ class _Source:
     def __init__(self, record: Record, data: Data, parser: Parser | None, doubts: list[str]):
         self.record, self.faces, self.parser, self.doubts = record, data.faces, parser, doubts
         self.place = {id_: i for i, id_ in enumerate(data.faces.ids)}
+        self.space = parser.label_space if parser else data.label_space
         self.rule = RegionRule(**record.config["region"])
         self.reparses = (record.config.get("cascade") or {}).get("reparse", True)
         rows = record.samples.assign(sample_id=record.samples["sample_id"].astype(str))
@@ -157,13 +161,14 @@ class _Source:
         return {a: self._edit(sample, photo, a, parses) for a in attributes}
 
     def _edit(self, sample: FaceSample, photo: np.ndarray, name: str, parses: dict) -> Thumbnails:
-        row = self.rows.loc[(sample.id, name)]
-        given, notes = self._given(sample.id, name, photo), []
+        row = self.rows.loc[[(sample.id, name)]].iloc[0]
+        notes: list[str] = []
+        given = self._given(sample.id, name, photo)
         panels = {"photo": given}
-        labels, overlaid = self._parsed(sample, given if self.reparses else photo, given, parses)
-        if labels is not None:
+        parsed = self._parsed(sample, given if self.reparses else photo, given, parses)
+        if parsed is not None:
+            labels, panels["parse"] = parsed
             panels |= self._masks(row, name, labels, notes)
-            panels["parse"] = overlaid
         edit = self._saved(name, sample.id)
         if edit is None:
             notes.append("no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is missing")
@@ -180,7 +185,7 @@ class _Source:
         if "stage" not in self.rows:
             return photo
         stage = self.rows.at[(sample_id, name), "stage"]
-        own = self.rows.loc[sample_id]
+        own = self.rows[self.rows.index.get_level_values("sample_id") == sample_id].droplevel("sample_id")
         for earlier in own[own["stage"] < stage].sort_values("stage", ascending=False).index:
             edit = self._saved(earlier, sample_id)
             if edit is not None:
@@ -190,10 +195,12 @@ class _Source:
     def _saved(self, name: str, sample_id: str) -> np.ndarray | None:
         return saved_picture(edit_file(self.record.folder, name, sample_id))
 
-    def _parsed(self, sample: FaceSample, photo: np.ndarray, given: np.ndarray, parses: dict[tuple, tuple]):
+    def _parsed(
+        self, sample: FaceSample, photo: np.ndarray, given: np.ndarray, parses: dict[tuple, tuple]
+    ) -> tuple[torch.Tensor, np.ndarray] | None:
         """(labels of ``photo``, ``given`` with them over it); cached for all edits of them."""
         if self.parser is None:
-            return None, None
+            return None
         key = photo.tobytes(), given.tobytes()
         if key not in parses:
             labels = self.parser.before(sample, to_tensor(photo))
@@ -202,7 +209,7 @@ class _Source:
 
     def _masks(self, row: pd.Series, name: str, labels: torch.Tensor, notes: list[str]) -> dict[str, np.ndarray]:
         attribute = name.split("_", 1)[1] if "stage" in self.rows else name
-        masks = region_masks(labels, attribute, self.parser.label_space, self.rule)
+        masks = region_masks(labels, attribute, self.space, self.rule)
         found = {kind: getattr(masks, kind) for kind in MASKS}
         if any(digest_of_mask(mask) != row.get(f"mask_{kind}") for kind, mask in found.items()):
             notes.append("the masks computed here differ from the record's, so they are not shown")

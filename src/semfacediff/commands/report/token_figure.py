@@ -35,8 +35,8 @@ def token_report(checkpoint: Path, photo: Path, out: Path | None) -> Path:
         logits = parser.logits(to_tensor(square)[None])
         attention = watch.attention(square.shape[:2])
     title = f"{card.name}, {checkpoint.resolve().name}: attention of each token, attention to it, and its segmentation"
-    maps = (m[0].numpy() for m in (attention.tokens, attention.image, logits.softmax(1)))
-    figure = token_figure(square, parser.label_space.classes, *maps, title)
+    tokens, image, found = (m[0].numpy() for m in (attention.tokens, attention.image, logits.softmax(1)))
+    figure = token_figure(square, parser.label_space.classes, tokens, image, found, title)
     folder = out or Path("outputs") / "report" / f"{checkpoint.resolve().name}-{FIGURE}-{photo.stem}"
     save_figure(figure, folder / FIGURE)
     return folder / f"{FIGURE}.png"

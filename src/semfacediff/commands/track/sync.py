@@ -46,7 +46,7 @@ def _options(folder: Path, given: Mapping[str, object]) -> config.WandbTracking:
     except (KeyError, TypeError) as e:
         raise UserError(f"{folder / 'config.yaml'}: not a run's configuration ({type(e).__name__})") from e
     try:
-        options = config.WandbTracking(**(defaults | own | given))
+        options = config.WandbTracking.model_validate(defaults | own | given)
     except ValueError as e:
         raise UserError(f"track sync: {' '.join(str(e).split())[:200]}") from e
     return options.model_copy(update={"group": options.group or name})

@@ -68,6 +68,7 @@ class InpaintEditor(Editor):
         UserError: on the first edit, the pipeline cannot be opened, or ``native_size`` is not one it can work at.
     """
 
+    native_size: int
     batchable = True
 
     def __init__(
@@ -210,7 +211,7 @@ class InpaintEditor(Editor):
             return {}
         steps = steps_taken(self.options.steps, strength)
 
-        def after_step(_pipe, step: int, _timestep, tensors: dict) -> dict:
+        def after_step(_pipe: object, step: int, _timestep: object, tensors: dict) -> dict:
             for on_step in watching:
                 on_step(step + 1, steps)
             return tensors

@@ -12,7 +12,7 @@ from semfacediff.editing.diffusion.vae_guard import VaeGuard
 from semfacediff.editing.diffusion.weights import PipelineFiles
 from semfacediff.errors import UserError
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
     "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
     # Without these two, DDIM clips latents as if they were pixels.
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
@@ -90,7 +90,7 @@ def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
         library.utils.logging.disable_progress_bar()
     sdxl = any(part == "text_encoder_2" for part in files.parts) and "unet" in files.parts
     # A watermark, which SDXL would add if a certain package happens to be installed, is a change of the photo.
-    options = {"add_watermarker": False} if sdxl else {}
+    options: dict[str, bool | None] = {"add_watermarker": False} if sdxl else {}
     options |= dict.fromkeys(files.left_out)
     if "safety_checker" in files.left_out:
         options["requires_safety_checker"] = False

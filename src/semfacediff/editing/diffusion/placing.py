@@ -88,8 +88,8 @@ def placed(photo: Tensor, mask: Tensor, box: Box, size: int, cell: int | None) -
     """
     pixels = to_uint8(photo[(slice(None), *box.slices)])
     scale = size / max(box.height, box.width)
-    shape = tuple(min(max(round(n * scale), 1), size) for n in (box.height, box.width))
-    below, right = size - shape[0], size - shape[1]
+    height, width = (min(max(round(n * scale), 1), size) for n in (box.height, box.width))
+    shape, below, right = (height, width), size - height, size - width
     square = cv2.copyMakeBorder(
         resized_photo(pixels, shape, Image.Resampling.LANCZOS), 0, below, 0, right, cv2.BORDER_REPLICATE
     )

@@ -90,7 +90,7 @@ def _sd() -> Any:
     )
 
 
-def _unet(channels: int, **options) -> Any:
+def _unet(channels: int, **options: object) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(

@@ -31,7 +31,7 @@ class VaeGuard:
         self._batch, self._encoded = batch, 0
         self.retried: set[int] = set()
 
-    def _encode(self, x: Tensor, *args, **options) -> Any:
+    def _encode(self, x: Tensor, *args: object, **options: object) -> Any:
         first = self._encoded  # photos come one by one, each with its own generator
         self._encoded += len(x)
         output = self._run("encode", x, args, options)
@@ -41,7 +41,7 @@ class VaeGuard:
             self.retried |= {(first + i) % self._batch for i in range(len(x))}
         return _as(output, x.dtype)
 
-    def _decode(self, z: Tensor, *args, **options) -> Any:
+    def _decode(self, z: Tensor, *args: object, **options: object) -> Any:
         output = self._run("decode", z, args, options)
         images = output[0] if isinstance(output, tuple) else output.sample
         bad = [i for i, image in enumerate(images) if not torch.isfinite(image).all()]

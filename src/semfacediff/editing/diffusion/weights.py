@@ -108,15 +108,14 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
         id_ = explicit
     names = [editor, *([id_.partition("/")[2]] if id_ else [])]
     folders = [Path(root).expanduser() / name for name in names] if root else []
-    folder = next((f for f in folders if f.is_dir()), None)
-    if folder is None and id_ is None:
+    if local := next((f for f in folders if f.is_dir()), None):
+        return _complete(local, editor)
+    if id_ is None:
         where = f", or a folder '{editor}' at weights.root" if root else ""
         raise NoPipelineError(
             f"editor={editor} opens any inpainting pipeline: name one with weights.{editor}=FOLDER|ID{where}; "
             f"{WITHOUT_WEIGHTS}"
         )
-    if folder is not None:
-        return _complete(folder, editor)
     return _of_hub(editor, id_, download)
 
 

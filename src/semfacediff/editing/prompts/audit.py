@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from semfacediff.errors import UserError
 
@@ -10,7 +11,7 @@ _NO_LIMIT = 1_000_000
 _SHOWN_WORDS, _SHOWN_LETTERS = 12, 120
 
 
-def token_count(text: str, tokenizer) -> int:
+def token_count(text: str, tokenizer: Any) -> int:
     """Tokens of ``text`` under a transformers tokenizer, its begin and end marks included."""
     return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
@@ -60,7 +61,7 @@ def refuse_long(what: str, text: str, tokenizers: Sequence) -> None:
             )
 
 
-def lost_words(text: str, tokenizer) -> str:
+def lost_words(text: str, tokenizer: Any) -> str:
     """The end of ``text`` that a tokenizer does not read, from the beginning of the first word it loses part of."""
     marks = tokenizer.num_special_tokens_to_add()
     room = tokenizer.model_max_length - marks

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semfacediff.errors import UserError
-from semfacediff.parsing.segface.decoder import Attention
+from semfacediff.parsing.segface.decoder import Attention, Block
 from semfacediff.parsing.segface.model import SegFace
 
 _PLACE_PX = 4
@@ -34,7 +34,7 @@ class Watch:
     def __init__(self, model: SegFace):
         transformer = model.face_decoder.transformer
         self._of_tokens = transformer.final_attn_token_to_image
-        self._of_image = transformer.layers[-1].cross_attn_image_to_token
+        self._of_image = [m for m in transformer.layers if isinstance(m, Block)][-1].cross_attn_image_to_token
         self._seen: dict[Attention, tuple[Tensor, Tensor]] = {}
         self._size: tuple[int, int] | None = None
         self.hooks = [
@@ -42,11 +42,12 @@ class Watch:
             *(m.register_forward_pre_hook(self._keep) for m in (self._of_tokens, self._of_image)),
         ]
 
-    def _keep_size(self, _module, given: tuple) -> None:
-        self._size = tuple(given[0].shape[-2:])
+    def _keep_size(self, _module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        height, width = given[0].shape[-2:]
+        self._size = height, width
 
-    def _keep(self, module: Attention, given: tuple) -> None:
-        self._seen[module] = given[:2]
+    def _keep(self, module: Attention, given: tuple[Tensor, ...]) -> None:
+        self._seen[module] = given[0], given[1]
 
     @torch.inference_mode()
     def attention(self, size: tuple[int, int]) -> TokenAttention:

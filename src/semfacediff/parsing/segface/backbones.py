@@ -91,7 +91,9 @@ class Backbone(nn.Sequential):
             self[1].requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        layers = self[0] if "0" in self.spec.parts.get("features", "") else self
+        layers: nn.Sequential = self
+        if "0" in self.spec.parts.get("features", "") and isinstance(self[0], nn.Sequential):
+            layers = self[0]
         maps = []
         for position, layer in enumerate(layers):
             x = layer(x)

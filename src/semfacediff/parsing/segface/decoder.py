@@ -36,8 +36,8 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, WIDTH)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        heads = (_heads(p(x)) for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
-        return self.out_proj(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+        q, k, v = (_heads(p(x)) for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """float32 [N,q,k]: how much each query takes of each key, mean of the heads; sums to 1 over keys."""
@@ -132,11 +132,12 @@ class Upscaling(nn.Sequential):
         return gelu(_doubled(gelu(norm(_doubled(x, first))), second))
 
 
-def _doubled(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
-    """[N,h,w,a] -> [N,2h,2w,b]: ``conv``, of kernel 2 and stride 2."""
+def _doubled(x: Tensor, conv: nn.Module) -> Tensor:
+    """[N,h,w,a] -> [N,2h,2w,b]: ``conv``, a transposed one of kernel 2 and stride 2."""
     n, h, w, _ = x.shape
-    b = conv.out_channels
-    grown = F.linear(x, conv.weight.permute(2, 3, 1, 0).reshape(4 * b, -1), conv.bias.repeat(4))
+    weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
+    b = len(bias)
+    grown = F.linear(x, weight.permute(2, 3, 1, 0).reshape(4 * b, -1), bias.repeat(4))
     return grown.view(n, h, w, 2, 2 * b).transpose(2, 3).reshape(n, 2 * h, 2 * w, b)
 
 
@@ -173,7 +174,7 @@ class Decoder(nn.Module):
     @property
     def names(self) -> Tensor:
         """float32 [C,256]: the learned tokens in channel order."""
-        return torch.cat([self.get_submodule(f"{name}_token").weight for name in TOKENS[self.classes]])
+        return torch.cat([self.get_parameter(f"{name}_token.weight") for name in TOKENS[self.classes]])
 
     def forward(self, image: Tensor, position: Tensor) -> Tensor:
         n, h, w, _ = image.shape

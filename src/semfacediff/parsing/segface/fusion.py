@@ -1,5 +1,6 @@
 """Four maps of a backbone become one, and every place of it learns where it is."""
 
+import functools
 import math
 
 import torch
@@ -25,13 +26,15 @@ def fused(maps: list[Tensor], projections: nn.ModuleList, mix: nn.Conv2d, size: 
     channels: here a map's two matrices are multiplied first, and the product is applied at the map's own size.
     """
     shares = mix.weight.flatten(1).split(WIDTH, dim=1)[::-1]
-    total = None
-    bias = sum(share @ p.proj.bias for share, p in zip(shares, projections, strict=True))
-    for share, p, m in zip(shares, projections, maps, strict=True):
-        mixed = F.linear(m, share @ p.proj.weight, bias if total is None else None)
-        mixed = mixed if m.shape[1:3] == size else _enlarged(mixed, size)
-        total = mixed if total is None else total + mixed
-    return total
+    biases = (share @ p.get_parameter("proj.bias") for share, p in zip(shares, projections, strict=True))
+    bias = functools.reduce(torch.add, biases)
+
+    def mixed(share: Tensor, p: nn.Module, m: Tensor, bias: Tensor | None = None) -> Tensor:
+        x = F.linear(m, share @ p.get_parameter("proj.weight"), bias)
+        return x if m.shape[1:3] == size else _enlarged(x, size)
+
+    first, *others = zip(shares, projections, maps, strict=True)
+    return functools.reduce(lambda total, one: total + mixed(*one), others, mixed(*first, bias))
 
 
 def _enlarged(x: Tensor, size: torch.Size) -> Tensor:
@@ -44,6 +47,8 @@ class RandomFourier(nn.Module):
 
     ``positional_encoding_gaussian_matrix`` float32 [2, 128] is drawn once; row 0 acts on x, row 1 on y.
     """
+
+    positional_encoding_gaussian_matrix: Tensor
 
     def __init__(self):
         super().__init__()

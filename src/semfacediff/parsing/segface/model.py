@@ -45,7 +45,7 @@ class SegFace(nn.Module):
             return self._logits(x)
         known = landmarks.isfinite().flatten(1).all(1)
         if known.all():
-            warp = TanhWarp.of(landmarks, tuple(x.shape[-2:]), self.aligned_warp)
+            warp = TanhWarp.of(landmarks, x.shape[-2:], self.aligned_warp)
             return warp.back(self._logits(warp.into_square(x)))
         return self._some_warped(x, landmarks, known) if known.any() else self._logits(x)
 
@@ -56,7 +56,7 @@ class SegFace(nn.Module):
                 f"segface: photos with and without landmarks in one batch must be square, got {x.shape[-1]}x"
                 f"{x.shape[-2]} px; give them one after another"
             )
-        warp = TanhWarp.of(landmarks[known], tuple(x.shape[-2:]), self.aligned_warp)
+        warp = TanhWarp.of(landmarks[known], x.shape[-2:], self.aligned_warp)
         logits = self._logits(x.index_put((known,), warp.into_square(x[known])))
         return logits.index_put((known,), warp.back(logits[known]).to(logits))
 

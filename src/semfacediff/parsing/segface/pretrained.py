@@ -1,6 +1,5 @@
 """ImageNet weights that the training of a SegFace starts from: torchvision's files, by path or from its cache."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ class ImageNetFile:
     @property
     def sha256_prefix(self) -> str:
         """First 8 hex digits, which torchvision writes into the name."""
-        return re.search(r"-([0-9a-f]{8})\.pth$", self.name)[1]
+        return self.name.rpartition("-")[2].removesuffix(".pth")
 
     @property
     def cached(self) -> Path:

@@ -4,6 +4,7 @@ Points are (x, y) in px of the photo. A point is moved by the similarity that br
 what then lies outside the middle of the square is drawn in by tanh, so that the square's edges are infinitely far away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,7 @@ class TanhWarp:
     aligned: bool = False
 
     @classmethod
-    def of(cls, landmarks: Tensor, size: tuple[int, int], aligned: bool = False) -> "TanhWarp":
+    def of(cls, landmarks: Tensor, size: Sequence[int], aligned: bool = False) -> "TanhWarp":
         """For landmarks [N,5,2] in px of photos of ``size``; the square's side is the longer one's.
 
         Raises:
@@ -68,8 +69,9 @@ class TanhWarp:
             raise UserError(
                 "segface: expected five different landmarks, got a photo with all in one place; leave them out"
             )
+        height, width = size
         side = max(size)
-        return cls(similarity(landmarks, side), size, side, aligned)
+        return cls(similarity(landmarks, side), (height, width), side, aligned)
 
     def forward_points(self, points: Tensor) -> Tensor:
         """[N,P,2] in the square of points [P,2] or [N,P,2] in the photo."""
@@ -109,8 +111,8 @@ class TanhWarp:
 
     def _pixels(self, height: int, width: int) -> Tensor:
         """float32 [height * width, 2]: (x, y) of pixels, row by row."""
-        on = {"device": self.matrix.device, "dtype": self.matrix.dtype}
-        y, x = torch.meshgrid(torch.arange(height, **on), torch.arange(width, **on), indexing="ij")
+        y, x = (torch.arange(n, device=self.matrix.device, dtype=self.matrix.dtype) for n in (height, width))
+        y, x = torch.meshgrid(y, x, indexing="ij")
         return torch.stack([x, y], dim=-1).flatten(0, 1)
 
     def _normalised(self, points: Tensor, size_xy: tuple[int, int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Parse, mask, edit, score: the editing benchmark, photo by photo; scoring goes on beside the next edits."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -34,7 +35,7 @@ from semfacediff.tasks.editing.sample_row import (
     mask_facts,
     still_valid,
 )
-from semfacediff.types import FaceSample, to_tensor
+from semfacediff.types import Faces, FaceSample, to_tensor
 
 
 class EditingBench:
@@ -50,12 +51,13 @@ class EditingBench:
         state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
     """
 
-    key, columns = KEY, COLUMNS
+    key: tuple[str, ...] = KEY
+    columns: Sequence[str] = COLUMNS
 
     def __init__(
         self,
         settings: config.EditingEvaluation,
-        faces,
+        faces: Faces,
         parser: Parser,
         editor: Editor,
         metrics: list[Metric],
@@ -75,14 +77,21 @@ class EditingBench:
         self.earlier: dict[tuple, bool] = agreed(self.state, edited)
         """Key of a row of an earlier sitting -> whether there was anything to edit."""
 
+    @property
+    def kept_log(self) -> SampleLog:
+        """The log, in the process that keeps it."""
+        if self.log is None:
+            raise RuntimeError("the log is kept by the first process")
+        return self.log
+
     def run(self) -> None:
         """Everything that is not in the log yet, made by all processes."""
         todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
         if todo:
             self.editor.prepare()
         total = len(self.faces) * len(self.specs)
-        quiet = {} if self.log else {"disable": True}
-        with tqdm(total=total, initial=len(self.earlier), desc="edit", unit="edit", **quiet) as bar:
+        shown = tqdm if self.log else functools.partial(tqdm, disable=True)
+        with shown(total=total, initial=len(self.earlier), desc="edit", unit="edit") as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
                 if self.log:
                     self.log.append({c: row.get(c) for c in self.log_columns})
@@ -95,7 +104,9 @@ class EditingBench:
             photos = in_order(pool, self._parsed_or_error, samples, min(ahead, 1))
             yield from self._rows(photos, pool, ahead)
 
-    def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
+    def _rows(
+        self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int
+    ) -> Iterator[dict]:
         tasks = (self._task(sample, parsed, spec) for sample, parsed in photos for spec in self.open(sample.id))
         for row, _ in self._finished(tasks, pool, ahead):
             yield row
@@ -168,20 +179,20 @@ class EditingBench:
         """With their edits; if the editor fails, each is tried alone."""
         if not tasks:
             return []
-        device = self.state.device
+        device, requests = self.state.device, [task.request for task in tasks if task.request]
         reset_peak_memory(device)
         start = time.perf_counter()
         try:
             with torch_threads(self._editor_threads):
-                edits = self.editor.edit([task.request for task in tasks])
+                edits = self.editor.edit(requests)
         except Exception as e:  # recorded with the sample
             if len(tasks) > 1:
                 return [made for task in tasks for made in self._batch([task])]
             return [replace(tasks[0], edit=e, peak_mib=peak_memory_mib(device))]
         seconds = (time.perf_counter() - start) / len(tasks)
-        peak = {"peak_mib": peak_memory_mib(device)}
+        peak = peak_memory_mib(device)
         # What the editor has to say of a batch is forgotten with the next one.
         return [
-            replace(task, edit=edit, note=self.editor.note(task.request), before_s=task.before_s + seconds, **peak)
-            for task, edit in zip(tasks, edits, strict=True)
+            replace(task, edit=edit, note=self.editor.note(request), before_s=task.before_s + seconds, peak_mib=peak)
+            for task, request, edit in zip(tasks, requests, edits, strict=True)
         ]

@@ -39,7 +39,7 @@ def staged(
     for i, stage in enumerate(stages, 1):
         own = negatives.get(stage.attribute) if stage.negative_prompt is None else stage.negative_prompt
         place = f"of stage {i} ('{stage.attribute}')"
-        each.append(resolve_prompt(stage.attribute, stage.prompt, own, rules, editor, place))
+        each.append(resolve_prompt(stage.attribute, stage.prompt or "", own, rules, editor, place))
         editor.check({stage.attribute: each[-1].words.read})
     before = [[s.attribute for s in stages[:i]].count(s.attribute) for i, s in enumerate(stages)]
     specs = [
@@ -78,7 +78,9 @@ class CascadeBench(EditingBench):
     def key_of(self, sample_id: str, spec: EditSpec) -> tuple:
         return sample_id, spec.stage
 
-    def _rows(self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int):
+    def _rows(
+        self, photos: Iterable[tuple[FaceSample, Parsed | Exception]], pool: Executor, ahead: int
+    ) -> Iterator[dict]:
         photos = iter(photos)
         while batch := list(itertools.islice(photos, self.settings.runtime.batch_size)):
             yield from self._through_all_stages(batch, pool, ahead)
@@ -108,7 +110,7 @@ class CascadeBench(EditingBench):
         for sample, parsed in photos:
             error = parsed if isinstance(parsed, Exception) else None
             try:
-                if error is None:
+                if not isinstance(parsed, Exception):
                     states[sample.id] = self._continued(parsed)
             except UserError:
                 raise
@@ -139,10 +141,12 @@ class CascadeBench(EditingBench):
 
     @property
     def _reparses(self) -> bool:
-        return self.settings.cascade.reparse
+        return self.settings.cascade is not None and self.settings.cascade.reparse
 
     def _advance(self, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> None:
         labels, seconds = (made.labels, made.parse_s) if self._reparses else (state.start.labels, 0.0)
+        if labels is None:
+            raise UserError("cascade.reparse=true needs a parser that parses edits; set cascade.reparse=false")
         state.now = dataclasses.replace(state.now, photo=made.photo, labels=labels, parse_s=seconds)
         state.blend = np.maximum(state.blend, made.blend)
         state.prompts = [*state.prompts, spec.words.prompt]
@@ -162,4 +166,5 @@ class CascadeBench(EditingBench):
         """Rows that say of every later stage that there is nothing to edit."""
         id_ = state.start.sample.id
         reason = RuntimeError(f"stage {failed.stage} ({failed.attribute}) failed")
-        yield from (self.failed(id_, spec, reason).row for spec in self.open(id_) if spec.stage > failed.stage)
+        later = self.specs[self.specs.index(failed) + 1 :]
+        yield from (self.failed(id_, spec, reason).row for spec in self.open(id_) if spec in later)

@@ -58,7 +58,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     }
     head = header(settings, facts)
     head["not_comparable"] += metrics.doubts + editor_facts.get("doubts", [])
-    inputs = {
+    inputs: dict[str, object] = {
         "data": data.digest,
         "parser": parser_facts.get("digest"),
         "metrics": {m["metric"]: m for m in facts["metrics"]},
@@ -118,7 +118,7 @@ def _made_words(specs: list[EditSpec]) -> dict | None:
 
 def _finish(record: RunFolder, bench: EditingBench, data: Data, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
-    samples = bench.log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in data.faces.ids])
+    samples = bench.kept_log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in data.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
     space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
     facts = write_editing_tables(record.path, samples, bench.specs, data.n_expected, of_sets, space)

@@ -8,6 +8,9 @@ from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.sample_row import Parsed, edit_file
 
+Panel = tuple[str, np.ndarray | None]
+"""Caption and picture; ``None`` where there is none."""
+
 
 def draw_strips(bench: EditingBench) -> None:
     """Write ``figures/<attribute>.png`` and ``figures/overview.png`` from the edits on disk, less failed samples.
@@ -15,7 +18,7 @@ def draw_strips(bench: EditingBench) -> None:
     The photos are parsed once more, so that the figures of a run that was interrupted are those of one that was not.
     """
     settings, space, figures = bench.settings, bench.parser.label_space, bench.folder / "figures"
-    failed = {row["sample_id"] for row in bench.log if row["status"] == ERROR}
+    failed = {row["sample_id"] for row in bench.kept_log if row["status"] == ERROR}
     first = [i for i, id_ in enumerate(bench.faces.ids[: settings.strips]) if id_ not in failed]
     parsed = [bench.parsed(bench.faces[i]) for i in first]
     if not parsed:
@@ -23,9 +26,11 @@ def draw_strips(bench: EditingBench) -> None:
     if settings.cascade is not None:
         _draw_cascade(bench, parsed)
         return
-    rows = [[("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed]
+    rows: list[list[Panel]] = [
+        [("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed
+    ]
     for attribute in settings.attributes:
-        strips = []
+        strips: list[list[Panel]] = []
         for p, row in zip(parsed, rows, strict=True):
             mask = bench.rules.masks(p.labels, attribute, space).blend[0].numpy()
             edit = _saved(bench, attribute, p.sample.id)
@@ -37,15 +42,16 @@ def draw_strips(bench: EditingBench) -> None:
 
 def _draw_cascade(bench: EditingBench, parsed: list[Parsed]) -> None:
     """``figures/cascade.png``: the photo and what every stage made of it."""
-    rows = [
-        [("photo", p.photo), *((f"{c.stage} {c.attribute}", _saved(bench, c.name, p.sample.id)) for c in bench.specs)]
+    rows: list[list[Panel]] = [
+        [("photo", p.photo), *((f"{s.stage} {s.attribute}", _saved(bench, s.name, p.sample.id)) for s in bench.specs)]
         for p in parsed
     ]
     title = ", then ".join(spec.words.prompt for spec in bench.specs)
     panel_figure(rows, title, bench.folder / "figures" / "cascade.png")
 
 
-def _saved(bench: EditingBench, name: str, sample_id: str) -> np.ndarray | None:
+def _saved(bench: EditingBench, spec_name: str, sample_id: str) -> np.ndarray | None:
     """The edit as written, uint8 ``[H, W, 3]``; ``None`` where the region was empty."""
-    file = edit_file(bench.folder, name, sample_id)
-    return cv2.imread(str(file))[..., ::-1] if file.exists() else None
+    file = edit_file(bench.folder, spec_name, sample_id)
+    pixels = cv2.imread(str(file)) if file.exists() else None
+    return None if pixels is None else pixels[..., ::-1]

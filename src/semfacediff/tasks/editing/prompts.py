@@ -49,7 +49,7 @@ class ResolvedPrompt:
         """For a record."""
         words = self.words
         source = prompt_source(self.attribute, words.prompt)
-        facts = {"attribute": self.attribute, "prompt": words.prompt, "prompt_source": source}
+        facts: dict[str, object] = {"attribute": self.attribute, "prompt": words.prompt, "prompt_source": source}
         facts |= {"expanded_prompt": words.expanded_prompt, "negative_prompt": words.negative_prompt}
         return facts | ({"negative_terms_left_out": self.left_out} if self.left_out else {})
 

@@ -118,7 +118,7 @@ class EditScorer:
         folder: Path,
     ):
         self.rules, self.parser, self.metrics, self.folder = rules, parser, metrics, folder
-        self.at_once = AT_ONCE if any(getattr(metric, "together", False) for metric in metrics) else 1
+        self.at_once = AT_ONCE if any(metric.together for metric in metrics) else 1
 
     def finished(self, tasks: Sequence[Task]) -> list[tuple[dict, ScoredEdit | None]]:
         """Each task's whole row, and the edit unless there is none or something failed, which the row then says.
@@ -137,13 +137,13 @@ class EditScorer:
         if task.request is None:
             return task.row, None
         row = task.row | {"latency_s": task.before_s, "peak_memory_mib": task.peak_mib}
-        for error in (one.error, *scores):
-            if isinstance(error, Exception):
-                return row | failure(error), None
+        scored = [found for found in scores if not isinstance(found, Exception)]
+        if one.made is None or len(scored) < len(scores):
+            return row | failure(next(e for e in (one.error, *scores) if isinstance(e, Exception))), None
         made = one.made
         write_bytes(edit_file(self.folder, task.spec.name, task.request.sample_id), encoded_png(made.photo))
         digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
-        final, raw = scores[0], {f"{name}_raw": value for name, value in scores[-1].items()}
+        final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()}
         return row | final | raw | {"note": self._note(task), "edit_sha256": digest}, made
 
     def _composited(self, task: Task) -> _Composited:
@@ -152,16 +152,19 @@ class EditScorer:
         try:
             if isinstance(task.edit, Exception):
                 raise task.edit
+            if task.parsed is None or task.edit is None:
+                raise TypeError("the editor returned no photo")
             edit = self.rules.finish(task.parsed.photo, task.request, task.edit)
-            made, pair = self._parsed_again(task, edit.photo, edit.blend)
+            made, pair = self._parsed_again(task.parsed, task.spec, edit.photo, edit.blend)
             same = np.array_equal(edit.raw, edit.photo)
-            pairs = [pair] if same else [pair, self._parsed_again(task, edit.raw, edit.blend)[1]]
+            pairs = [pair] if same else [pair, self._parsed_again(task.parsed, task.spec, edit.raw, edit.blend)[1]]
             return _Composited(made, pairs)
         except Exception as e:  # one bad sample must not cost the others
             return _Composited(error=e)
 
-    def _parsed_again(self, task: Task, edit: np.ndarray, blend: np.ndarray) -> tuple[ScoredEdit, EditPair]:
-        p, spec = task.parsed, task.spec
+    def _parsed_again(
+        self, p: Parsed, spec: EditSpec, edit: np.ndarray, blend: np.ndarray
+    ) -> tuple[ScoredEdit, EditPair]:
         start = time.perf_counter()
         after = self.parser.after(p.sample, spec.attribute, to_tensor(edit))
         seconds = time.perf_counter() - start
@@ -184,7 +187,7 @@ class EditScorer:
         edit: np.ndarray,
         blend: np.ndarray,
         after: torch.Tensor | None,
-    ) -> dict[str, float | None]:
+    ) -> dict[str, float | str | None]:
         """Every metric of ``edit`` (uint8 ``[H, W, 3]``, with the parse ``after``) against the photo ``p``."""
         pair = self._pair(p, attribute, prompt, edit, blend, after)
         return {k: v for metric in self.metrics for k, v in metric.score(pair).items()}

@@ -50,7 +50,7 @@ def measured_sets(
         order: ids of the data set. made: name of a set -> ids of what was made, in that order.
         photos: of ids, what the sets are compared to. saved: of a set's name and ids, what was made.
     """
-    known = set().union(*made.values())
+    known: set[str] = set().union(*made.values())
     wanted = [id_ for id_ in order if id_ in known]
     total = len(wanted) + sum(map(len, made.values()))
     with tqdm(total=total, desc="features", unit="photo") as bar:
@@ -86,7 +86,7 @@ def scored_sets(
 
 def _edited(bench: EditingBench) -> dict[str, list[str]]:
     """Spec's name -> ids whose edit was scored, in the order of the data set."""
-    log = bench.log
+    log = bench.kept_log
     scored = {log.key_of(row) for row in log if row["status"] != ERROR and row["latency_s"] is not None}
     return {c.name: [id_ for id_ in bench.faces.ids if bench.key_of(id_, c) in scored] for c in bench.specs}
 

@@ -44,5 +44,6 @@ def _summary(
 ) -> pd.DataFrame:
     if specs[0].stage is None:
         return summarise_edits(samples, [spec.attribute for spec in specs], n_expected, of_sets)
-    of_stages = {spec.stage: of_sets[spec.name] for spec in specs if spec.name in of_sets}
-    return summarise_stages(samples, {spec.stage: spec.attribute for spec in specs}, n_expected, of_stages)
+    of_stages = {spec.stage: of_sets[spec.name] for spec in specs if spec.stage is not None and spec.name in of_sets}
+    attributes = {spec.stage: spec.attribute for spec in specs if spec.stage is not None}
+    return summarise_stages(samples, attributes, n_expected, of_stages)

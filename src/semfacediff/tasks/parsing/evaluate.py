@@ -98,7 +98,7 @@ def _score_all(
 
 def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
     try:
-        labels = resized_labels(sample.labels, sample.photo.shape[:2])
+        labels = resized_labels(sample.label_map, sample.photo.shape[:2])
         row = scorer.row(sample) | face_facts(sample, sample.photo, labels, scorer.space)
     except Exception as e:  # one bad sample must not cost the others
         row = {"sample_id": sample.id, "status": ERROR, "error": f"{type(e).__name__}: {e}"}

@@ -29,7 +29,7 @@ from semfacediff.metrics.segmentation import (
 from semfacediff.parsing import Parser
 from semfacediff.parsing.predict import landmarks_of
 from semfacediff.records.samples import OK, write_csv, write_parquet
-from semfacediff.types import FaceSample, to_tensor
+from semfacediff.types import Faces, FaceSample, to_tensor
 
 Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(logits float32 ``[1, C, H, W]``, labels int64 ``[1, H, W]``) -> (loss summed over pixels, sum of their weights)."""
@@ -62,6 +62,7 @@ class PhotoScorer:
         criterion: Criterion = pixel_cross_entropy,
     ):
         self.parser, self.space, self.protocol, self.criterion = parser, space, protocol, criterion
+        self.network = parser.network()
         self.to_data = conversion(parser.label_space, space)
         channels = np.argsort(self.to_data)
         one_to_one = np.array_equal(self.to_data[channels], np.arange(space.n))
@@ -71,12 +72,12 @@ class PhotoScorer:
     @property
     def uses_landmarks(self) -> bool:
         """Whether rows say if the photo had landmarks for the parser (``landmarks``)."""
-        return hasattr(self.parser, "card") and self.parser.card.uses_landmarks
+        return self.network is not None and self.network.card.uses_landmarks
 
     @property
     def gives_loss(self) -> bool:
         """Whether rows carry a loss."""
-        return hasattr(self.parser, "logits") and self.channels is not None
+        return self.network is not None and self.channels is not None
 
     def row(self, sample: FaceSample) -> dict:
         """The sample's row: its id, scores, counts and loss, all at the protocol's size.
@@ -88,8 +89,8 @@ class PhotoScorer:
         predicted, loss = self._scored(sample, logits, labels)
         row = {"sample_id": sample.id, "status": OK, **photo_counts(labels, predicted, self.space.n), **loss}
         if self.protocol == "segface":
-            native, _ = self._scored(sample, logits, sample.labels)
-            row["confusion_native"] = sparse(confusion_matrix(sample.labels, native, self.space.n))
+            native, _ = self._scored(sample, logits, sample.label_map)
+            row["confusion_native"] = sparse(confusion_matrix(sample.label_map, native, self.space.n))
         if self.uses_landmarks:
             row["landmarks"] = sample.landmarks is not None
         return row | {"error": None}
@@ -101,17 +102,17 @@ class PhotoScorer:
 
     def _prepared(self, sample: FaceSample) -> tuple[np.ndarray, np.ndarray]:
         """Photo and labels as the protocol gives them to the parser and to the count."""
-        card = getattr(self.parser, "card", None)
-        size = scored_size(self.protocol, sample.labels.shape, card and card.input_size)
+        own_size = self.network.card.input_size if self.network else None
+        size = scored_size(self.protocol, sample.label_map.shape, own_size)
         photo = sample.photo
         if self.protocol == "segface":
             photo = resized_photo(photo, size, Image.Resampling.BICUBIC)
-        return photo, resized_labels(sample.labels, size)
+        return photo, resized_labels(sample.label_map, size)
 
     def _logits(self, sample: FaceSample, photo: np.ndarray) -> Tensor | None:
-        if not hasattr(self.parser, "logits"):
+        if self.network is None:
             return None
-        return self.parser.logits(to_tensor(photo)[None], landmarks_of(sample, photo.shape[:2]))
+        return self.network.logits(to_tensor(photo)[None], landmarks_of(sample, photo.shape[:2]))
 
     @torch.inference_mode()
     def _scored(self, sample: FaceSample, logits: Tensor | None, labels: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -131,7 +132,7 @@ class PhotoScorer:
 
 def score_faces(
     parser: Parser,
-    faces,
+    faces: Faces,
     protocol: ParsingProtocol = "strict",
     criterion: Criterion = pixel_cross_entropy,
     indices: Iterable[int] | None = None,
@@ -191,14 +192,15 @@ def speed_facts(parser: Parser) -> dict:
 
     The median of a few passes after one that does not count, with nothing beside them.
     """
-    if not hasattr(parser, "logits"):
+    network = parser.network()
+    if network is None:
         return {}
-    photo = torch.full((1, 3, *(parser.card.input_size,) * 2), 0.5)
-    parser.predict(photo)
+    photo = torch.full((1, 3, *(network.card.input_size,) * 2), 0.5)
+    network.predict(photo)
     taken: list[float] = []
     while len(taken) < _PASSES[0] or (len(taken) < _PASSES[1] and sum(taken) < _SECONDS):
         start = time.perf_counter()
-        parser.predict(photo)  # its answer is on the CPU, so that a device has come to the end of its work
+        network.predict(photo)  # its answer is on the CPU, so that a device has come to the end of its work
         taken.append(time.perf_counter() - start)
     return {"photos_per_s": 1 / float(np.median(taken))}
 
@@ -209,7 +211,9 @@ def landmark_facts(rows: Sequence[dict]) -> dict:
     return {"without_landmarks": told.count(False)} if told else {}
 
 
-def scores_identity(scorer: PhotoScorer, seed: int, n: int, loss: str = "cross-entropy, mean over pixels, in nats"):
+def scores_identity(
+    scorer: PhotoScorer, seed: int, n: int, loss: str = "cross-entropy, mean over pixels, in nats"
+) -> list[dict[str, object]]:
     """``metrics`` of ``run.json``: what the numbers depend on.
 
     Args:

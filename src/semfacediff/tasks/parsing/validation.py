@@ -1,9 +1,11 @@
 """Scores of a parser between epochs: pooled counts and the training loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from tqdm import tqdm
 
 from semfacediff.data.sizes import resized_labels
@@ -12,6 +14,7 @@ from semfacediff.engine.processes import joined
 from semfacediff.labels import LONG_TAIL, LabelSpace
 from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
 from semfacediff.parsing.predict import ModelParser
+from semfacediff.types import Faces
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,14 @@ def long_tail_iou(confusion: np.ndarray, space: LabelSpace) -> float:
 
 
 @torch.inference_mode()
-def validate(parser: ModelParser, faces, criterion, accelerator, workers: int = 0, at_once: int = 1) -> Validation:
+def validate(
+    parser: ModelParser,
+    faces: Faces,
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    accelerator: Accelerator,
+    workers: int = 0,
+    at_once: int = 1,
+) -> Validation:
     """One pass over ``faces``, shared between the processes; every process gets the whole outcome.
 
     Args:
@@ -62,10 +72,11 @@ def validate(parser: ModelParser, faces, criterion, accelerator, workers: int = 
     losses = []
     for group in grouped(samples, at_once):
         for sample, logits in zip(group, parser.logits_of(group).split(1), strict=True):
-            losses.append(criterion(logits, _labels_like(sample.labels, logits)))
-            predicted = parser.label_map(logits, sample.labels.shape)[0].numpy()
-            counts[:n] += confusion_matrix(sample.labels, predicted, n)
-            counts[n] += np.bincount(np.unique(sample.labels), minlength=n)
+            truth = sample.label_map
+            losses.append(criterion(logits, _labels_like(truth, logits)))
+            predicted = parser.label_map(logits, truth.shape)[0].numpy()
+            counts[:n] += confusion_matrix(truth, predicted, n)
+            counts[n] += np.bincount(np.unique(truth), minlength=n)
     summed = a.reduce(torch.from_numpy(counts).to(a.device), "sum").cpu().numpy()
     # One number a photo, in float64 on the host: the same sum however the photos were shared.
     loss = float(joined(len(faces), mine, torch.tensor(losses).tolist()).mean())
@@ -75,5 +86,6 @@ def validate(parser: ModelParser, faces, criterion, accelerator, workers: int = 
 
 def _labels_like(labels: np.ndarray, logits: torch.Tensor) -> torch.Tensor:
     """int64 ``[1, h, w]`` at the logits' size, nearest pixel."""
-    there = resized_labels(labels, tuple(logits.shape[-2:])).astype(np.int64)
+    height, width = logits.shape[-2:]
+    there = resized_labels(labels, (height, width)).astype(np.int64)
     return torch.from_numpy(there)[None].to(logits.device)

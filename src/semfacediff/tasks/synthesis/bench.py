@@ -23,7 +23,7 @@ from semfacediff.synthesis.latents import at_size
 from semfacediff.synthesis.tasks import Synthesizer
 from semfacediff.tasks.parsing.scores import PhotoScorer
 from semfacediff.tasks.synthesis.grids import encoded_png, read_png
-from semfacediff.types import FaceSample, to_uint8
+from semfacediff.types import Faces, FaceSample, to_uint8
 
 _TIMED = 3
 """Photos a step count: the fewest whose median bears one that something else on the machine slowed down. At full width
@@ -78,7 +78,7 @@ class SynthesisBench:
     def __init__(
         self,
         settings: config.SynthesisEvaluation,
-        faces,
+        faces: Faces,
         ids: Sequence[str],
         synthesizer: Synthesizer,
         judge: ModelParser,
@@ -154,8 +154,8 @@ class SynthesisBench:
         start = time.perf_counter()
         made = photo if task == PHOTO else self._made(task, sample, 0)
         row = {"latency_s": None if task == PHOTO else time.perf_counter() - start}
-        remade = self.measures.ssim and task in (FIRST_STAGE, RECONSTRUCTION)
-        row["ssim"] = self.measures.ssim.score(photo, made) if remade else None
+        ssim = self.measures.ssim
+        row["ssim"] = ssim.score(photo, made) if ssim and task in (FIRST_STAGE, RECONSTRUCTION) else None
         row["layout_r2"] = LayoutFit().score(made, labels)
         row["layout_r2_other"] = LayoutFit().score(made, self._next_labels(sample)) if len(self.faces) > 1 else None
         row["lpips_diversity"] = self._diversity(sample, made) if task == NOISE else None
@@ -189,7 +189,8 @@ class SynthesisBench:
 
         One photo of a single step warms up.
         """
-        sample, times = self.faces[0], []
+        times: list[dict] = []
+        sample = self.faces[0]
         for steps in self.settings.synthesis.latency_steps:
             options = dataclasses.replace(self.synthesizer.options, steps=steps, sampler="ddim")
             timed = Synthesizer(self.synthesizer.model, options, self.synthesizer.space, self.faces.label_space)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from semfacediff import config
@@ -17,6 +18,7 @@ from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, conversion, space
 from semfacediff.metrics.generated import Diversity, FrameSSIM
 from semfacediff.metrics.opening import open_metrics
+from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.opening import open_parser, or_shipped
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
@@ -62,8 +64,8 @@ class Judge:
                 f"parser judges), or set parser.checkpoint=RUN"
             )
         conversion(parser.label_space, label_space)
-        place = Path(or_shipped(settings.parser).checkpoint).expanduser()
-        record = training_record(place, parser.card.training.get("run"))
+        place = or_shipped(settings.parser).checkpoint
+        record = training_record(Path(place).expanduser(), parser.card.training.get("run")) if place else None
         return cls(parser, facts | {"trained": parser.card.training}, record)
 
 
@@ -149,12 +151,12 @@ def _measures(settings: config.SynthesisEvaluation, device: torch.device) -> Mea
     chosen = {"metrics": settings.metrics.model_copy(update={"columns": wanted}), "protocol": "thesis"}
     made = open_metrics(settings.model_copy(update=chosen), device)
     absent = {"lpips_diversity" if k == "lpips" else k: why for k, why in made.absent.items()}
-    lpips = next(iter(made.each), None)
+    lpips = next((metric for metric in made.each if isinstance(metric, LPIPS)), None)
     made = dataclasses.replace(made, absent=absent)
     return Measures(FrameSSIM() if "ssim" in asked else None, Diversity(lpips) if lpips else None, "iou" in asked, made)
 
 
-def _run(bench: SynthesisBench, log: SampleLog | None, state) -> None:
+def _run(bench: SynthesisBench, log: SampleLog | None, state: PartialState) -> None:
     keys = bench.keys()
     missing = [i for i, key in enumerate(keys) if key not in log.done] if log else None
     todo = agreed(state, missing)
@@ -186,7 +188,7 @@ def _sets(bench: SynthesisBench, samples: pd.DataFrame) -> tuple[dict[str, dict]
         return {}, []
     good = samples[samples["status"] == OK]
     tasks = bench.settings.synthesis.tasks
-    made = {task: good.loc[good["task"] == task, "sample_id"].tolist() for task in tasks}
+    made: dict[str, list[str]] = {task: good.loc[good["task"] == task, "sample_id"].tolist() for task in tasks}
     return measured_sets(sets, bench.folder, bench.ids, made, bench.photos, bench.saved)
 
 

@@ -48,7 +48,7 @@ def read_png(file: Path) -> np.ndarray | None:
 def generated_grid(model: SCADM, faces: PreparedFaces, n: int, options: SamplingOptions, file: Path) -> None:
     """Photos, label maps, reconstructions and two draws without a photo's style, of the first ``n`` faces."""
     shown = [FaceSample(faces.ids[i], faces.photos[i], faces.labels[i]) for i in range(min(n, len(faces)))]
-    maps = np.stack([face.labels for face in shown])
+    maps = np.stack([face.label_map for face in shown])
     synthesizer = Synthesizer(model, options, faces.label_space)
     made = [synthesizer.reconstruct(shown), *(synthesizer.generate(shown, draw) for draw in (1, 2))]
     rows = [np.stack([face.photo for face in shown]), palette(faces.label_space)[maps]]

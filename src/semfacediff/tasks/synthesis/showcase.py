@@ -43,7 +43,7 @@ _BEHIND = ("background", "neck", "cloth")
 """What hair may grow over: the face stays as it is."""
 _WHITE = 255
 _TITLE = "A row's reference is the next row, the last one's the first; parts as far as both have them"
-_COLUMNS = {
+_COLUMNS: dict[str | tuple[str, int], str] = {
     PHOTO: "photo",
     LABELS: "label map",
     RECONSTRUCTION: "reconstruction",
@@ -74,7 +74,8 @@ def make_showcase(folder: Path, synthesizer: Synthesizer, faces: Faces, scored: 
     if not faces:
         return
     plan, layouts, left_out = planned(faces, synthesizer.space)
-    by_id, notes = {face.id: face for face in faces}, {}
+    by_id = {face.id: face for face in faces}
+    notes: dict[Item, str] = {}
     earlier = _earlier(folder)
     for batch in tqdm(list(_batches(plan)), desc="showcase", unit="batch", leave=False):
         kept = [item for item in batch if item in earlier and (folder / item.file).is_file()]
@@ -125,23 +126,23 @@ def _of_pairs(pairs: Sequence[tuple[FaceSample, FaceSample]], space: LabelSpace)
 
 def common_parts(a: FaceSample, b: FaceSample, asked: Iterable[str], space: LabelSpace) -> tuple[str, ...]:
     """Those of the parts asked for that both label maps show."""
-    there = [set(np.unique(face.labels)) for face in (a, b)]
+    there = [set(np.unique(face.label_map)) for face in (a, b)]
     return tuple(part for part in asked if all(seen & set(part_indices(part, space)) for seen in there))
 
 
 def edited_layout(face: FaceSample, space: LabelSpace) -> tuple[FaceSample, str] | None:
     """(the layout without glasses, or with more hair, what was done); ``None`` where there is neither."""
-    there = {space.classes[i] for i in np.unique(face.labels)}
+    there = {space.classes[i] for i in np.unique(face.label_map)}
     if "eye_g" in there:
-        return layout(face.id, remove(face.labels, "eye_g", space)), "glasses removed"
+        return layout(face.id, remove(face.label_map, "eye_g", space)), "glasses removed"
     if "hair" not in there:
         return None
-    reach = 2 * max(1, round(_GROWTH * face.labels.shape[0])) + 1
-    hair = (face.labels == space.index("hair")).astype(np.uint8)
+    reach = 2 * max(1, round(_GROWTH * face.label_map.shape[0])) + 1
+    hair = (face.label_map == space.index("hair")).astype(np.uint8)
     near = cv2.dilate(hair, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    behind = np.isin(face.labels, [space.index(name) for name in _BEHIND if name in space.classes])
+    behind = np.isin(face.label_map, [space.index(name) for name in _BEHIND if name in space.classes])
     grown = (near > 0) & behind
-    return (layout(face.id, paint(face.labels, "hair", grown, space)), "hair grown") if grown.any() else None
+    return (layout(face.id, paint(face.label_map, "hair", grown, space)), "hair grown") if grown.any() else None
 
 
 def _earlier(folder: Path) -> dict[Item, str]:
@@ -197,11 +198,11 @@ def _made(
     references = [faces[item.ids[-1]] for item in batch]
     calls = {
         RECONSTRUCTION: lambda: s.reconstruct(own),
-        NOISE: lambda: s.generate(own, batch[0].draw),
+        NOISE: lambda: s.generate(own, batch[0].draw or 0),
         SWAP_STYLE: lambda: s.swap_style(own, references),
         SWAP_PARTS: lambda: s.swap_parts(own, references, parts),
         MIX: lambda: s.mix(own, references, parts),
-        INTERPOLATION: lambda: s.interpolate(own[0], references[0], parts, [item.weight for item in batch]),
+        INTERPOLATION: lambda: s.interpolate(own[0], references[0], parts, [item.weight or 0.0 for item in batch]),
         EDIT: lambda: s.edit(own, [layouts[face.id] for face in own]),
     }
     return calls[kind]()
@@ -214,11 +215,13 @@ def _draw(folder: Path, faces: Faces, items: Iterable[Item]) -> None:
     read = {cell: read_png(folder / file) for cell, file in by_cell.items()}
     columns = {key: caption for key, caption in _COLUMNS.items() if any(key == of for _, of in by_cell)}
 
-    def cell(id_: str, key) -> np.ndarray:
+    def cell(id_: str, key: str | tuple[str, int]) -> np.ndarray:
         found = read.get((id_, key))
         return blank if found is None else found
 
-    rows = [[(caption, cell(face.id, key)) for key, caption in columns.items()] for face in faces]
+    rows: list[list[tuple[str, np.ndarray | None]]] = [
+        [(caption, cell(face.id, key)) for key, caption in columns.items()] for face in faces
+    ]
     panel_figure(rows, _TITLE, folder / "figures" / "showcase.png")
     strip = [item for item in items if item.kind == INTERPOLATION]
     if strip:

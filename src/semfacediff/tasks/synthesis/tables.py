@@ -26,7 +26,8 @@ def write_synthesis_tables(
         space: of the label maps; ``None`` where no parser judged.
     """
     write_parquet(samples, folder / "samples.parquet")
-    rows = [_summary(task, mine, space) | of_sets.get(task, {}) for task, mine in samples.groupby("task", sort=False)]
+    tasks = {str(task): mine for task, mine in samples.groupby("task", sort=False)}
+    rows = [_summary(task, mine, space) | dict(of_sets.get(task, {})) for task, mine in tasks.items()]
     write_csv(pd.DataFrame(rows), folder / "summary.csv")
 
 

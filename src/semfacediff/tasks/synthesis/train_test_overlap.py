@@ -29,7 +29,7 @@ def training_record(checkpoint: Path, run: str | None) -> dict | None:
     return None
 
 
-def train_test_overlap(record: dict | None, data: config.DataConfig, ids: Sequence[str]) -> dict:
+def train_test_overlap(record: dict | None, data: config.AnyData, ids: Sequence[str]) -> dict:
     """How many of ``ids`` were in the training and in the selection part of a training, for the record of a run.
 
     The ids are known where training and evaluation read data sets of one kind and the training's split goes by id.
@@ -46,7 +46,11 @@ def train_test_overlap(record: dict | None, data: config.DataConfig, ids: Sequen
     if rule is None:
         return {"overlap": UNKNOWN, "why": "its split does not go by id"}
     parts = [rule.part(id_, 0) for id_ in ids]
-    counts = {"in_training": parts.count("train"), "in_selection": parts.count("val"), "of": len(ids)}
+    counts: dict[str, object] = {
+        "in_training": parts.count("train"),
+        "in_selection": parts.count("val"),
+        "of": len(ids),
+    }
     if trained.get("n") is not None or record["identity"]["config"].get("limit") is not None:
         counts["note"] = "at most: its training took only the first photos of these parts"
     return counts
