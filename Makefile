@@ -62,7 +62,7 @@ test: $(READY)
 test-more: $(READY)
 	$(PYTHON) -m pytest -n 2 --more -m more
 	ATEN_CPU_CAPABILITY=default $(PYTHON) -m pytest -n 2 tests/metrics tests/parsing
-# TODO $(PYTHON) -m mypy
+	$(PYTHON) -m mypy
 
 # Tests marked slow.
 test-slow: $(READY)
@@ -97,6 +97,7 @@ slurm-check: $(READY)
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+	$(PYTHON) -m mypy
 
 # The README's pictures, from the demo's drawn faces and a photo in the public domain; needs what `make browser` installs.
 pictures: demo

@@ -137,21 +137,7 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
 
     def job(cfg: DictConfig) -> None:
         entered.append(True)
-        hydra_cfg = HydraConfig.get()
-        own = _own_overrides(hydra_cfg)
-        os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(own)  # read by the record
-        folder = Path(hydra_cfg.runtime.output_dir)
-        if hydra_cfg.mode != RunMode.MULTIRUN:
-            exit_codes.append(_exit_code(task, cfg, folder))
-            return
-        os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
-        from semfacediff.records.ledger import noted
-
-        with noted(folder.parent, folder.name, own) as codes:
-            codes.append(_exit_code(task, cfg, folder))
-        exit_codes.append(codes[0])
-        if codes[0]:
-            raise JobFailed(codes[0])
+        _run_job(task, cfg)
 
     exit_codes[:] = [0]
     _prepare(root)
@@ -187,6 +173,25 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
         _complain(f"{where} ({e.strerror}); set hydra.run.dir=DIR to a writable place")
         sys.exit(EXIT_MISTAKE)
     sys.exit(max(exit_codes))
+
+
+def _run_job(task: Callable[[DictConfig, Path], int], cfg: DictConfig) -> None:
+    """One job: the only one, or one of a sweep, which the sweep's ledger notes."""
+    hydra_cfg = HydraConfig.get()
+    own = _own_overrides(hydra_cfg)
+    os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(own)  # read by the record
+    folder = Path(hydra_cfg.runtime.output_dir)
+    if hydra_cfg.mode != RunMode.MULTIRUN:
+        exit_codes.append(_exit_code(task, cfg, folder))
+        return
+    os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
+    from semfacediff.records.ledger import noted
+
+    with noted(folder.parent, folder.name, own) as codes:
+        codes.append(_exit_code(task, cfg, folder))
+    exit_codes.append(codes[0])
+    if codes[0]:
+        raise JobFailed(codes[0])
 
 
 def _announce_threads(words: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from semfacediff import cli
 from semfacediff.errors import UserError
 from semfacediff.records.standing import SHIPPED
-from semfacediff.tables.definitions import definitions, stale_tables, table, tables_to_renew, write_tables
+from semfacediff.tables.committed import stale_tables, tables_to_renew, write_tables
+from semfacediff.tables.definitions import definitions, table
 from semfacediff.tasks.strata_report import strata as strata_report_of
 
 from .conftest import edits

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from semfacediff.config import repository
-    from semfacediff.tables.definitions import definitions, stale_tables, tables_to_renew, write_tables
+    from semfacediff.tables.committed import stale_tables, tables_to_renew, write_tables
+    from semfacediff.tables.definitions import definitions
 
     a = arguments
     if a.fresh and not a.check:

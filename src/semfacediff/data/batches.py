@@ -238,7 +238,7 @@ class _Loader(DataLoader):
             ) from e
 
 
-def loader(
+def loader(  # noqa: PLR0913  numbers of one place in a training; all but three have defaults
     view: TrainingView,
     batch_size: int,
     epoch: int,

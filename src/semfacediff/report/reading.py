@@ -118,13 +118,7 @@ def read_record(folder: Path) -> Record:
     samples = optional("samples.parquet", lambda: read_table(folder / "samples.parquet"), task not in TRAININGS)
     if samples is None:
         samples = _rows_so_far(folder / "samples.jsonl", _rows_expected(run), missing)
-    if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
-        missing.append("samples have no columns sample_id and status, so they are not shown")
-        samples = pd.DataFrame()
-    if task == EDITING and len(samples) and "attribute" in samples:
-        samples = by_stage(samples)
-    if task == SYNTHESIS and "task" in samples:
-        samples = samples.assign(attribute=samples["task"])
+    samples = _named(samples, task, missing)
     scored = task != SYNTHESIS_TRAINING
     summary = optional("summary.csv", lambda: _with_columns(folder / "summary.csv", task), scored)
     if summary is None and task == EDITING and {"attribute", "latency_s"} <= set(samples.columns):
@@ -149,6 +143,16 @@ def read_record(folder: Path) -> Record:
         showcase=optional(LIST, lambda: read_showcase(folder), False),
         missing=missing,
     )
+
+
+def _named(samples: pd.DataFrame, task: object, missing: list[str]) -> pd.DataFrame:
+    """``samples`` with attributes of a cascade named by stage, and tasks of a synthesis run as attributes."""
+    if len(samples) and not {"sample_id", "status"} <= set(samples.columns):
+        missing.append("samples have no columns sample_id and status, so they are not shown")
+        return pd.DataFrame()
+    if task == EDITING and len(samples) and "attribute" in samples:
+        return by_stage(samples)
+    return samples.assign(attribute=samples["task"]) if task == SYNTHESIS and "task" in samples else samples
 
 
 def _with_columns(file: Path, task: str) -> pd.DataFrame:

@@ -157,7 +157,6 @@ class UNet(nn.Module):
         self.time_embed = TimestepEmbedding(channels, emb)
         # In the published weights, read by nothing.
         self.label_emb = nn.Embedding(classes, emb).requires_grad_(False)
-
         blocks: list[list[nn.Module]] = [[nn.Conv2d(LATENT_CHANNELS, channels, 3, padding=1)]]
         skips, h = [channels], channels
         for level, after in enumerate(width):

@@ -123,7 +123,7 @@ class EditingTab(Tab):
         return {self.words: wording.audit_facts(session.audit(form, self.store)) if form.prompt.strip() else ""}
 
     @with_message
-    def _edit(
+    def _edit(  # noqa: PLR0913  Gradio passes each input by itself
         self,
         stop: Stop,
         at: Portrait | None,

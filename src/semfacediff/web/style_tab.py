@@ -119,7 +119,7 @@ class StyleTab(Tab):
         return {self.guidance: gr.Number(interactive=_FORMS[form] is not None)}
 
     @with_message
-    def _make(
+    def _make(  # noqa: PLR0913  Gradio passes each input by itself
         self,
         stop: Stop,
         first: Face,

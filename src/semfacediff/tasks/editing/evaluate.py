@@ -1,6 +1,7 @@
 """``evaluate.py task=editing``: what is to be done, the bench that does it, and the record of it."""
 
 from pathlib import Path
+from typing import Any
 
 from semfacediff import config
 from semfacediff.data.opening import Data, label_space_of, open_data
@@ -11,7 +12,7 @@ from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity, protocol_deviations
 from semfacediff.engine.shards import shard_of
-from semfacediff.metrics.opening import open_metrics
+from semfacediff.metrics.opening import Metrics, open_metrics
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
@@ -44,24 +45,12 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     labels_needed = settings.parser.name == "ground_truth"
     data, part = shard_of(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
-    facts = {
-        "parser": parser_facts,
-        "editor": editor_facts,
-        "prompts": [one.facts() for one in words],
-        "data": {"skipped": data.skipped},
-        "metrics": metrics.identities(),
-        "protocol_deviations": protocol_deviations(settings),
-        "empty_columns": metrics.absent,
-        "n_expected": data.n_expected * len(specs),
-        "overlap": settings.runtime.overlap,
-        **part,
-    }
-    head = header(settings, facts)
-    head["not_comparable"] += metrics.doubts + editor_facts.get("doubts", [])
+    opened_facts = {"parser": parser_facts, "editor": editor_facts, "prompts": [one.facts() for one in words], **part}
+    head = _head(settings, opened_facts, metrics, data, len(specs))
     inputs: dict[str, object] = {
         "data": data.digest,
         "parser": parser_facts.get("digest"),
-        "metrics": {m["metric"]: m for m in facts["metrics"]},
+        "metrics": {m["metric"]: m for m in head["metrics"]},
         "words": _made_words(specs),
     }
     of_kind = EditingBench if settings.cascade is None else CascadeBench
@@ -91,6 +80,23 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             by_group = [of_run(folder, by) for by in settings.stratify]
             print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
+
+
+def _head(
+    settings: config.EditingEvaluation, facts: dict[str, Any], metrics: Metrics, data: Data, edits: int
+) -> dict[str, Any]:
+    """The record's first facts; ``edits``: of each sample."""
+    facts = facts | {
+        "data": {"skipped": data.skipped},
+        "metrics": metrics.identities(),
+        "protocol_deviations": protocol_deviations(settings),
+        "empty_columns": metrics.absent,
+        "n_expected": data.n_expected * edits,
+        "overlap": settings.runtime.overlap,
+    }
+    head = header(settings, facts)
+    head["not_comparable"] += metrics.doubts + facts["editor"].get("doubts", [])
+    return head
 
 
 def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
