@@ -329,8 +329,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (("hair",), "EDITS: expected pairs ATTRIBUTE PROMPT, got 1 words (hair)"),
-            (("hair", "curly", "brown"), "EDITS: expected pairs ATTRIBUTE PROMPT, got 3 words"),
+            (("hair",), "EDITS: expected pairs ATTRIBUTE PROMPT, got 1 arguments (hair)"),
+            (("hair", "curly", "brown"), "EDITS: expected pairs ATTRIBUTE PROMPT, got 3 arguments"),
             (("beard", "red beard"), "unknown attribute 'beard'; choose one of hair, lips"),
             (("hair", " "), "cascade: the prompt of stage 1 ('hair') is empty"),
             (("hair", "?!..."), "cascade: the prompt of stage 1 ('hair') has no words ('?!...')"),
@@ -345,7 +345,7 @@ class TestMistakes:
             (("hair", "red", "--set", "++protocol=thesis"), "--set protocol=...: expected one of editor.*, region.*, "),
             (("hair", "red", "--set", "seed=7"), "other settings have flags (semfacediff edit --help)"),
             (("hair", "red", "--set", "editor.strenth=1"), "unknown key"),
-            (("hat", "red hat"), "square.png: the parse shows no hat (0.00 % of the photo, at least 0.1 % are needed)"),
+            (("hat", "red hat"), "square.png: the parse shows no hat (0.00 % of the photo, expected at least 0.1 %)"),
         ],
     )
     def test_one_sentence(self, photos, tmp_path, capsys, words, said):

@@ -97,8 +97,7 @@ def _holds(box: Box) -> bool:
 def _reach(layer: Layer, x: Tensor, box: Box, size: Sequence[int]) -> tuple[Box, Tensor]:
     """(where in an output of ``size`` the changed ``box`` of the input is felt, the input that is needed there)."""
     kernel, stride, padding = (_square(getattr(layer, name)) for name in ("kernel_size", "stride", "padding"))
-    reached: list[slice] = []
-    needed: list[slice] = []
+    reached, needed = [], []
     beyond: list[int] = []
     for span, length, given in zip(box, size, x.shape[2:], strict=True):
         if span.start >= span.stop:

@@ -160,14 +160,8 @@ def presence(facts: dict) -> dict[str, bool]:
 
 def _data(place: str | None) -> dict:
     """Facts about a data folder from file names alone: layout, photos (tars of shards), labels, absent lists."""
-    facts: dict[str, object] = {
-        "place": place,
-        "there": False,
-        "layout": None,
-        "photos": 0,
-        "labels": False,
-        "absent": [],
-    }
+    facts: dict[str, object]
+    facts = {"place": place, "there": False, "layout": None, "photos": 0, "labels": False, "absent": []}
     if place is None or not (root := Path(place).expanduser()).is_dir():
         return facts
     facts["there"] = True
@@ -244,8 +238,7 @@ def _published(name: str) -> dict:
 
 def _records() -> dict:
     """Tables that can be rendered, those of them made from runs, and run -> command for missing runs."""
-    there: list[str] = []
-    measured: list[str] = []
+    there, measured = [], []
     missing: dict[str, str] = {}
     for name, table in definitions(repository()).items():
         absent = table.missing(repository())

@@ -251,9 +251,8 @@ def _strip(photo: np.ndarray, labels: np.ndarray, stages: list[Stage], file: Pat
     panels = [("photo", photo), ("parse", overlay(photo, labels, task.tools.parser.label_space))]
     for stage in stages:
         panels += [("mask", mask_bytes(stage.masks.blend)[..., None].repeat(3, 2)), (stage.spec.attribute, stage.photo)]
-    row: list[tuple[str, np.ndarray | None]] = [
-        (caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels
-    ]
+    row: list[tuple[str, np.ndarray | None]]
+    row = [(caption, to_square(np.ascontiguousarray(picture), _PANEL_PX)[0]) for caption, picture in panels]
     panel_figure([row], _title(stages), file)
 
 

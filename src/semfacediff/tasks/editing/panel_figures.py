@@ -26,9 +26,8 @@ def draw_strips(bench: EditingBench) -> None:
     if settings.cascade is not None:
         _draw_cascade(bench, parsed)
         return
-    rows: list[list[Panel]] = [
-        [("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed
-    ]
+    rows: list[list[Panel]]
+    rows = [[("photo", p.photo), ("parse", overlay(p.photo, p.labels.numpy(), space))] for p in parsed]
     for attribute in settings.attributes:
         strips: list[list[Panel]] = []
         for p, row in zip(parsed, rows, strict=True):

@@ -219,9 +219,8 @@ def _draw(folder: Path, faces: Faces, items: Iterable[Item]) -> None:
         found = read.get((id_, key))
         return blank if found is None else found
 
-    rows: list[list[tuple[str, np.ndarray | None]]] = [
-        [(caption, cell(face.id, key)) for key, caption in columns.items()] for face in faces
-    ]
+    rows: list[list[tuple[str, np.ndarray | None]]]
+    rows = [[(caption, cell(face.id, key)) for key, caption in columns.items()] for face in faces]
     panel_figure(rows, _TITLE, folder / "figures" / "showcase.png")
     strip = [item for item in items if item.kind == INTERPOLATION]
     if strip:

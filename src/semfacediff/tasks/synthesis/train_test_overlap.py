@@ -46,11 +46,8 @@ def train_test_overlap(record: dict | None, data: config.AnyData, ids: Sequence[
     if rule is None:
         return {"overlap": UNKNOWN, "why": "its split does not go by id"}
     parts = [rule.part(id_, 0) for id_ in ids]
-    counts: dict[str, object] = {
-        "in_training": parts.count("train"),
-        "in_selection": parts.count("val"),
-        "of": len(ids),
-    }
+    counts: dict[str, object]
+    counts = {"in_training": parts.count("train"), "in_selection": parts.count("val"), "of": len(ids)}
     if trained.get("n") is not None or record["identity"]["config"].get("limit") is not None:
         counts["note"] = "at most: its training took only the first photos of these parts"
     return counts
