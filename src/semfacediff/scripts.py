@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from semfacediff import hydra_app
 from semfacediff.places import repository
 
@@ -36,7 +34,7 @@ def start(name: str, words: Sequence[str], program: str) -> None:
     hydra_app.run(name, functools.partial(_task, SCRIPTS[name]), repository())
 
 
-def _task(models: Sequence[str], cfg: DictConfig, folder: Path) -> int:
+def _task(models: Sequence[str], cfg: hydra_app.DictConfig, folder: Path) -> int:
     from semfacediff import config, tasks
 
     return tasks.start(config.typed(cfg, *(getattr(config, model) for model in models)), folder)
