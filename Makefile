@@ -16,7 +16,7 @@ export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 setup: $(READY)
 
 # Every package in a version and with a hash that the lock names; the project itself last, since an editable has no hash.
-INSTALL = -m pip install --quiet --require-hashes --no-deps -r
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r
 .venv/ready: pyproject.toml requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set BASE_PYTHON=...") if sys.version_info < (3, 11) else 0'
 	$(BASE_PYTHON) -m venv .venv

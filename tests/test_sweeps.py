@@ -34,6 +34,7 @@ def contents(folder):
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_an_extended_sweep_runs_what_is_missing_and_tries_failed_cells_again(tmp_path):
     ledger = tmp_path / "outputs" / "editing" / "quick"
     first = sweep("composite=off", "prompts.hair=red hair", cwd=tmp_path)

@@ -437,6 +437,7 @@ def test_a_long_synthesis_can_be_stopped(visit, photo, other):
     assert page.locator("#result img").count() == 0
 
 
+@pytest.mark.slow
 def test_a_page_that_is_closed_ends_what_runs_for_it(visit, photo, other, server):
     """Else the next page would never have a turn."""
     page = visit()

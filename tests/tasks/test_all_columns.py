@@ -250,6 +250,7 @@ def test_strict_fills_them_too(strict):
         assert kept["features"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_numbers(strict, files, weights, tmp_path, monkeypatch):
     edit, seen = Precomputed.edit, []
 

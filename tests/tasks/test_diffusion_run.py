@@ -131,6 +131,7 @@ def opened(monkeypatch) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_cells_of_a_sweep_share_a_pipeline_and_get_what_they_get_alone(places, tmp_path, opened, monkeypatch):
     changed = ["editor.strength=0.7", "editor.guidance=1.0", "editor.steps=4", "editor.scheduler=own"]
     cells = [["editor.scheduler=ddim"], changed, ["editor.native_size=48", "editor.zoom=false"]]
