@@ -100,9 +100,7 @@ def _ends_on_signals() -> Iterator[None]:
 
     def end(*_: object) -> None:
         for number in numbers:
-            signal.signal(
-                number, _ignore_signal
-            )  # not SIG_IGN: Python complains about a signal that has already arrived
+            signal.signal(number, _ignore_signal)  # not SIG_IGN: Python complains about pending signals
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in numbers}
