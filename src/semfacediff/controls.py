@@ -29,6 +29,9 @@ SYSTEM = ("vae_round_trip", "empty_prompt", "other_prompt", "true_mask")
 """Controls of a diffusion editor: its autoencoder without diffusion, the empty prompt, another attribute's prompt, the
 mask of the labels instead of the parser's."""
 
+KEPT_OUTSIDE = "nothing = region_blur = region_noise = asked_colour = wrong_colour = other_face"
+"""The order of a score that sees nothing but pixels outside the region."""
+
 _RELATION = re.compile(r"\s*(<|=)\s*")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -110,10 +110,14 @@ class Metric(Protocol):
     Attributes:
         columns: names of what :meth:`score` returns.
         higher_is_better: direction of each column; ``None`` where there is none.
+        orders: column -> chains of controls (:mod:`semfacediff.controls`) in the order that the column's means must
+            have by value, under protocol ``strict`` and before the composite: ``nothing < photo_noise``. Every column
+            of numbers has some.
     """
 
     columns: tuple[str, ...]
     higher_is_better: dict[str, bool | None]
+    orders: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         """Value of every column; ``None`` = missing (undefined for this edit)."""

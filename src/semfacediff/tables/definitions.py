@@ -17,6 +17,7 @@ from semfacediff.records.standing import not_fresh, standing_notes, superseded
 from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.records.writing import write_text
 from semfacediff.tables.ablation import ablation_grid
+from semfacediff.tables.controls import controls_grid
 from semfacediff.tables.formats import FORMATS, rendered
 from semfacediff.tables.grid import Grid
 from semfacediff.tables.published import (
@@ -50,9 +51,9 @@ class TableDefinition:
         runs: name in the table -> run, of kinds with several; optional in ``class_f1``, ``beside`` and the kinds of
             synthesis.
         models: name in the table -> what the published table calls it.
-        sweep: folder of runs below ``results/runs`` (kind ``ablation``).
+        sweep: folder of runs below ``results/runs`` (kinds ``ablation`` and ``controls``).
         by: how photos are told apart (kind ``strata``).
-        columns: scores of an ablation or of strata.
+        columns: scores of an ablation, of controls or of strata.
         protocol: what the records must have followed.
         published: file in ``results/published``. labels: its columns that name a row.
         notes: what else a reader must know.
@@ -267,11 +268,12 @@ def _synthesis_steps(definition: TableDefinition, repository: Path) -> Grid:
     return replace(step_rows(runs, published, list(definition.labels)), notes=notes)
 
 
-def _ablation(definition: TableDefinition, repository: Path) -> Grid:
+def _swept(definition: TableDefinition, repository: Path) -> Grid:
     sweep = results(repository) / "runs" / definition.sweep
-    grid = ablation_grid(sweep, definition.columns, definition.command)
+    grid_of = controls_grid if definition.kind == "controls" else ablation_grid
+    grid = grid_of(sweep, definition.columns, definition.command)
     absent = {name for _, folder in finished_runs(sweep) for name in read_run(folder).get("empty_columns", {})}
-    empty = [name for name in definition.columns if name in absent]
+    empty = [name for name in definition.columns if name.removesuffix("_raw") in absent]
     return replace(grid, notes=[*grid.notes, *([_to_fill(empty, definition.sweep)] if empty else [])])
 
 
@@ -308,7 +310,8 @@ KINDS: Mapping[str, _Kind] = {
     "beside": _Kind(_beside, ("published", "labels", "runs", "protocol", "command")),
     "synthesis": _Kind(_synthesis, ("published", "labels"), ("runs", "command")),
     "synthesis_steps": _Kind(_synthesis_steps, ("published", "labels"), ("runs", "command")),
-    "ablation": _Kind(_ablation, ("sweep", "columns", "command")),
+    "ablation": _Kind(_swept, ("sweep", "columns", "command")),
+    "controls": _Kind(_swept, ("sweep", "columns", "command")),
     "strata": _Kind(_strata, ("run", "by", "columns", "command")),
 }
 """How each kind of table is made, and the keys its definition must and may have beside title and notes."""
