@@ -44,7 +44,7 @@ class GeometryShift(Metric):
     higher_is_better: ClassVar = {"geometry_shift_pct": False, "parts_lost": False}
     orders: ClassVar = {
         "geometry_shift_pct": ("nothing < shift_1px < shift_3px", "nothing < photo_noise"),
-        "parts_lost": ("nothing < photo_noise",),
+        "parts_lost": ("nothing < half_outside",),
     }
 
     def score(self, pair: EditPair) -> dict[str, float | None]:

@@ -95,14 +95,14 @@ def _orders(means: dict[str, dict[str, Value]], names: Sequence[str], metrics: S
 def controls_figure(means: dict[str, dict[str, Value]], names: Sequence[str], run: dict):
     """A heat map, a row a score, a column a control: how far each mean lies from that of ``nothing``.
 
-    Shades run from 0 to the row's largest finite distance; the means stand in the cells.
+    Shades run from 0 to the row's largest distance, infinite values counting as the row's largest finite one; the means
+    stand in the cells.
     """
     kinds = list(means)
     values = np.array([[means[kind][name].mean for kind in kinds] for name in names])
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(values - values[:, [kinds.index("nothing")]])
-        largest = np.nanmax(np.where(np.isfinite(distance), distance, np.nan), axis=1, keepdims=True)
-        shade = np.where(np.isinf(values) | (largest == 0), 0, np.minimum(distance / largest, 1))
+    finite = np.array([np.where(np.isinf(row), np.max(row, initial=0, where=np.isfinite(row)), row) for row in values])
+    distance = np.nan_to_num(np.abs(finite - finite[:, [kinds.index("nothing")]]))
+    shade = distance / np.maximum(distance.max(1, keepdims=True), np.finfo(float).tiny)
     with styled():
         figure = new_figure(2.2 + 0.72 * len(kinds), 1.3 + 0.38 * len(names))
         ax = figure.subplots()
