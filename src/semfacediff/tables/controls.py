@@ -39,9 +39,10 @@ def control_means(sweep: Path, names: Sequence[str], command: str) -> tuple[dict
     settings = read_sweep(sweep)
     if not settings:
         raise UserError(f"{sweep}: no finished run; make the sweep with: {command}")
-    if strange := sorted(settings[0].values.keys() - {"editor.kind"}) or not of_controls(sweep):
-        more = f"runs that also differ in {', '.join(strange)}" if strange is not True else "runs of another editor"
-        raise UserError(f"{sweep}: expected runs of editor=control that differ in editor.kind, got {more}")
+    more = sorted(settings[0].values.keys() - {"editor.kind"})
+    if more or not of_controls(sweep):
+        got = f"runs that also differ in {', '.join(more)}" if more else "runs of another editor"
+        raise UserError(f"{sweep}: expected runs of editor=control that differ in editor.kind, got {got}")
     refuse_unknown(names, [n for n in edit_scores() if n not in OF_SETS], str(sweep))
     found, n = {}, 0
     for setting in settings:
