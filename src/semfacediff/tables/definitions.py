@@ -268,12 +268,20 @@ def _synthesis_steps(definition: TableDefinition, repository: Path) -> Grid:
     return replace(step_rows(runs, published, list(definition.labels)), notes=notes)
 
 
-def _swept(definition: TableDefinition, repository: Path) -> Grid:
+def _ablation(definition: TableDefinition, repository: Path) -> Grid:
+    return _swept(definition, repository, ablation_grid, definition.columns)
+
+
+def _controls(definition: TableDefinition, repository: Path) -> Grid:
+    return _swept(definition, repository, controls_grid, [name.removesuffix("_raw") for name in definition.columns])
+
+
+def _swept(definition: TableDefinition, repository: Path, made: Callable[..., Grid], metrics: Sequence[str]) -> Grid:
+    """What ``made`` makes of the sweep; a note names those of ``metrics`` whose weights were absent."""
     sweep = results(repository) / "runs" / definition.sweep
-    grid_of = controls_grid if definition.kind == "controls" else ablation_grid
-    grid = grid_of(sweep, definition.columns, definition.command)
+    grid = made(sweep, definition.columns, definition.command)
     absent = {name for _, folder in finished_runs(sweep) for name in read_run(folder).get("empty_columns", {})}
-    empty = [name for name in definition.columns if name.removesuffix("_raw") in absent]
+    empty = [name for name in metrics if name in absent]
     return replace(grid, notes=[*grid.notes, *([_to_fill(empty, definition.sweep)] if empty else [])])
 
 
@@ -310,8 +318,8 @@ KINDS: Mapping[str, _Kind] = {
     "beside": _Kind(_beside, ("published", "labels", "runs", "protocol", "command")),
     "synthesis": _Kind(_synthesis, ("published", "labels"), ("runs", "command")),
     "synthesis_steps": _Kind(_synthesis_steps, ("published", "labels"), ("runs", "command")),
-    "ablation": _Kind(_swept, ("sweep", "columns", "command")),
-    "controls": _Kind(_swept, ("sweep", "columns", "command")),
+    "ablation": _Kind(_ablation, ("sweep", "columns", "command")),
+    "controls": _Kind(_controls, ("sweep", "columns", "command")),
     "strata": _Kind(_strata, ("run", "by", "columns", "command")),
 }
 """How each kind of table is made, and the keys its definition must and may have beside title and notes."""
