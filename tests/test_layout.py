@@ -23,6 +23,7 @@ BASE = {
     "plugins",
     "sweep_cache",
     "config",
+    "controls",
 }
 """What every part may import. ``config`` holds the settings as plain models."""
 MAY_IMPORT = {

@@ -112,11 +112,15 @@ class Metric(ABC):
         columns: names of what :meth:`score` returns.
         higher_is_better: direction of each column; ``None`` where there is none.
         together: whether :meth:`scores` gives its network those of one size in a batch.
+        orders: column -> chains of controls (:mod:`semfacediff.controls`) in the order that the column's means must
+            have by value, under protocol ``strict`` and before the composite: ``nothing < photo_noise``. Every column
+            of numbers has some.
     """
 
     columns: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[Mapping[str, bool | None]]
     together: bool = False
+    orders: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     @abstractmethod
     def score(self, pair: EditPair) -> Mapping[str, float | str | None]:

@@ -40,6 +40,7 @@ class CLIP(Metric):
 
     columns = ("clip",)
     higher_is_better: ClassVar = {"clip": True}
+    orders: ClassVar = {"clip": ("wrong_colour < asked_colour",)}
 
     def __init__(self, model: str, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         import open_clip

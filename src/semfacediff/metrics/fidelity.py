@@ -8,11 +8,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from semfacediff.controls import KEPT_OUTSIDE
 from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 _WINDOW = 7
 _ROWS = 64
+_OF_DAMAGE = (
+    "shift_3px < shift_1px < nothing",
+    *(f"{kind} < nothing" for kind in ("zoom_1pct", "jpeg_50", "resampled", "photo_noise", "colour_cast")),
+    "half_outside < nothing",
+    KEPT_OUTSIDE,
+)
+"""How a score of the outside that falls with damage orders controls."""
 
 
 def luma(photo: np.ndarray) -> np.ndarray:
@@ -68,6 +76,7 @@ class SSIM(Metric):
 
     columns = ("ssim",)
     higher_is_better: ClassVar = {"ssim": True}
+    orders: ClassVar = {"ssim": _OF_DAMAGE}
 
     def __init__(self, protocol: str):
         self.protocol = known_protocol(protocol)
@@ -102,6 +111,10 @@ class PSNR(Metric):
 
     columns = ("psnr_outside", "max_abs_outside")
     higher_is_better: ClassVar = {"psnr_outside": True, "max_abs_outside": False}
+    orders: ClassVar = {
+        "psnr_outside": _OF_DAMAGE,
+        "max_abs_outside": ("nothing < shift_1px < shift_3px", "nothing < jpeg_50 < photo_noise", KEPT_OUTSIDE),
+    }
 
     def __init__(self, protocol: str):
         self.protocol = known_protocol(protocol)

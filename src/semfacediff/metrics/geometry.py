@@ -42,6 +42,10 @@ class GeometryShift(Metric):
 
     columns = ("geometry_shift_pct", "parts_lost")
     higher_is_better: ClassVar = {"geometry_shift_pct": False, "parts_lost": False}
+    orders: ClassVar = {
+        "geometry_shift_pct": ("nothing < shift_1px < shift_3px", "nothing < photo_noise"),
+        "parts_lost": ("nothing < half_outside",),
+    }
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         if pair.labels_before is None or pair.labels_after is None:

@@ -14,6 +14,7 @@ class MaskIoU(Metric):
 
     columns = ("iou",)
     higher_is_better: ClassVar = {"iou": True}
+    orders: ClassVar = {"iou": ("shift_3px < nothing", "photo_noise < nothing", "half_outside < nothing")}
 
     def __init__(self, protocol: str):
         self.protocol = known_protocol(protocol)

@@ -1,6 +1,6 @@
 """The metrics that the configuration names, with their weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,13 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))
     return Metrics(each, sets, weights.absent, weights.doubts)
+
+
+def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Column -> what :attr:`Metric.orders` says of it, for the metrics that ``metrics.columns`` names."""
+    classes = {**_OF_PROTOCOL, "lpips": LPIPS, "clip": CLIP, **dict.fromkeys(SET_COLUMNS, SetScores)}
+    of_each = [(classes.get(name) or plugins.find("metric", name)).orders for name in columns]
+    return {column: chains for orders in of_each for column, chains in orders.items()}
 
 
 class _MetricWeights:

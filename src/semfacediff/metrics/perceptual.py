@@ -51,6 +51,9 @@ class LPIPS(Metric):
 
     columns = ("lpips",)
     higher_is_better: ClassVar = {"lpips": False}
+    orders: ClassVar = {
+        "lpips": ("nothing < shift_1px < shift_3px", *(f"nothing < {k}" for k in ("jpeg_50", "photo_noise")))
+    }
 
     def __init__(self, protocol: str, trunk: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         import lpips

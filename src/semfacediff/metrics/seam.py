@@ -46,6 +46,7 @@ class Seam(Metric):
 
     columns = ("seam",)
     higher_is_better: ClassVar = {"seam": False}
+    orders: ClassVar = {"seam": ("region_blur < nothing < region_noise < photo_noise",)}
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         where = ring(pair.blend)

@@ -35,6 +35,7 @@ class SetScores:
     """
 
     higher_is_better: ClassVar = {"fid": False, "kid": False}
+    orders: ClassVar = {"fid": ("nothing < photo_noise",), "kid": ("nothing < photo_noise",)}
 
     def __init__(self, columns: tuple[str, ...], network: Network):
         self.columns, self.network = columns, network

@@ -16,6 +16,7 @@ from semfacediff.records.pairing import STRATIFIED, directions, numeric_scores, 
 from semfacediff.records.standing import standing_notes, superseded
 from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.tables.ablation import ablation_grid
+from semfacediff.tables.controls import controls_grid
 from semfacediff.tables.grid import Grid
 from semfacediff.tables.published import (
     beside,
@@ -48,9 +49,9 @@ class TableDefinition:
         runs: name in the table -> run, of kinds with several; optional in ``class_f1``, ``beside`` and the kinds of
             synthesis.
         models: name in the table -> what the published table calls it.
-        sweep: folder of runs below ``results/runs`` (kind ``ablation``).
+        sweep: folder of runs below ``results/runs`` (kinds ``ablation`` and ``controls``).
         by: how photos are told apart (kind ``strata``).
-        columns: scores of an ablation or of strata.
+        columns: scores of an ablation, of controls or of strata.
         protocol: what the records must have followed.
         published: file in ``results/published``. labels: its columns that name a row.
         notes: what else a reader must know.
@@ -266,10 +267,19 @@ def _synthesis_steps(definition: TableDefinition, repository: Path) -> Grid:
 
 
 def _ablation(definition: TableDefinition, repository: Path) -> Grid:
+    return _swept(definition, repository, ablation_grid, definition.columns)
+
+
+def _controls(definition: TableDefinition, repository: Path) -> Grid:
+    return _swept(definition, repository, controls_grid, [name.removesuffix("_raw") for name in definition.columns])
+
+
+def _swept(definition: TableDefinition, repository: Path, made: Callable[..., Grid], metrics: Sequence[str]) -> Grid:
+    """What ``made`` makes of the sweep; a note names those of ``metrics`` whose weights were absent."""
     sweep = results(repository) / "runs" / definition.sweep
-    grid = ablation_grid(sweep, definition.columns, definition.command)
+    grid = made(sweep, definition.columns, definition.command)
     absent = {name for _, folder in finished_runs(sweep) for name in read_run(folder).get("empty_columns", {})}
-    empty = [name for name in definition.columns if name in absent]
+    empty = [name for name in metrics if name in absent]
     return replace(grid, notes=[*grid.notes, *([_to_fill(empty, definition.sweep)] if empty else [])])
 
 
@@ -307,6 +317,7 @@ KINDS: Mapping[str, _Kind] = {
     "synthesis": _Kind(_synthesis, ("published", "labels"), ("runs", "command")),
     "synthesis_steps": _Kind(_synthesis_steps, ("published", "labels"), ("runs", "command")),
     "ablation": _Kind(_ablation, ("sweep", "columns", "command")),
+    "controls": _Kind(_controls, ("sweep", "columns", "command")),
     "strata": _Kind(_strata, ("run", "by", "columns", "command")),
 }
 """How each kind of table is made, and the keys its definition must and may have beside title and notes."""

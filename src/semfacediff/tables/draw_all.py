@@ -6,6 +6,7 @@ from pathlib import Path
 from semfacediff.errors import UserError
 from semfacediff.records.folder import read_run
 from semfacediff.tables.ablation_figures import draw_sweep
+from semfacediff.tables.controls import draw_controls, of_controls
 from semfacediff.tables.editing_figures import draw_editing_figures
 from semfacediff.tables.parsing_figures import draw_run
 from semfacediff.tables.presence_figures import draw_presence
@@ -16,13 +17,13 @@ def draw(folder: Path, out: Path, repository: Path, names: Sequence[str] = ()) -
 
     Args:
         repository: checkout whose ``results/published`` holds the papers' numbers.
-        names: scores of a sweep's curves; the usual ones if empty.
+        names: scores of a sweep's figure; the usual ones if empty.
 
     Raises:
         UserError: the folder holds neither, or a run that has not come to its end.
     """
     if not (folder / "run.json").exists() and any(folder.glob("*/run.json")):
-        draw_sweep(folder, out, names)
+        (draw_controls if of_controls(folder) else draw_sweep)(folder, out, names)
         return
     if read_run(folder)["task"] != "editing":
         draw_run(folder, out, repository)
