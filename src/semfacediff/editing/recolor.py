@@ -14,20 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semfacediff.colours.grammar import MAIN, OTHER, SECOND, Colour, find_colours
+from semfacediff.colours.oklab import FROM_LMS, TO_LMS, rgb_to_oklab
+from semfacediff.colours.text import ENDS, HIGHLIGHTS, ROOTS
 from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.colours import (
-    ENDS,
-    FROM_LMS,
-    HIGHLIGHTS,
-    MAIN,
-    OTHER,
-    ROOTS,
-    SECOND,
-    TO_LMS,
-    Colour,
-    find_colours,
-    rgb_to_oklab,
-)
 from semfacediff.errors import UserError
 
 NO_COLOUR = ("keep", "error")
