@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import CSS4_COLORS, XKCD_COLORS
 
-from semfacediff.colours.grammar import find_colours
+from semfacediff.colours.grammar import find_colours, named_colour
 from semfacediff.colours.names import LEXICON
 from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from semfacediff.records.samples import EMPTY_REGION, ERROR
+from semfacediff.records.idle import names_colour
+from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
@@ -31,7 +32,8 @@ def summarise_edits(
     Args:
         samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
             A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
-            not, under the thesis's they were.
+            not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
+            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
@@ -51,9 +53,13 @@ def summarise_edits(
         for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others):
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
+        if "changed_pct" in samples:
+            row["n_unchanged"] = int((status == UNCHANGED).sum())
+            row["n_no_colour"] = int((~names_colour(scored)).sum()) if len(scored) else 0
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
+    own += ["n_unchanged", "n_no_colour"] if "changed_pct" in samples else []
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
 
 

@@ -24,7 +24,15 @@ class ScoreFormat:
     factor: float = 1.0
 
 
+OF_EFFECT: Mapping[str, ScoreFormat] = {
+    "change_de": ScoreFormat("change CIEDE2000", None, 1),
+    "changed_pct": ScoreFormat("changed", None, 1),
+    "toward_prompt": ScoreFormat("toward prompt", True, 2),
+    "structure_change": ScoreFormat("structure change", None, 3),
+}
+"""Was the edit done? Stands first in every table."""
 OF_EDITS: Mapping[str, ScoreFormat] = {
+    **OF_EFFECT,
     "lpips": ScoreFormat("LPIPS", False, 4),
     "ssim": ScoreFormat("SSIM", True, 4),
     "iou": ScoreFormat("mask IoU", True, 4),
@@ -57,7 +65,12 @@ OF_PARSERS: Mapping[str, ScoreFormat] = {
 """Rows of a parser's ``summary.csv``."""
 _NO_RAW = ("latency_s", "peak_memory_mib")
 _UNITS = {"latency_s": "s", "peak_memory_mib": "MiB"}
-_SHORT_UNITS = {"% of the distance between the eyes": "%", "CIELAB units per pixel": "", "8-bit levels": "/255"}
+_SHORT_UNITS = {
+    "CIEDE2000": "",
+    "% of the distance between the eyes": "%",
+    "CIELAB units per pixel": "",
+    "8-bit levels": "/255",
+}
 
 
 def edit_scores() -> list[str]:

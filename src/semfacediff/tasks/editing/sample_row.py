@@ -15,8 +15,9 @@ import torch
 from semfacediff.editing.apply import EditRules, EditSpec, is_empty
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.metrics.effect import UNCHANGED_PCT, Effect
 from semfacediff.parsing import Parser
-from semfacediff.records.samples import EMPTY_REGION, ERROR, OK
+from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import attribute_region
 from semfacediff.types import FaceSample, RegionMasks, to_tensor
@@ -144,7 +145,8 @@ class EditScorer:
         write_bytes(edit_file(self.folder, task.spec.name, task.request.sample_id), encoded_png(made.photo))
         digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
         final, raw = scores[0], {f"{name}_raw": value for name, value in scores[-1].items()}
-        return row | final | raw | {"note": self._note(task), "edit_sha256": digest}, made
+        row |= final | raw | {"note": self._note(task), "edit_sha256": digest}
+        return row | _effect(row), made
 
     def _composited(self, task: Task) -> _Composited:
         if task.request is None:
@@ -242,6 +244,15 @@ def still_valid(parser: Parser, editor: Editor) -> Callable[[dict], bool]:
 def failure(error: Exception) -> dict:
     """What the row of a failed edit says."""
     return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
+
+
+def _effect(row: dict) -> dict:
+    """What the effect of an edit changes in its row: of an empty region there is none, and no change is a status."""
+    if row["status"] == EMPTY_REGION:
+        measured = row.keys() & {c + suffix for c in Effect.columns for suffix in ("", "_raw")}
+        return dict.fromkeys(measured)
+    changed = row.get("changed_pct")
+    return {"status": UNCHANGED} if changed is not None and changed < UNCHANGED_PCT else {}
 
 
 def mask_facts(masks: RegionMasks, photo: np.ndarray) -> dict:
