@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -110,10 +110,12 @@ class Metric(Protocol):
     Attributes:
         columns: names of what :meth:`score` returns.
         higher_is_better: direction of each column; ``None`` where there is none.
+        of_outside: whether it compares the pixels outside the edit, so that it is also taken of the registered edit.
     """
 
     columns: tuple[str, ...]
     higher_is_better: dict[str, bool | None]
+    of_outside: ClassVar[bool] = False
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         """Value of every column; ``None`` = missing (undefined for this edit)."""

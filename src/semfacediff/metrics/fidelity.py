@@ -67,6 +67,7 @@ class SSIM(Metric):
     """
 
     columns = ("ssim",)
+    of_outside = True
     higher_is_better: ClassVar = {"ssim": True}
 
     def __init__(self, protocol: str):
@@ -101,6 +102,7 @@ class PSNR(Metric):
     """Peak signal-to-noise ratio in dB (infinite for equal photos) and largest 8-bit difference, over the outside."""
 
     columns = ("psnr_outside", "max_abs_outside")
+    of_outside = True
     higher_is_better: ClassVar = {"psnr_outside": True, "max_abs_outside": False}
 
     def __init__(self, protocol: str):

@@ -50,6 +50,7 @@ class LPIPS(Metric):
     """
 
     columns = ("lpips",)
+    of_outside = True
     higher_is_better: ClassVar = {"lpips": False}
 
     def __init__(self, protocol: str, trunk: Mapping[str, Tensor] | None, weights: str, device: torch.device):

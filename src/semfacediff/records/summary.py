@@ -10,6 +10,8 @@ from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
+_OF_RAW = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
+"""Scores before the composite that say what the one after it no longer shows; so does the registered outside."""
 _NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
@@ -64,9 +66,10 @@ def summarise_edits(
 
 
 def other_scores(samples: pd.DataFrame) -> list[str]:
-    """Columns of metrics that are not the framework's: those with a ``*_raw`` twin that nothing above names."""
+    """Columns of metrics that nothing above names: those with a ``*_raw`` twin, and what is known of it alone."""
     known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
-    return [str(c) for c in samples if c not in known and f"{c}_raw" in samples]
+    of_raw = {*_OF_RAW, *(c for c in samples if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED))}
+    return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]
 
 
 TOTAL_SCORES = ("lpips_total", "ssim_total", "iou_total", "clip_total")

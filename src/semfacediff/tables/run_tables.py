@@ -69,7 +69,7 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
 def _others(summary: pd.DataFrame) -> list[str]:
     """Scores of metrics that are not the framework's, in the order of the summary."""
     means = [str(c).removesuffix("_mean") for c in summary if str(c).endswith("_mean")]
-    return [name for name in means if name not in OF_EDITS and not name.endswith(("_raw", "_total"))]
+    return [name for name in means if name not in OF_EDITS and not name.endswith(("_raw", "_total", "_registered"))]
 
 
 def _row_name(row: dict) -> str:

@@ -42,6 +42,9 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "seam": ScoreFormat("seam", False, 3),
     "geometry_shift_pct": ScoreFormat("shape shift", False, 2),
     "parts_lost": ScoreFormat("parts lost", False, 2),
+    "shift_px": ScoreFormat("shift", None, 2),
+    "zoom_pct": ScoreFormat("zoom", None, 2),
+    "rotation_deg": ScoreFormat("rotation", None, 2),
     "latency_s": ScoreFormat("latency", False, 3),
     "peak_memory_mib": ScoreFormat("peak memory", False, 0),
 }
@@ -88,7 +91,7 @@ def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> No
 
 def column(name: str, run: dict | None = None) -> Column:
     """The column of a score, with the direction and unit that ``run`` (its ``run.json``) declares."""
-    bare = name.removesuffix("_raw").removesuffix("_total")
+    bare = name.removesuffix("_registered").removesuffix("_raw").removesuffix("_total")
     shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}.get(bare) or ScoreFormat(bare.replace("_", " "), None, 4)
     up = directions(run or {}).get(name)
     label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))
