@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from semfacediff import config, tasks
 from semfacediff.cli import main
+from semfacediff.editing.identity import Identity
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.effect import Effect
 from semfacediff.tasks.editing.sample_row import _effect
@@ -14,7 +16,7 @@ from semfacediff.tasks.editing.sample_row import _effect
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = (
     "data=toy data.count=12 data.size=64 parser=ground_truth attributes=[hair] metrics=no_weights "
-    "metrics.columns=[effect,ssim,seam] prompts.hair=blue_hair strips=0 runtime.device=cpu runtime.workers=0"
+    "metrics.columns=[effect,alignment,ssim,seam] prompts.hair=blue_hair strips=0 runtime.device=cpu runtime.workers=0"
 ).split()
 
 
@@ -66,3 +68,19 @@ def test_doing_nothing_is_said_and_never_better(runs, capsys):
     lines = [line.split("|")[2].strip() for line in said.splitlines() if line.startswith("| hair")]
     assert lines[:4] == ["change_de", "changed_pct", "toward_prompt (up)", "structure_change"]
     assert next(line for line in said.splitlines() if "toward_prompt (up)" in line).rstrip(" |").endswith("**first**")
+
+
+def test_a_photo_that_stands_still_is_registered_as_it_is(runs):
+    rows = pd.read_parquet(runs["recolor"] / "samples.parquet")
+    assert (rows[["shift_px_raw", "zoom_pct_raw", "rotation_deg_raw"]] == 0).all(axis=None)
+    assert (rows["ssim_raw_registered"] == rows["ssim_raw"]).all()
+
+
+def test_a_moved_edit_is_measured_and_registered(tmp_path, monkeypatch):
+    monkeypatch.setattr(Identity, "edit", lambda self, requests: [torch.roll(r.photo, 3, 2) for r in requests])
+    words = [*TOY, "data.size=128", "data.count=2", "editor=identity"]
+    assert tasks.start(config.typed(composed("evaluate", words, REPOSITORY), config.EditingEvaluation), tmp_path) == 0
+    row = pd.read_csv(tmp_path / "summary.csv").loc[0]
+    assert row["shift_px_mean"] == 0, "the composite keeps the outside"
+    assert row["shift_px_raw_mean"] == pytest.approx(3, abs=0.2)
+    assert row["ssim_raw_mean"] < row["ssim_raw_registered_mean"] - 0.05
