@@ -12,6 +12,7 @@ SRC = ROOT / "src" / "semfacediff"
 BASE = {
     "errors",
     "labels",
+    "colours",
     "types",
     "places",
     "seeding",

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import CSS4_COLORS, XKCD_COLORS
 
-from semfacediff.editing.colours import LEXICON, find_colours, oklab_to_rgb, rgb_to_oklab
+from semfacediff.colours.grammar import find_colours, named_colour
+from semfacediff.colours.names import LEXICON
+from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
 
 XKCD = {name.removeprefix("xkcd:"): value for name, value in XKCD_COLORS.items()}
 
@@ -141,3 +143,32 @@ def test_oklab_agrees_with_published_values_and_inverts():
     np.testing.assert_allclose(red, [0.62796, 0.22486, 0.12585], atol=1e-3)
     rgb = np.random.default_rng(0).random((3, 500))
     np.testing.assert_allclose(oklab_to_rgb(rgb_to_oklab(rgb)), rgb, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "attribute", "name"),
+    [
+        ("red hair", "hair", "red"),
+        ("Wavy dusty-rose hair", "hair", "dusty rose"),
+        ("blue hair with green tips", "hair", "blue"),
+        ("green eyes, red hair", "hair", "red"),
+    ],
+)
+def test_the_main_colour_of_the_tables(prompt, attribute, name):
+    assert named_colour(prompt, attribute) == tuple(bytes.fromhex(XKCD[name][1:]))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["blonde hair", "ash brown hair", "ashbrown hair", "strawberry blonde hair", "red blonde hair", "dark hair",
+     "curly hair", "blue eyes", "not red", "blonde and red hair"],
+)  # fmt: skip
+def test_words_of_the_lexicon_and_shades_are_no_colour_of_the_tables(prompt):
+    """Although "strawberry" and "red" are in the tables: "strawberry blonde" is neither of them."""
+    assert named_colour(prompt, "hair") is None
+
+
+def test_a_modifier_and_two_names_side_by_side_stay_colours_of_the_tables():
+    auburn, deep = (np.array(named_colour(p, "hair")) for p in ("auburn hair", "deep auburn hair"))
+    assert deep.sum() < auburn.sum()
+    assert named_colour("chestnut brown hair", "hair") is not None

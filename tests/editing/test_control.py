@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from semfacediff import plugins
+from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
 from semfacediff.controls import PIXELS, contradicted, relations
 from semfacediff.editing.base import EditRequest
-from semfacediff.editing.colours import oklab_to_rgb, rgb_to_oklab
 from semfacediff.editing.control import NOISE_SD, Control
 from semfacediff.editing.recolor import NOTE_NO_COLOUR
 from semfacediff.errors import UserError

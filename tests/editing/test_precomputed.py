@@ -1,5 +1,7 @@
 """Edits from disk: the right file, the photo's size, and one sentence for what is missing or broken."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,33 @@ def test_broken_file_is_named_with_its_defect(root, damage, message):
 
 def test_has_nothing_to_note(root):
     assert Precomputed(root).note(request()) is None
+
+
+WIDE = r"hair/a\.png: the edit is 96x48 px, its photo 40x48, which is another aspect ratio; .*editor\.resize=fit"
+
+
+def test_another_aspect_ratio_is_refused_with_both_sizes(root):
+    Image.fromarray(pixels(48, 96)).save(root / "hair" / "a.png")
+    with pytest.raises(UserError, match=WIDE):
+        Precomputed(root).edit([request()])
+
+
+@pytest.mark.parametrize("frame", [(48, 40), (96, 80), (96, 96)])
+def test_the_photo_counts_as_it_was_given_or_as_it_was_edited(root, frame):
+    """Both (48, 40), the size at which it is edited, and its own size may be that of the edit."""
+    for size in ((48, 40), frame):
+        made = Image.fromarray(pixels(*size))
+        made.save(root / "hair" / "a.png")
+        edit = to_uint8(Precomputed(root).edit([replace(request(), frame=frame)])[0])
+        assert np.array_equal(edit, np.asarray(made.resize((40, 48), Image.Resampling.LANCZOS)))
+
+
+def test_another_aspect_ratio_is_stretched_or_cut_on_request(root):
+    wide = pixels(48, 96)
+    Image.fromarray(wide).save(root / "hair" / "a.png")
+    stretched = np.asarray(Image.fromarray(wide).resize((40, 48), Image.Resampling.LANCZOS))
+    assert np.array_equal(to_uint8(Precomputed(root, "stretch").edit([request()])[0]), stretched)
+    assert np.array_equal(to_uint8(Precomputed(root, "fit").edit([request()])[0]), wide[:, 28:68])
+    high = pixels(96, 40)
+    Image.fromarray(high).save(root / "hair" / "a.png")
+    assert np.array_equal(to_uint8(Precomputed(root, "fit").edit([request()])[0]), high[24:72])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from semfacediff.colours.grammar import find_colours
+from semfacediff.colours.oklab import rgb_to_oklab
 from semfacediff.editing.base import EditRequest
-from semfacediff.editing.colours import find_colours, rgb_to_oklab
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.recolor import NOTE_NO_COLOUR, Recolor
 from semfacediff.errors import UserError

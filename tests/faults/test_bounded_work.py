@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semfacediff import cli, config
-from semfacediff.editing.colours import find_colours, refused_colours
+from semfacediff.colours.grammar import find_colours, refused_colours
 from semfacediff.errors import UserError
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.checkpoint import ParserCard

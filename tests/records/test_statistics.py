@@ -345,3 +345,33 @@ def test_a_score_nobody_measured_and_a_setting_alone_are_never_bold():
     empty = {name: rows([np.nan] * 5) for name in ("a", "b")}
     assert significantly_best(empty, {"ssim": True}) == {}
     assert significantly_best({"a": rows(skewed(30))}, {"ssim": True}) == {}
+
+
+# --- edits that changed nothing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_what_an_idle_edit_gains_is_no_difference(up):
+    worse = rows(RNG(0).normal(0.8, 0.02, 40))
+    untouched = rows(np.full(40, 1.0 if up else 0.0)).assign(idle=True)
+    for first, second in ((worse, untouched), (untouched, worse)):
+        row = paired_differences(first, second, ["ssim"], {"ssim": up}).loc[0]
+        assert row[["p", "p_holm", "earned"]].tolist() == [1, 1, 0]
+        assert abs(row["difference"]) > 0.1, "the means are what was measured"
+    assert significantly_best({"a": worse, "b": untouched}, {"ssim": up}) == {}
+    assert significantly_best({"a": worse, "b": untouched.drop(columns="idle")}, {"ssim": up}) == {
+        ("hair", "ssim"): "b"
+    }
+
+
+def test_what_an_idle_edit_loses_counts():
+    better, untouched = rows(RNG(0).normal(0.8, 0.02, 40)), rows(np.zeros(40)).assign(idle=True)
+    row = paired_differences(untouched, better, ["ssim"], {"ssim": True}).loc[0]
+    assert row["p"] < 0.001
+    assert row["earned"] == row["difference"] > 0
+    assert significantly_best({"a": better, "b": untouched}, {"ssim": True}) == {("hair", "ssim"): "a"}
+
+
+def test_only_the_idle_edits_of_a_run_gain_nothing():
+    a, b = rows(np.zeros(40)), rows(np.ones(40)).assign(idle=np.arange(40) < 10)
+    assert paired_differences(a, b, ["ssim"], {"ssim": True}).loc[0, "earned"] == 0.75

@@ -6,7 +6,7 @@ import statistics
 import pandas as pd
 import pytest
 
-from semfacediff.records.samples import EMPTY_REGION, ERROR, OK
+from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.summary import summarise_edits
 
 DOCUMENTED = (
@@ -87,3 +87,22 @@ def test_order_of_rows_changes_nothing():
     rows = [row(ssim=0.1 * k, latency_s=k) for k in range(1, 8)]
     forward, backward = summary(rows), summary(rows[::-1])
     pd.testing.assert_frame_equal(forward, backward, rtol=0, atol=1e-12, check_dtype=False)
+
+
+def test_unchanged_edits_are_counted_and_their_scores_enter_the_means():
+    rows = [
+        row(ssim=0.4, changed_pct=80.0, changed_pct_raw=80.0, prompt="red hair"),
+        row(status=UNCHANGED, ssim=1.0, changed_pct=0.0, changed_pct_raw=0.0, prompt="blonde hair"),
+        row(status=EMPTY_REGION, ssim=None, latency_s=None, changed_pct=None, changed_pct_raw=None, prompt="red hair"),
+    ]
+    table = summary(rows, ("hair", "lips"))
+    counts = ["n", "n_unchanged", "n_empty", "n_no_colour"]
+    assert table.loc["hair", counts].tolist() == [2, 1, 1, 1]
+    assert table.loc["lips", counts].tolist() == [0, 0, 0, 0]
+    assert table.loc["hair", "ssim_mean"] == pytest.approx(0.7)
+    assert table.loc["hair", "changed_pct_mean"] == 40
+    assert list(table)[-2:] == ["n_unchanged", "n_no_colour"]
+
+
+def test_a_record_without_effect_counts_no_unchanged_edit():
+    assert not {"n_unchanged", "n_no_colour"} & set(summary([row()]))

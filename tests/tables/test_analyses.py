@@ -146,3 +146,16 @@ def test_equal_settings_are_said_to_be_equal():
     pairs = PairedRuns(({"run_id": "a"}, {"run_id": "b"}), (scores(), scores()), {"ssim": True}, [], [])
     text = comparison_report(pairs, paired_differences(scores(), scores(), ["ssim"]), [])
     assert "none: the two runs have the same settings" in text
+
+
+def test_a_run_that_changed_nothing_is_counted_and_never_better():
+    edited = scores().assign(status="ok", idle=False)
+    idle = edited.assign(ssim=1.0, status="unchanged", idle=True)
+    n = len(idle)
+    pairs = PairedRuns(({"run_id": "a"}, {"run_id": "b"}), (edited, idle), {"ssim": True}, [], [])
+    differences = paired_differences(edited, idle, ["ssim"], {"ssim": True})
+    text = comparison_report(pairs, differences, [])
+    assert f"hair of the second unchanged in {n} of {n}" in text
+    assert "**" not in text
+    shown = comparison_report(pairs, paired_differences(edited, idle.drop(columns="idle"), ["ssim"]), [])
+    assert "**second**" in shown, "it would be bold otherwise"

@@ -184,3 +184,12 @@ def test_training_report_says_where_the_checkpoint_is(run):
 def test_a_folder_without_a_run_is_refused(tmp_path, report):
     with pytest.raises(UserError, match=r"run\.json: not a run's record"):
         report(tmp_path)
+
+
+def test_report_counts_unchanged_edits_and_prompts_without_a_colour(run, tmp_path):
+    effect = {"changed_pct": 0.0, "changed_pct_raw": 0.0, "toward_prompt": 0.0, "toward_prompt_raw": 0.0}
+    rows = [{"attribute": "hair", "status": "unchanged", "latency_s": 1.0, "prompt": "wavy"} | SCORES | effect] * 3
+    report = editing_report(run(summarise_edits(pd.DataFrame(rows), ["hair"], 3)), tmp_path)
+    assert "edits that changed nothing: hair 3" in report
+    assert "prompts that name no colour of CSS4 or XKCD: hair 3" in report
+    assert cells(report.split("\n\n")[0])[0][:4] == ["attribute", "n", "changed", "toward prompt (up)"]

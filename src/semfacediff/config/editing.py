@@ -30,8 +30,11 @@ class RecolorEditor(Closed):
 
 
 class PrecomputedEditor(Closed):
+    """``resize``: of an edit with another aspect ratio than its photo's; ``None`` refuses it."""
+
     name: Literal["precomputed"]
     root: str
+    resize: Literal["fit", "stretch"] | None = None
 
 
 class InpaintEditor(Closed):

@@ -9,7 +9,7 @@ from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
 from semfacediff.plugins import find
 
-METRICS = ("ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
+METRICS = ("effect", "alignment", "ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
 
 
 class WeightsConfig(Closed):

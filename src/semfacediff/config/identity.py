@@ -50,6 +50,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
         plain |= _prompts(config)
+        if plain["editor"].get("resize", "") is None:
+            del plain["editor"]["resize"]  # as all was before there was a choice
         if config.editor.name in _TEXTLESS:
             del plain["inpaint_mask"]  # nor does a mask for pipelines
     if config.task == "parsing":

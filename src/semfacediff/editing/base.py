@@ -27,6 +27,7 @@ class EditRequest:
         inpaint_mask: which mask an inpainting pipeline gets: ``generation``, grown to whole latent cells, or ``blend``
             with its levels, which the pipeline cuts at one half. Other editors use ``masks.generation``.
         labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
+        frame: (height, width) of the photo before it was brought to the working size; ``None`` = the size it has.
         on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
 
@@ -41,6 +42,7 @@ class EditRequest:
     inpaint_mask: str = "generation"
     labels: Tensor | None = None
     label_space: LabelSpace | None = None
+    frame: tuple[int, int] | None = None
     on_step: Callable[[int, int], None] | None = None
 
 

@@ -15,13 +15,14 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from semfacediff.colours.grammar import MAIN, Colour, find_colours
+from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
 from semfacediff.controls import PIXELS
 from semfacediff.data.files import PHOTO_SUFFIXES, is_file
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.sizes import resized_photo
 from semfacediff.data.toy import MIN_SIZE_PX, draw_face
 from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.colours import MAIN, Colour, find_colours, oklab_to_rgb, rgb_to_oklab
 from semfacediff.editing.recolor import NOTE_NO_COLOUR
 from semfacediff.errors import UserError
 from semfacediff.regions.masks import REFERENCE_PX

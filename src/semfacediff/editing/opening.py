@@ -45,7 +45,7 @@ def open_editor(
     if settings.name == "recolor":
         return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
     root = Path(settings.root).expanduser()
-    return Precomputed(root), {"name": "precomputed"}
+    return Precomputed(root, settings.resize), {"name": "precomputed"}
 
 
 def _inpaint_editor(

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from semfacediff.data.reading import Blob, decode_photo
-from semfacediff.data.sizes import resized_photo
+from semfacediff.data.sizes import resized_photo, same_aspect
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.errors import UserError
 from semfacediff.types import to_tensor
@@ -16,18 +16,22 @@ from semfacediff.weight_files import fingerprint
 class Precomputed(Editor):
     """Reads the edit from disk; one made at another size than the photo's is resized like a photo (LANCZOS).
 
+    Args:
+        resize: of an edit with another aspect ratio than its photo's: ``fit`` cuts what sticks out on two opposite
+            sides, ``stretch`` scales each side on its own, ``None`` refuses it.
+
     Raises:
-        UserError: ``root`` is no folder; on :meth:`edit`, a file is missing or unreadable.
+        UserError: ``root`` is no folder; on :meth:`edit`, a file is missing, unreadable or refused.
     """
 
     name = "precomputed"
     native_size = None
     batchable = True
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, resize: str | None = None):
         if not root.is_dir():
             raise UserError(f"editor.root: expected a folder of edits at {root}, found none; set editor.root=DIR")
-        self.root = root
+        self.root, self.resize = root, resize
 
     def check(self, attributes: dict[str, str]) -> None:
         """Every attribute needs its folder."""
@@ -48,5 +52,24 @@ class Precomputed(Editor):
     def _read(self, request: EditRequest) -> np.ndarray:
         relative = f"{request.attribute}/{request.sample_id}.png"
         edit = decode_photo(Blob(self.root / relative, relative).read(), relative)
-        height, width = request.photo.shape[-2:]
-        return resized_photo(edit, (height, width), Image.Resampling.LANCZOS)
+        size = tuple(request.photo.shape[-2:])
+        (height, width), frame = edit.shape[:2], request.frame or size
+        # An edit may also be of the photo as it was edited: a square under protocol=thesis.
+        if not any(same_aspect(of, (height, width)) for of in (frame, size)):
+            if self.resize is None:
+                raise UserError(
+                    f"{relative}: the edit is {width}x{height} px, its photo {frame[1]}x{frame[0]}, which is another "
+                    f"aspect ratio; make the edit at the photo's, or set editor.resize=fit (cut) or "
+                    f"editor.resize=stretch"
+                )
+            if self.resize == "fit":
+                edit = _cut(edit, frame)
+        return resized_photo(edit, size, Image.Resampling.LANCZOS)
+
+
+def _cut(edit: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+    """The largest middle part of ``edit`` (uint8 ``[H, W, 3]``) with the aspect ratio of ``frame``, to whole pixels."""
+    scale = min(side / of for side, of in zip(edit.shape, frame, strict=False))
+    height, width = (max(1, round(scale * side)) for side in frame)
+    top, left = (edit.shape[0] - height) // 2, (edit.shape[1] - width) // 2
+    return edit[top : top + height, left : left + width]

@@ -14,20 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semfacediff.colours.grammar import MAIN, OTHER, SECOND, Colour, find_colours
+from semfacediff.colours.oklab import FROM_LMS, TO_LMS, fast_oklab_to_rgb
+from semfacediff.colours.text import ENDS, HIGHLIGHTS, ROOTS
 from semfacediff.editing.base import Editor, EditRequest
-from semfacediff.editing.colours import (
-    ENDS,
-    FROM_LMS,
-    HIGHLIGHTS,
-    MAIN,
-    OTHER,
-    ROOTS,
-    SECOND,
-    TO_LMS,
-    Colour,
-    find_colours,
-    rgb_to_oklab,
-)
+from semfacediff.editing.recolor_region import Region, blur, smoothstep
 from semfacediff.errors import UserError
 
 NO_COLOUR = ("keep", "error")
@@ -152,7 +143,7 @@ class Recolor(Editor):
             return result
         crop = result[(slice(None), *box)]
         mask = request.masks.generation[(0, *box)].cpu().numpy() > 0.5
-        region = _Region(crop.numpy(), mask, request.attribute, max(result.shape[1:]))
+        region = Region(crop.numpy(), mask, request.attribute, max(result.shape[1:]))
         crop[:] = torch.from_numpy(_paint(region, colours, strength, request.seed))
         return result
 
@@ -182,87 +173,7 @@ def _bounding_box(mask: Tensor) -> tuple[slice, slice] | None:
     )
 
 
-class _Region:
-    """The region's pixels, N of them, and where they lie.
-
-    Attributes:
-        flat: float32 ``[3, h * w]`` in [0, 1], a copy of the photo inside the bounding box.
-        mask: bool ``[h, w]``.
-        at: int64 ``[N]``, positions of the mask's pixels in the flattened box.
-        old: float32 ``[3, N]``, sRGB in [0, 1].
-        lab: float32 ``[3, N]``, OKLab.
-        highest: lightness that a target may have here; brows stay darker than the skin around them.
-        weight: float32 ``[N]`` in [0, 1]: soft inner edge times what of the region is meant (iris, brow hairs).
-        unit_px: size in this photo of one pixel of a 1024 px photo.
-    """
-
-    def __init__(self, rgb: np.ndarray, mask: np.ndarray, attribute: str, side: int) -> None:
-        self.flat, self.mask, self.manner = rgb.reshape(3, -1).copy(), mask, _MANNERS.get(attribute, _Manner())
-        self.at = np.flatnonzero(mask)
-        self.old = self.flat[:, self.at]
-        self.lab = _to_oklab(self.old)
-        self.unit_px = side / 1024
-        self.weight = _inner_edge(mask, max(self.manner.edge_px * self.unit_px, 2.0))[self.at]
-        self.highest = self.manner.highest
-        if attribute == "eyes":
-            self.weight *= self._irises()
-        elif attribute == "eyebrows":
-            self.weight *= self._brow_hairs()
-        elif attribute == "hair":
-            self.weight *= self._own_pixels()
-
-    def plane(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """float32 ``[h, w]`` with ``values [N]`` at the mask's pixels and ``fill`` elsewhere."""
-        plane = np.full(self.mask.size, fill, np.float32)
-        plane[self.at] = values
-        return plane.reshape(self.mask.shape)
-
-    def smooth(self, values: np.ndarray, sigma_px: float) -> np.ndarray:
-        """``values [N]`` averaged over the neighbours within the mask."""
-        weight = _blur(self.mask.astype(np.float32), sigma_px).reshape(-1)[self.at]
-        return _blur(self.plane(values), sigma_px).reshape(-1)[self.at] / np.maximum(weight, 1e-6)
-
-    def median(self) -> np.ndarray:
-        """float32 ``[3]``: robust mean of the pixels that will be painted."""
-        few = np.s_[:: 1 + self.at.size // 20_000]
-        lab, weight = self.lab[:, few], self.weight[few]
-        return np.median(lab[:, weight >= 0.5 * weight.max()], axis=1)
-
-    def _irises(self) -> np.ndarray:
-        """float32 ``[N]``: 1 on the iris, 0 on the white of the eye, lids and catchlights."""
-        lightness = self.plane(self.lab[0])
-        disc = np.zeros_like(lightness)
-        n, parts, boxes, _ = cv2.connectedComponentsWithStats(self.mask.astype(np.uint8))
-        for part in range(1, n):
-            x, y, w, h, area = boxes[part]
-            if area >= 12:
-                inside = np.s_[y : y + h, x : x + w]
-                disc[inside] = np.maximum(disc[inside], _iris_disc(lightness[inside], parts[inside] == part))
-        disc = disc.reshape(-1)[self.at]
-        core = self.lab[0][disc > 0.5]
-        if not core.size:
-            return disc
-        white = np.quantile(self.lab[0], 0.95)
-        middle = np.median(core)
-        bright = middle + 0.55 * max(white - middle, 0.08)
-        return disc * (1 - _smoothstep(self.lab[0], bright - 0.06, bright + 0.06))
-
-    def _brow_hairs(self) -> np.ndarray:
-        """float32 ``[N]``: 1 on dark hairs, low on skin as light as the lightest of the region."""
-        hair, skin = np.quantile(self.lab[0], [0.25, 0.97])
-        skin = max(skin, hair + 0.1)
-        self.highest = min(self.highest, skin - 0.06)
-        return 1 - _smoothstep(self.lab[0], hair + 0.35 * (skin - hair), skin)
-
-    def _own_pixels(self) -> np.ndarray:
-        """float32 ``[N]``: near 0 where skin or background shows along the border of the hair, 1 elsewhere."""
-        away = np.abs(self.lab[0] - np.float32(self.median()[0]))
-        usual = max(1.5 * float(np.median(away[:: 1 + away.size // 20_000])), 0.06)
-        border = 1 - _inner_edge(self.mask, 24 * self.unit_px)[self.at]
-        return 1 - 0.9 * border * _smoothstep(away, 2 * usual, 3.5 * usual)
-
-
-def _paint(region: _Region, colours: list[Colour], strength: float, seed: int) -> np.ndarray:
+def _paint(region: Region, colours: list[Colour], strength: float, seed: int) -> np.ndarray:
     """float32 ``[3, h, w]``: the box repainted; pixels of weight 0 keep their bits."""
     median = region.median()
     shares = _shares(region, [c.role for c in colours], seed)
@@ -273,7 +184,7 @@ def _paint(region: _Region, colours: list[Colour], strength: float, seed: int) -
     for colour in colours:
         part = _repainted(region, colour, median, tone)
         new += part if shares[colour.role] is None else shares[colour.role] * part
-    painted = _to_rgb(new)
+    painted = fast_oklab_to_rgb(new)
     painted -= region.old
     painted *= region.weight * np.float32(strength * region.manner.opacity)
     painted += region.old
@@ -281,12 +192,12 @@ def _paint(region: _Region, colours: list[Colour], strength: float, seed: int) -
     return region.flat.reshape(3, *region.mask.shape)
 
 
-def _repainted(region: _Region, colour: Colour, median: np.ndarray, tone: np.ndarray) -> np.ndarray:
+def _repainted(region: Region, colour: Colour, median: np.ndarray, tone: np.ndarray) -> np.ndarray:
     """float32 ``[3, N]``: OKLab of the region in ``colour``; ``tone`` is the old lightness in steps of ``_TONES``."""
     if colour.shift:
         return _relit(region, colour.shift, median[0], tone)
     manner, old = region.manner, np.linspace(0, 1, _TONES)
-    target = rgb_to_oklab(np.array(colour.rgb) / 255)
+    target = rgbfast_rgb_to_oklab(np.array(colour.rgb) / 255)
     aim = np.clip(target[0], manner.lowest, region.highest)
     share = manner.lighter if aim > median[0] else manner.darker
     lightness = _shift_tones(old, median[0], median[0] + share * (aim - median[0]))
@@ -300,7 +211,7 @@ def _repainted(region: _Region, colour: Colour, median: np.ndarray, tone: np.nda
     return part
 
 
-def _relit(region: _Region, shift: float, middle: float, tone: np.ndarray) -> np.ndarray:
+def _relit(region: Region, shift: float, middle: float, tone: np.ndarray) -> np.ndarray:
     """float32 ``[3, N]``: OKLab of the region with its median lightness moved by ``shift``; hues stay."""
     lowest, highest = min(region.manner.lowest, middle), max(region.manner.highest, middle)
     old = np.linspace(0, 1, _TONES)
@@ -355,7 +266,7 @@ def _chroma_limit(hue: np.ndarray, lightness: np.ndarray) -> np.ndarray:
     return np.interp(lightness, grid, low)
 
 
-def _shares(region: _Region, roles: list[str], seed: int) -> dict[str, np.ndarray | None]:
+def _shares(region: Region, roles: list[str], seed: int) -> dict[str, np.ndarray | None]:
     """Share ``[N]`` of every role at every pixel, summing to 1; ``None`` stands for 1 everywhere."""
     if roles == [MAIN]:
         return {MAIN: None}
@@ -369,32 +280,32 @@ def _shares(region: _Region, roles: list[str], seed: int) -> dict[str, np.ndarra
     return shares
 
 
-def _highlights(region: _Region, seed: int) -> np.ndarray:
+def _highlights(region: Region, seed: int) -> np.ndarray:
     """Streaks along the strands, rather on bright ones than on dark ones; about a third of the region."""
     streaks = _streaks(region, seed, width_px=6 * region.unit_px)
     fine = region.smooth(region.lab[0], 1.5 * region.unit_px) - region.smooth(region.lab[0], 12 * region.unit_px)
     score = streaks + 0.6 * (fine / max(float(fine.std()), 1e-4)).clip(-2, 2)
     threshold, spread = np.quantile(score, 0.72), max(float(score.std()), 1e-4)
-    return 0.85 * _smoothstep(score, threshold - 1.0 * spread, threshold + 1.0 * spread)
+    return 0.85 * smoothstep(score, threshold - 1.0 * spread, threshold + 1.0 * spread)
 
 
-def _second(region: _Region, seed: int) -> np.ndarray:
+def _second(region: Region, seed: int) -> np.ndarray:
     """Broad strands, half of the region."""
     streaks = _streaks(region, seed, width_px=12 * region.unit_px)
-    return _smoothstep(streaks - np.median(streaks), -0.6, 0.6)
+    return smoothstep(streaks - np.median(streaks), -0.6, 0.6)
 
 
-def _ends(region: _Region, seed: int) -> np.ndarray:
+def _ends(region: Region, seed: int) -> np.ndarray:
     """The lower part, with a ragged border."""
-    return _smoothstep(_depth(region) + 0.07 * _streaks(region, seed, width_px=12 * region.unit_px), 0.40, 0.80)
+    return smoothstep(_depth(region) + 0.07 * _streaks(region, seed, width_px=12 * region.unit_px), 0.40, 0.80)
 
 
-def _roots(region: _Region, seed: int) -> np.ndarray:
+def _roots(region: Region, seed: int) -> np.ndarray:
     """The uppermost part, with a ragged border."""
-    return 1 - _smoothstep(_depth(region) + 0.04 * _streaks(region, seed, width_px=12 * region.unit_px), 0.08, 0.3)
+    return 1 - smoothstep(_depth(region) + 0.04 * _streaks(region, seed, width_px=12 * region.unit_px), 0.08, 0.3)
 
 
-def _depth(region: _Region) -> np.ndarray:
+def _depth(region: Region) -> np.ndarray:
     """float32 ``[N]``: 0 at the region's top row, 1 at its bottom row."""
     rows = region.at // region.mask.shape[1]
     return ((rows - rows[0]) / max(int(rows[-1] - rows[0]), 1)).astype(np.float32)
@@ -403,7 +314,7 @@ def _depth(region: _Region) -> np.ndarray:
 _PATTERNS = {HIGHLIGHTS: _highlights, SECOND: _second, ENDS: _ends, ROOTS: _roots}
 
 
-def _streaks(region: _Region, seed: int, width_px: float) -> np.ndarray:
+def _streaks(region: Region, seed: int, width_px: float) -> np.ndarray:
     """float32 ``[N]``, mean 0, deviation 1: noise drawn out along the direction of the strands.
 
     Line integral convolution (Cabral and Leedom, 1993) over the structure tensor's field, on a grid of a quarter of
@@ -414,7 +325,7 @@ def _streaks(region: _Region, seed: int, width_px: float) -> np.ndarray:
     lightness = region.plane(region.lab[0], float(np.median(region.lab[0])))
     dx, dy = _along(cv2.resize(lightness, (w, h), interpolation=cv2.INTER_AREA), 3 * region.unit_px * 4 / scale)
     width = width_px / scale
-    noise = _blur(np.random.default_rng(seed).standard_normal((h, w), np.float32), width / 2)
+    noise = blur(np.random.default_rng(seed).standard_normal((h, w), np.float32), width / 2)
     ys, xs = np.mgrid[0:h, 0:w].astype(np.float32)
     total = noise.copy()
     for sign in (2, -2):
@@ -432,82 +343,8 @@ def _streaks(region: _Region, seed: int, width_px: float) -> np.ndarray:
 def _along(lightness: np.ndarray, sigma_px: float) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors x, y ``[h, w]`` along the strands, downward where they can be; straight down on flat ground."""
     gx, gy = cv2.Sobel(lightness, cv2.CV_32F, 1, 0), cv2.Sobel(lightness, cv2.CV_32F, 0, 1)
-    xx, yy, xy = (_blur(p, sigma_px) for p in (gx * gx, gy * gy, gx * gy))
+    xx, yy, xy = (blur(p, sigma_px) for p in (gx * gx, gy * gy, gx * gy))
     angle = 0.5 * np.arctan2(2 * xy, xx - yy + 1e-5) + np.float32(np.pi / 2)
     dx, dy = np.cos(angle), np.sin(angle)
     down = np.where(dy < 0, np.float32(-1), np.float32(1))
     return dx * down, dy * down
-
-
-def _iris_disc(lightness: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    """float32 ``[h, w]`` in [0, 1]: soft disc on the iris of one eye.
-
-    An iris is about two fifths as wide as the opening between the lids and is its darkest disc.
-    """
-    h, w = eye.shape
-    radius = max(0.20 * w, 0.42 * min(h, w))
-    radius = min(radius, 0.30 * w + 1)
-    reach = int(np.ceil(radius))
-    ys, xs = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    kernel = (xs**2 + ys**2 <= radius**2).astype(np.float32)
-    inside = eye.astype(np.float32)
-    dark = np.where(eye, float(lightness[eye].max()) - lightness, 0).astype(np.float32)
-    score = cv2.filter2D(dark, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    # The lids' shadow darkens the corners: a disc must also lie well inside the eye.
-    score *= cv2.filter2D(inside, -1, kernel, borderType=cv2.BORDER_CONSTANT) / kernel.sum()
-    cy, cx = np.unravel_index(int(score.argmax()), score.shape)
-    ys, xs = np.mgrid[0:h, 0:w]
-    distance = np.hypot(ys - cy, xs - cx) / radius
-    # In dark eyes the pupil cannot be told from the iris; painted over, the gaze would be blind.
-    pupil = 1 - _smoothstep(distance, 0.25, 0.45)
-    return (inside * (1 - _smoothstep(distance, 0.85, 1.1)) * (1 - 0.85 * pupil)).astype(np.float32)
-
-
-def _inner_edge(mask: np.ndarray, width_px: float) -> np.ndarray:
-    """float32 ``[h * w]`` in [0, 1]: 1 inside, falling to nearly 0 at the mask's border; the frame is no border."""
-    blurred = _blur(mask.astype(np.float32), width_px / 2)
-    return (mask * _smoothstep(blurred, 0.45, 0.95)).reshape(-1)
-
-
-def _blur(plane: np.ndarray, sigma_px: float) -> np.ndarray:
-    if sigma_px < 0.3:
-        return plane
-    if sigma_px < 2:
-        return cv2.GaussianBlur(plane, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
-    # Three box filters are a Gaussian to within 3 %, at a cost that does not grow with sigma.
-    size = 2 * max(1, round(sigma_px)) + 1
-    for _ in range(3):
-        plane = cv2.blur(plane, (size, size), borderType=cv2.BORDER_REFLECT_101)
-    return plane
-
-
-def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    scale = 1 / max(float(high - low), 1e-6)
-    t = (x.astype(np.float32) * np.float32(scale) - np.float32(low * scale)).clip(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-_CODES = 4096
-_LINEAR_OF_SRGB = np.linspace(0, 1, _CODES)
-_LINEAR_OF_SRGB = np.where(
-    _LINEAR_OF_SRGB <= 0.04045, _LINEAR_OF_SRGB / 12.92, ((_LINEAR_OF_SRGB + 0.055) / 1.055) ** 2.4
-).astype(np.float32)
-# Indexed by the square root, which spends the codes where the eye sees differences.
-_SRGB_OF_ROOT = np.linspace(0, 1, _CODES) ** 2
-_SRGB_OF_ROOT = np.where(
-    _SRGB_OF_ROOT <= 0.0031308, _SRGB_OF_ROOT * 12.92, 1.055 * np.maximum(_SRGB_OF_ROOT, 1e-9) ** (1 / 2.4) - 0.055
-).astype(np.float32)
-_TO_LMS, _FROM_LMS = TO_LMS.astype(np.float32), FROM_LMS.astype(np.float32)
-_TO_ROOT, _TO_LINEAR = (np.linalg.inv(m).astype(np.float32) for m in (FROM_LMS, TO_LMS))
-
-
-def _to_oklab(rgb: np.ndarray) -> np.ndarray:
-    """float32 ``[3, N]`` OKLab of sRGB in [0, 1]; tables instead of powers, exact to a fifteenth of an 8-bit step."""
-    linear = _LINEAR_OF_SRGB[(rgb.clip(0, 1) * (_CODES - 1) + 0.5).astype(np.int32)]
-    return _FROM_LMS @ np.cbrt(_TO_LMS @ linear)
-
-
-def _to_rgb(lab: np.ndarray) -> np.ndarray:
-    """float32 ``[3, N]`` sRGB in [0, 1] of OKLab."""
-    linear = _TO_LINEAR @ (_TO_ROOT @ lab) ** 3
-    return _SRGB_OF_ROOT[(np.sqrt(linear.clip(0, 1)) * (_CODES - 1) + 0.5).astype(np.int32)]

@@ -115,12 +115,14 @@ class Metric(ABC):
         orders: column -> chains of controls (:mod:`semfacediff.controls`) in the order that the column's means must
             have by value, under protocol ``strict`` and before the composite: ``nothing < photo_noise``. Every column
             of numbers has some.
+        of_outside: whether it compares the pixels outside the edit, so that it is also taken of the registered edit.
     """
 
     columns: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[Mapping[str, bool | None]]
     together: bool = False
     orders: ClassVar[Mapping[str, Sequence[str]]] = {}
+    of_outside: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, pair: EditPair) -> Mapping[str, float | str | None]:

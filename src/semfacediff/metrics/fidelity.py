@@ -75,6 +75,7 @@ class SSIM(Metric):
     """
 
     columns = ("ssim",)
+    of_outside = True
     higher_is_better: ClassVar = {"ssim": True}
     orders: ClassVar = {"ssim": _OF_DAMAGE}
 
@@ -110,6 +111,7 @@ class PSNR(Metric):
     """Peak signal-to-noise ratio in dB (infinite for equal photos) and largest 8-bit difference, over the outside."""
 
     columns = ("psnr_outside", "max_abs_outside")
+    of_outside = True
     higher_is_better: ClassVar = {"psnr_outside": True, "max_abs_outside": False}
     orders: ClassVar = {
         "psnr_outside": _OF_DAMAGE,

@@ -1,4 +1,4 @@
-"""What lies outside the edit, by protocol."""
+"""What lies outside the edit, by protocol, and other parts of the frame."""
 
 import cv2
 import numpy as np
@@ -19,3 +19,9 @@ def eroded(region: np.ndarray, radius: int) -> np.ndarray:
     """bool ``[H, W]``: pixels whose (2r+1)-square neighbourhood within the frame lies in ``region``."""
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     return cv2.erode(region.astype(np.uint8), kernel).astype(bool)
+
+
+def box(where: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns that hold what is true in ``where`` (bool ``[H, W]``), and ``margin`` px more on each side."""
+    spans = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(0, span[0] - margin), span[-1] + 1 + margin) for span in spans)

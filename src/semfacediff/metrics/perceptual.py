@@ -50,6 +50,7 @@ class LPIPS(Metric):
     """
 
     columns = ("lpips",)
+    of_outside = True
     higher_is_better: ClassVar = {"lpips": False}
     orders: ClassVar = {
         "lpips": ("nothing < shift_1px < shift_3px", *(f"nothing < {k}" for k in ("jpeg_50", "photo_noise")))

@@ -7,6 +7,7 @@ import numpy as np
 
 from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared
 from semfacediff.metrics.cielab import cielab
+from semfacediff.metrics.outside import box
 
 _SCHARR_SCALE = 1 / 32
 """Makes OpenCV's 3-10-3 kernel a derivative per pixel."""
@@ -52,8 +53,8 @@ class Seam(Metric):
         where = ring(pair.blend)
         if not where.any():
             return {"seam": None}
-        box = _box(where)
-        energies = (gradient_energy(photo[box])[where[box]] for photo in (pair.edit, pair.photo))
+        around = box(where, 1)  # as far as the kernel reaches
+        energies = (gradient_energy(photo[around])[where[around]] for photo in (pair.edit, pair.photo))
         edit, photo = (float(np.sqrt(energy.mean(dtype=np.float64))) for energy in energies)
         return {"seam": edit - photo}
 
@@ -67,13 +68,6 @@ class Seam(Metric):
             resize=NO_RESIZE,
             input="8-bit RGB to CIELAB (D65), Scharr 3x3, ring of the blend mask",
         )
-
-
-def _box(where: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that hold ``where``, and one more on each side, which the kernel reaches."""
-    spans = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
-    rows, columns = (slice(max(0, span[0] - 1), span[-1] + 2) for span in spans)
-    return rows, columns
 
 
 METRIC = Seam

@@ -9,6 +9,7 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, differences, read_run
+from semfacediff.records.idle import with_idle
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import ERROR
 
@@ -64,12 +65,13 @@ def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[d
 def scored(samples: pd.DataFrame) -> pd.DataFrame:
     """The rows that were scored, in :func:`by_stage`; edits of empty regions and failed samples were not.
 
-    Of a parser's run a row is a photo; its ``attribute`` is :data:`ALL_CLASSES`.
+    Of a parser's run a row is a photo; its ``attribute`` is :data:`ALL_CLASSES`. Edits that changed nothing are
+    marked (:func:`semfacediff.records.idle.with_idle`).
     """
     good = samples[samples["status"] != ERROR]
     if "attribute" not in good:
         return good.assign(attribute=ALL_CLASSES)
-    return by_stage(good[good["latency_s"].notna()])
+    return by_stage(with_idle(good[good["latency_s"].notna()]))
 
 
 def by_stage(samples: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from semfacediff.errors import UserError
 from semfacediff.records.columns import fits
 from semfacediff.records.writing import write_bytes, write_chunks, write_errors
 
-OK, EMPTY_REGION, ERROR = "ok", "empty_region", "error"
+OK, UNCHANGED, EMPTY_REGION, ERROR = "ok", "unchanged", "empty_region", "error"
+"""Status of a row; of several that apply the last one here stands."""
 
 
 def iterate_rows(file: Path, key: tuple[str, ...]) -> Iterator[dict]:

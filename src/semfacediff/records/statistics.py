@@ -7,11 +7,14 @@ are sorted by name: a table made twice, or from shards in another order, is the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
+
+from semfacediff.records.idle import IDLE
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -252,6 +255,19 @@ class _Pairs:
     cells: list[Cell]
     first: np.ndarray
     second: np.ndarray
+    idle: tuple[np.ndarray, np.ndarray]
+    """bool ``[B, K]`` of either setting: an edit changed nothing although something was asked for."""
+
+    def earned(self, up: Sequence[bool | None]) -> np.ndarray:
+        """:attr:`differences` where what an idle edit gains over the other one counts as 0: doing nothing keeps
+        everything, so that it would win every score of what was kept.
+
+        Args:
+            up: direction of each cell's score; ``None`` = there is none.
+        """
+        d = self.differences
+        gain = d * np.array([{True: 1, False: -1, None: 0}[x] for x in up])
+        return np.where((gain > 0) & self.idle[1] | (gain < 0) & self.idle[0], 0.0, d)
 
     @property
     def differences(self) -> np.ndarray:
@@ -261,18 +277,20 @@ class _Pairs:
 
 
 def _per_photo(samples: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """Means over the seeds: a row a photo, a column a cell."""
-    blocks = blocks_of(samples, scores)
+    """Means over the seeds: a row a photo, a column a cell; last the share of idle edits of each attribute."""
+    blocks = blocks_of(samples if IDLE in samples else samples.assign(**{IDLE: False}), [*scores, IDLE])
     return pd.DataFrame(_ratio(blocks.sums, blocks.counts), list(blocks.ids), pd.MultiIndex.from_tuples(blocks.cells))
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> _Pairs:
     """Photos and cells that both have, of two results of :func:`_per_photo`."""
-    cells = [cell for cell in first.columns.to_numpy() if cell in second.columns]
+    cells = [cell for cell in first.columns.to_numpy() if cell in second.columns and cell[1] != IDLE]
     ids = first.index.intersection(second.index).sort_values()
     a, b = (table.loc[ids, cells].to_numpy() for table in (first, second))
     both = np.isfinite(a) & np.isfinite(b)
-    return _Pairs(cells, np.where(both, a, np.nan), np.where(both, b, np.nan))
+    shares = [(attribute, IDLE) for attribute, _ in cells]
+    idle = tuple(table.loc[ids, shares].to_numpy() > 0 for table in (first, second))
+    return _Pairs(cells, np.where(both, a, np.nan), np.where(both, b, np.nan), idle)
 
 
 def _moved(differences: np.ndarray) -> np.ndarray:
@@ -285,25 +303,33 @@ def _as_blocks(values: np.ndarray, cells: Sequence[Cell]) -> Blocks:
     return Blocks(range(len(values)), cells, np.where(there, values, 0.0), there.astype(np.float64))
 
 
-def paired_differences(first: pd.DataFrame, second: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+def paired_differences(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    scores: Sequence[str],
+    up: Mapping[str, bool | None] = MappingProxyType({}),
+) -> pd.DataFrame:
     """How ``second`` differs from ``first`` on the photos that both have, a row an attribute and score.
 
     Several rows of a photo and attribute (seeds) are averaged first. Photos for which one of the two has no finite
     value are left out of that cell.
 
     Args:
-        first, second: rows with ``sample_id``, ``attribute`` and the scores.
+        first, second: rows with ``sample_id``, ``attribute``, the scores, and ``idle`` where edits were looked at.
+        up: score -> whether higher is better, of those that have a direction.
 
     Returns:
-        ``attribute, score, n, first, second, difference, low, high, p, p_holm, effect``: pairs, both means over the
-        pairs, second - first with its BCa interval, sign-flip p, the same corrected by Holm over all rows in which some
-        photo differs (p is 1 in the others), and the rank-biserial correlation.
+        ``attribute, score, n, first, second, difference, low, high, p, p_holm, effect, earned``: pairs, both means over
+        the pairs, second - first with its BCa interval, sign-flip p, the same corrected by Holm over all rows in which
+        some photo differs (p is 1 in the others), the rank-biserial correlation, and the mean difference that was
+        tested: what an edit that changed nothing gains counts as 0 in it and in p.
     """
     pairs = _paired(_per_photo(first, scores), _per_photo(second, scores))
     blocks = _as_blocks(pairs.differences, pairs.cells)
     low, high = bootstrap_intervals(blocks)
-    p = sign_flip_p(pairs.differences)
-    corrected = np.where(_moved(pairs.differences), holm(np.where(_moved(pairs.differences), p, np.nan)), p)
+    earned = pairs.earned([up.get(score) for _, score in pairs.cells])
+    p = sign_flip_p(earned)
+    corrected = np.where(_moved(earned), holm(np.where(_moved(earned), p, np.nan)), p)
     attributes, names = zip(*pairs.cells, strict=True) if pairs.cells else ((), ())
     table = {
         "attribute": list(attributes),
@@ -317,6 +343,7 @@ def paired_differences(first: pd.DataFrame, second: pd.DataFrame, scores: Sequen
         "p": p,
         "p_holm": corrected,
         "effect": rank_biserial(pairs.differences),
+        "earned": _as_blocks(earned, pairs.cells).means,
     }
     return pd.DataFrame(table)
 
@@ -328,15 +355,15 @@ def significantly_best(
 
     In a cell the setting with the best mean is compared with every other one, photo by photo. It is bold only if it
     wins all of these comparisons after Holm's correction over all comparisons of the table; a cell whose best is not
-    significantly better than its runner-up is absent. Scores without a value for each photo (FID, KID) cannot be
-    tested and are never bold.
+    significantly better than its runner-up is absent. What an edit that changed nothing gains counts as 0. Scores
+    without a value for each photo (FID, KID) cannot be tested and are never bold.
 
     Args:
         settings: name -> sample rows, as for :func:`paired_differences`.
         higher_is_better: the scores of the table and their direction.
     """
     photos = {name: _per_photo(rows, list(higher_is_better)) for name, rows in settings.items()}
-    means = pd.DataFrame({name: table.mean() for name, table in photos.items()})
+    means = pd.DataFrame({name: table.drop(columns=IDLE, level=1).mean() for name, table in photos.items()})
     ranked = means.mul([1 if higher_is_better[score] else -1 for _, score in means.index], axis=0).dropna(how="all")
     leader: pd.Series = ranked.idxmax(axis=1)
     tests = []  # (cell, whether the leader leads on the pairs too, p)
@@ -345,8 +372,8 @@ def significantly_best(
         for other in settings:
             if other != name:
                 pairs = _paired(photos[other], photos[name])
-                d, p = pairs.differences, sign_flip_p(pairs.differences)
-                p = np.where(_moved(d), p, np.nan)
+                d = pairs.earned([higher_is_better[score] for _, score in pairs.cells])
+                p = np.where(_moved(d), sign_flip_p(d), np.nan)
                 gains = np.where([higher_is_better[score] for _, score in pairs.cells], 1, -1) * np.nansum(d, axis=0)
                 tests += [(c, g > 0, q) for c, g, q in zip(pairs.cells, gains, p, strict=True) if c in led]
     corrected = holm(np.array([p for *_, p in tests]))

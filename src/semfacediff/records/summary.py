@@ -4,11 +4,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from semfacediff.records.samples import EMPTY_REGION, ERROR
+from semfacediff.records.idle import names_colour
+from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
+_OF_RAW = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
+"""Scores before the composite that say what the one after it no longer shows; so does the registered outside."""
 _NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
@@ -31,7 +34,8 @@ def summarise_edits(
     Args:
         samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
             A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
-            not, under the thesis's they were.
+            not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
+            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
@@ -51,16 +55,21 @@ def summarise_edits(
         for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others):
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
+        if "changed_pct" in samples:
+            row["n_unchanged"] = int((status == UNCHANGED).sum())
+            row["n_no_colour"] = int((~names_colour(scored)).sum()) if len(scored) else 0
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
+    own += ["n_unchanged", "n_no_colour"] if "changed_pct" in samples else []
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
 
 
 def other_scores(samples: pd.DataFrame) -> list[str]:
-    """Columns of metrics that are not the framework's: those with a ``*_raw`` twin that nothing above names."""
+    """Columns of metrics that nothing above names: those with a ``*_raw`` twin, and what is known of it alone."""
     known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
-    return [str(c) for c in samples if c not in known and f"{c}_raw" in samples]
+    of_raw = {*_OF_RAW, *(c for c in samples if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED))}
+    return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]
 
 
 TOTAL_SCORES = ("lpips_total", "ssim_total", "iou_total", "clip_total")

@@ -14,8 +14,9 @@ from semfacediff.report.charts import Axis, Distribution, distribution
 from semfacediff.report.reading import EDITING, Record
 from semfacediff.report.wording import RAW, Score, numbers, scores_of
 from semfacediff.tables.leakage import disturbed
+from semfacediff.tables.scores import OF_EFFECT
 
-_STRATIFIED = ("lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
+_STRATIFIED = (*OF_EFFECT, "lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
 _SAME = 1e-6
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 from semfacediff.report.reading import EDITING, PARSING, TRAINING, Record
 from semfacediff.report.wording import Score, score
 from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, published_iou
-from semfacediff.tables.scores import OF_PARSERS, OF_SETS
-from semfacediff.tables.text import published_editing
+from semfacediff.tables.scores import OF_EFFECT, OF_PARSERS, OF_SETS
+from semfacediff.tables.text import counted, published_editing
 
 OURS, PUBLISHED = "ours", "published"
-_EDITING = ("lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
+_EDITING = (*OF_EFFECT, "lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
 _NOT_IN_IOU = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accuracy": "recall"}
 """Column of ``summary.csv`` that holds an aggregate; the others are in ``iou``."""
 _PUBLISHED_N = "100"
@@ -66,6 +66,7 @@ def editing_headline(records: list[Record], repository: Path) -> Table | None:
         notes.append("published rows: thesis, table 6.1, SDXL inpainting of 100 photos, protocol thesis")
         if others := sorted({r.id for r, _ in shown if r.config.get("protocol") != "thesis"}):
             notes.append(f"{', '.join(others)}: protocol strict, not comparable with the published rows")
+    notes += [f"{r.id}: {said}" for r, summary in shown for said in counted(summary)]
     return Table(columns, rows, notes)
 
 

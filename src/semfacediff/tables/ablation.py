@@ -11,6 +11,7 @@ import pandas as pd
 from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.idle import IDLE, with_idle
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
 from semfacediff.records.pairing import MEASURE, by_stage, directions, refuse_other_measurement
@@ -26,7 +27,7 @@ ORDER, REPARSE = "order of edits", "re-parse"
 _UNTESTED = ("latency_s", "peak_memory_mib")
 _OF_THE_MASK = ("seam", "ssim", "psnr_outside", "max_abs_outside", "lpips")
 """Measured on the rim of the region or outside it: the same edit has another value under another region."""
-_KEYS = ("sample_id", "attribute", "status", "latency_s", "stage")
+_KEYS = ("sample_id", "attribute", "status", "latency_s", "stage", "prompt", "kind", "toward_prompt")
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ def edit_rows(setting: Setting, names: Sequence[str]) -> pd.DataFrame:
     rows = read_table(
         setting.folder / "samples.parquet", "attribute", "latency_s", columns=tuple(dict.fromkeys((*_KEYS, *names)))
     )
-    rows = _by_edit(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()])
-    kept = ["sample_id", "attribute", *names]
+    rows = _by_edit(with_idle(rows[(rows["status"] != ERROR) & rows["latency_s"].notna()]))
+    kept = ["sample_id", "attribute", IDLE, *names]
     rows = rows.assign(**{n: np.nan for n in names if n not in rows})[kept].astype(dict.fromkeys(names, np.float64))
     if rows["attribute"].nunique() < 2:
         return rows
@@ -258,6 +259,10 @@ def _edit_notes(settings: Sequence[Setting], samples: dict, names: Sequence[str]
             "bold: better than every other setting of its group, photo by photo (sign flips), after Holm's correction "
             f"over all comparisons of the table, p <= {ALPHA}; FID, KID, latency and memory are not tested"
         )
+    idle = {label: int(rows.loc[rows["attribute"] != ALL, IDLE].sum()) for label, rows in samples.items()}
+    if any(idle.values()):
+        counts = "; ".join(f"{label} {n}" for label, n in idle.items() if n)
+        notes.append(f"edits that changed nothing, whose gains count as 0 in the tests: {counts}")
     infinite = [n for n in names if n in OF_EDITS and any(np.isinf(rows[n]).any() for rows in samples.values())]
     notes += [f"{name}: infinite values (an untouched outside) enter no mean" for name in infinite]
     absent = {n: why for s in settings for n, why in s.run.get("empty_columns", {}).items() if n in names}

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from semfacediff.records.pairing import PairedRuns
+from semfacediff.records.samples import UNCHANGED
 from semfacediff.records.statistics import ALPHA, LEVEL, PERMUTATIONS, RESAMPLES
 from semfacediff.tables.formats import markdown
 
@@ -38,7 +39,7 @@ def comparison_table(differences: pd.DataFrame, directions: dict[str, bool | Non
 
 
 def _better(row: dict, up: bool | None) -> str:
-    if up is None or not row["p_holm"] <= ALPHA or row["difference"] == 0:
+    if up is None or not row["p_holm"] <= ALPHA or row["difference"] * row["earned"] <= 0:
         return ""
     return "**second**" if (row["difference"] > 0) == up else "**first**"
 
@@ -52,6 +53,18 @@ def _signed(value: float, digits: int = 4) -> str:
     if math.isnan(value):
         return ""
     return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+
+
+def _unchanged(pairs: PairedRuns) -> list[str]:
+    """In how many edits of which run nothing changed, and what follows."""
+    said = []
+    for which, rows in zip(("first", "second"), pairs.samples, strict=True):
+        if "status" not in rows:
+            continue
+        counts = (rows["status"] == UNCHANGED).groupby(rows["attribute"], sort=False).agg(["sum", "size"])
+        said += [f"{a} of the {which} unchanged in {n} of {of}" for a, n, of in counts.itertuples() if n]
+    rule = "what an edit that changed nothing gains counts as 0 in p"
+    return [f"{', '.join(said)}; {rule}"] if said else []
 
 
 def comparison_report(pairs: PairedRuns, differences: pd.DataFrame, of_sets: list[str]) -> str:
@@ -72,8 +85,9 @@ def comparison_report(pairs: PairedRuns, differences: pd.DataFrame, of_sets: lis
         f"tests ({PERMUTATIONS} draws, exact for few photos), Holm over the rows that differ, effect = rank-biserial "
         f"correlation; better only where p <= {ALPHA}"
     )
+    unchanged = _unchanged(pairs)
     settings = pairs.settings or ["none: the two runs have the same settings"]
-    lines = [comparison_table(differences, pairs.directions), "", method, *of_sets, *notes, *pairs.notes]
+    lines = [comparison_table(differences, pairs.directions), "", method, *unchanged, *of_sets, *notes, *pairs.notes]
     return "\n".join(
         [*lines, "", "differences of the configurations (first was, second now):", *(f"- {s}" for s in settings)]
     )

@@ -7,7 +7,7 @@ import pandas as pd
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.metrics.segmentation import AGGREGATES
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
-from semfacediff.tables.scores import OF_EDITS, OF_SETS, column
+from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
 _ALWAYS = ("lpips", "ssim", "iou", "clip")
 _WHERE_MEASURED = ("seam", "geometry_shift_pct")
@@ -41,7 +41,11 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
         published: table 6.1 by attribute, with its columns' own factors (CLIP is 100 x the cosine there).
         run: ``run.json``, which says the scores' directions and units.
     """
-    each = [*_ALWAYS, *(name for name in (*_WHERE_MEASURED, *_others(summary)) if _measured(summary, f"{name}_mean"))]
+    effect, more = (
+        [name for name in names if _measured(summary, f"{name}_mean")]
+        for names in (OF_EFFECT, (*_WHERE_MEASURED, *_others(summary)))
+    )
+    each = [*effect, *_ALWAYS, *more]
     of_sets = [name for name in OF_SETS if _measured(summary, name)]
     columns = {name: column(name, run) for name in (*each, *of_sets)}
     rows = []
@@ -65,7 +69,7 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
 def _others(summary: pd.DataFrame) -> list[str]:
     """Scores of metrics that are not the framework's, in the order of the summary."""
     means = [str(c).removesuffix("_mean") for c in summary if str(c).endswith("_mean")]
-    return [name for name in means if name not in OF_EDITS and not name.endswith(("_raw", "_total"))]
+    return [name for name in means if name not in OF_EDITS and not name.endswith(("_raw", "_total", "_registered"))]
 
 
 def _row_name(row: dict) -> str:

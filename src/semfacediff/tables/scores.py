@@ -24,7 +24,15 @@ class ScoreFormat:
     factor: float = 1.0
 
 
+OF_EFFECT: Mapping[str, ScoreFormat] = {
+    "change_de": ScoreFormat("change CIEDE2000", None, 1),
+    "changed_pct": ScoreFormat("changed", None, 1),
+    "toward_prompt": ScoreFormat("toward prompt", True, 2),
+    "structure_change": ScoreFormat("structure change", None, 3),
+}
+"""Was the edit done? Stands first in every table."""
 OF_EDITS: Mapping[str, ScoreFormat] = {
+    **OF_EFFECT,
     "lpips": ScoreFormat("LPIPS", False, 4),
     "ssim": ScoreFormat("SSIM", True, 4),
     "iou": ScoreFormat("mask IoU", True, 4),
@@ -34,6 +42,9 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "seam": ScoreFormat("seam", False, 3),
     "geometry_shift_pct": ScoreFormat("shape shift", False, 2),
     "parts_lost": ScoreFormat("parts lost", False, 2),
+    "shift_px": ScoreFormat("shift", None, 2),
+    "zoom_pct": ScoreFormat("zoom", None, 2),
+    "rotation_deg": ScoreFormat("rotation", None, 2),
     "latency_s": ScoreFormat("latency", False, 3),
     "peak_memory_mib": ScoreFormat("peak memory", False, 0),
 }
@@ -57,7 +68,12 @@ OF_PARSERS: Mapping[str, ScoreFormat] = {
 """Rows of a parser's ``summary.csv``."""
 _NO_RAW = ("latency_s", "peak_memory_mib")
 _UNITS = {"latency_s": "s", "peak_memory_mib": "MiB"}
-_SHORT_UNITS = {"% of the distance between the eyes": "%", "CIELAB units per pixel": "", "8-bit levels": "/255"}
+_SHORT_UNITS = {
+    "CIEDE2000": "",
+    "% of the distance between the eyes": "%",
+    "CIELAB units per pixel": "",
+    "8-bit levels": "/255",
+}
 
 
 def edit_scores() -> list[str]:
@@ -75,7 +91,7 @@ def refuse_unknown(names: Sequence[str], known: Sequence[str], where: str) -> No
 
 def column(name: str, run: dict | None = None) -> Column:
     """The column of a score, with the direction and unit that ``run`` (its ``run.json``) declares."""
-    bare = name.removesuffix("_raw").removesuffix("_total")
+    bare = name.removesuffix("_registered").removesuffix("_raw").removesuffix("_total")
     shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}.get(bare) or ScoreFormat(bare.replace("_", " "), None, 4)
     up = directions(run or {}).get(name)
     label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))

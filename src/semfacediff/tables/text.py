@@ -139,16 +139,31 @@ def _prompt_sources(run: dict) -> dict[str, str]:
     return {p["attribute"]: p["prompt_source"] for p in run.get("prompts", [])}
 
 
+_COUNTED = {
+    "n_empty": "empty regions",
+    "n_unchanged": "edits that changed nothing",
+    "n_no_colour": "prompts that name no colour of CSS4 or XKCD",
+}
+"""Counts of ``summary.csv`` that a reader must know, where they are not 0."""
+
+
+def counted(summary: pd.DataFrame) -> list[str]:
+    """How many edits of each attribute a reader must know of, a sentence a reason."""
+    notes = []
+    for column, said in _COUNTED.items():
+        if column in summary and summary[column].any():
+            each = zip(summary["attribute"], summary[column], strict=True)
+            notes.append(f"{said}: {', '.join(f'{a} {n}' for a, n in each if n)}")
+    return notes
+
+
 def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None) -> list[str]:
     """What to know about the scores of an editing run.
 
     Args:
         published: what :func:`comparable_rows` gave.
     """
-    notes = run_notes(run)
-    empty = [f"{a} {n}" for a, n in zip(summary["attribute"], summary["n_empty"], strict=True) if n]
-    if empty:
-        notes.append("empty regions: " + ", ".join(empty))
+    notes = run_notes(run) + counted(summary)
     protocol = run["identity"]["config"]["protocol"]
     deviations = run.get("protocol_deviations", [])
     if deviations:

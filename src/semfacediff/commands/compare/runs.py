@@ -9,6 +9,7 @@ from semfacediff.records.columns import read_table
 from semfacediff.records.pairing import PairedRuns, paired_runs
 from semfacediff.records.statistics import paired_differences
 from semfacediff.tables.comparison import comparison_report
+from semfacediff.tables.scores import OF_EFFECT
 
 
 def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
@@ -25,8 +26,9 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
     unknown = [s for s in scores if s not in pairs.directions]
     if unknown:
         raise UserError(f"compare: no score {', '.join(unknown)} in both runs; there are {', '.join(pairs.directions)}")
-    wanted = scores or [s for s in pairs.directions if raw or not s.endswith("_raw")]
-    differences = paired_differences(*pairs.samples, wanted)
+    known = sorted(pairs.directions, key=lambda s: s.removesuffix("_raw") not in OF_EFFECT)
+    wanted = scores or [s for s in known if raw or not s.endswith("_raw")]
+    differences = paired_differences(*pairs.samples, wanted, pairs.directions)
     return comparison_report(pairs, differences, _of_sets(pairs, first, second))
 
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from semfacediff.editing.colours import REGION_NOUNS, find_colours
+from semfacediff.colours.grammar import find_colours
+from semfacediff.colours.text import REGION_NOUNS
 from semfacediff.errors import UserError
 from semfacediff.labels import ATTRIBUTES
 

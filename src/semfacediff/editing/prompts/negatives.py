@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semfacediff.editing.colours import find_colours, refused_colours, rgb_to_oklab
+from semfacediff.colours.grammar import find_colours, refused_colours
+from semfacediff.colours.oklab import rgb_to_oklab
 from semfacediff.editing.prompts.lexicon import Lexicon, Region, asked, phrase
 
 MODES = ("none", "generic", "attribute_aware")

@@ -69,8 +69,9 @@ class EditingBench:
         self.folder, self.specs, self.state = folder, specs, state or processes(torch.device("cpu"))
         self.rules, self._editor_threads = EditRules.of(settings), torch.get_num_threads()
         others = [c for metric in metrics for c in metric.columns if c not in self.columns]
-        self.log_columns = (*self.columns, *others, *(f"{c}_raw" for c in others))
         self.scorer = EditScorer(self.rules, parser, metrics, folder)
+        raw = (*(f"{c}_raw" for c in others), *self.scorer.registered_columns)
+        self.log_columns = (*self.columns, *others, *raw)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
@@ -160,7 +161,7 @@ class EditingBench:
         if self.rules.skips(masks):
             return Task(row, spec)
         request = self.rules.request(sample.id, parsed.image, spec, masks, parsed.labels, space)
-        return Task(row, spec, parsed, request, seconds)
+        return Task(row, spec, parsed, replace(request, frame=sample.photo.shape[:2]), seconds)
 
     def _edited(self, tasks: Iterable[Task]) -> Iterator[Task]:
         """The tasks with their edits; the editor gets as many at once as it can and may, of whatever attributes."""

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import torch
 
 from semfacediff.editing.apply import EditRules, EditSpec, is_empty
 from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.metrics.alignment import Alignment
 from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.metrics.effect import UNCHANGED_PCT, Effect
 from semfacediff.parsing import Parser
-from semfacediff.records.samples import EMPTY_REGION, ERROR, OK
+from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.writing import write_bytes
 from semfacediff.regions import attribute_region
 from semfacediff.types import FaceSample, RegionMasks, to_tensor
@@ -32,6 +34,7 @@ COLUMNS = (
 KEY = ("sample_id", "attribute")
 MASKS = ("semantic", "generation", "blend")
 
+REGISTERED = "_raw_registered"
 AT_ONCE = 8
 """Edits that are scored together where a network's batches are quicker; at 1024 px LPIPS holds some 0.2 GB of each."""
 
@@ -108,6 +111,7 @@ class EditScorer:
 
     Attributes:
         at_once: how many edits to hand over at a time: one, unless a metric takes several together.
+        registered_columns: scores of the outside with the motion of the edit undone, where alignment is measured.
     """
 
     def __init__(
@@ -118,6 +122,9 @@ class EditScorer:
         folder: Path,
     ):
         self.rules, self.parser, self.metrics, self.folder = rules, parser, metrics, folder
+        self._alignment = next((metric for metric in metrics if isinstance(metric, Alignment)), None)
+        self._outside = [metric for metric in metrics if self._alignment and metric.of_outside]
+        self.registered_columns = tuple(f"{c}{REGISTERED}" for metric in self._outside for c in metric.columns)
         self.at_once = AT_ONCE if any(metric.together for metric in metrics) else 1
 
     def finished(self, tasks: Sequence[Task]) -> list[tuple[dict, ScoredEdit | None]]:
@@ -143,8 +150,22 @@ class EditScorer:
         made = one.made
         write_bytes(edit_file(self.folder, task.spec.name, task.request.sample_id), encoded_png(made.photo))
         digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
-        final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()}
-        return row | final | raw | {"note": self._note(task), "edit_sha256": digest}, made
+        try:
+            registered = self._registered(one.pairs[-1], scored[-1])
+        except Exception as e:  # one bad sample must not cost the others
+            return row | failure(e), None
+        final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()} | registered
+        row |= final | raw | {"note": self._note(task), "edit_sha256": digest}
+        return row | _effect(row), made
+
+    def _registered(self, raw: EditPair, scores: Mapping[str, float | str | None]) -> Mapping[str, float | str | None]:
+        """:attr:`registered_columns` of the edit before the composite, whose scores as it lies are ``scores``."""
+        pair = self._alignment.registered(raw) if self._alignment else None
+        if pair is None:
+            return {}
+        if pair is not raw:
+            scores = {k: v for metric in self._outside for k, v in metric.score(pair).items()}
+        return {column: scores[column.removesuffix(REGISTERED)] for column in self.registered_columns}
 
     def _composited(self, task: Task) -> _Composited:
         if task.request is None:
@@ -245,6 +266,15 @@ def still_valid(parser: Parser, editor: Editor) -> Callable[[dict], bool]:
 def failure(error: Exception) -> dict:
     """What the row of a failed edit says."""
     return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
+
+
+def _effect(row: dict) -> dict:
+    """What the effect of an edit changes in its row: of an empty region there is none, and no change is a status."""
+    if row["status"] == EMPTY_REGION:
+        measured = row.keys() & {c + suffix for c in Effect.columns for suffix in ("", "_raw")}
+        return dict.fromkeys(measured)
+    changed = row.get("changed_pct")
+    return {"status": UNCHANGED} if changed is not None and changed < UNCHANGED_PCT else {}
 
 
 def mask_facts(masks: RegionMasks, photo: np.ndarray) -> dict:
