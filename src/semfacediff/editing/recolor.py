@@ -7,7 +7,7 @@ for a surface under less light, falling to zero toward white, as in a reflection
 can show. What the photo's own chroma did around its median is kept in part.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,36 +24,6 @@ from semfacediff.errors import UserError
 NO_COLOUR = ("keep", "error")
 NOTE_NO_COLOUR = "prompt names no colour: region kept"
 
-
-@dataclass(frozen=True)
-class _Manner:
-    """How one attribute is painted.
-
-    Attributes:
-        opacity: share of the new colour, multiplied by the editor's ``strength``.
-        lighter, darker: how far the median lightness moves to a lighter or darker target's, 0..1.
-        lowest, highest: lightness that real regions of this kind have; targets beyond are drawn in.
-        chroma: OKLab chroma up to which the target's is taken on in full; what lies above counts a third.
-        edge_px: width of the soft inner edge for a photo of 1024 px; never below 2 px of the photo.
-    """
-
-    opacity: float = 1.0
-    lighter: float = 0.85
-    darker: float = 0.85
-    lowest: float = 0.14
-    highest: float = 0.92
-    chroma: float = 0.15
-    edge_px: float = 3.0
-
-
-_MANNERS = {
-    "hair": _Manner(lighter=0.85, darker=0.94, lowest=0.18, highest=0.90, chroma=0.12, edge_px=6),
-    "lips": _Manner(lighter=0.6, darker=0.65, lowest=0.28, highest=0.78, chroma=0.13, edge_px=5),
-    "skin": _Manner(opacity=0.7, lighter=0.5, darker=0.5, lowest=0.35, highest=0.85, chroma=0.08, edge_px=12),
-    "nose": _Manner(opacity=0.7, lighter=0.5, darker=0.5, lowest=0.35, highest=0.85, chroma=0.08, edge_px=12),
-    "eyes": _Manner(opacity=0.95, lighter=0.65, darker=0.65, lowest=0.22, highest=0.70, chroma=0.07, edge_px=2),
-    "eyebrows": _Manner(lighter=0.75, darker=0.85, lowest=0.20, highest=0.75, chroma=0.07, edge_px=6),
-}
 
 _HAIR_PIGMENTS = {
     "pink": "e5739d",
@@ -197,7 +167,7 @@ def _repainted(region: Region, colour: Colour, median: np.ndarray, tone: np.ndar
     if colour.shift:
         return _relit(region, colour.shift, median[0], tone)
     manner, old = region.manner, np.linspace(0, 1, _TONES)
-    target = rgbfast_rgb_to_oklab(np.array(colour.rgb) / 255)
+    target = rgb_to_oklab(np.array(colour.rgb) / 255)
     aim = np.clip(target[0], manner.lowest, region.highest)
     share = manner.lighter if aim > median[0] else manner.darker
     lightness = _shift_tones(old, median[0], median[0] + share * (aim - median[0]))

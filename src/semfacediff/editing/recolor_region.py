@@ -1,9 +1,42 @@
 """The pixels of a region that is recoloured: their colours, and how far each of them is meant."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from semfacediff.colours.oklab import fast_rgb_to_oklab
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one attribute is painted.
+
+    Attributes:
+        opacity: share of the new colour, multiplied by the editor's ``strength``.
+        lighter, darker: how far the median lightness moves to a lighter or darker target's, 0..1.
+        lowest, highest: lightness that real regions of this kind have; targets beyond are drawn in.
+        chroma: OKLab chroma up to which the target's is taken on in full; what lies above counts a third.
+        edge_px: width of the soft inner edge for a photo of 1024 px; never below 2 px of the photo.
+    """
+
+    opacity: float = 1.0
+    lighter: float = 0.85
+    darker: float = 0.85
+    lowest: float = 0.14
+    highest: float = 0.92
+    chroma: float = 0.15
+    edge_px: float = 3.0
+
+
+MANNERS = {
+    "hair": Manner(lighter=0.85, darker=0.94, lowest=0.18, highest=0.90, chroma=0.12, edge_px=6),
+    "lips": Manner(lighter=0.6, darker=0.65, lowest=0.28, highest=0.78, chroma=0.13, edge_px=5),
+    "skin": Manner(opacity=0.7, lighter=0.5, darker=0.5, lowest=0.35, highest=0.85, chroma=0.08, edge_px=12),
+    "nose": Manner(opacity=0.7, lighter=0.5, darker=0.5, lowest=0.35, highest=0.85, chroma=0.08, edge_px=12),
+    "eyes": Manner(opacity=0.95, lighter=0.65, darker=0.65, lowest=0.22, highest=0.70, chroma=0.07, edge_px=2),
+    "eyebrows": Manner(lighter=0.75, darker=0.85, lowest=0.20, highest=0.75, chroma=0.07, edge_px=6),
+}
 
 
 class Region:
@@ -21,7 +54,7 @@ class Region:
     """
 
     def __init__(self, rgb: np.ndarray, mask: np.ndarray, attribute: str, side: int) -> None:
-        self.flat, self.mask, self.manner = rgb.reshape(3, -1).copy(), mask, _MANNERS.get(attribute, _Manner())
+        self.flat, self.mask, self.manner = rgb.reshape(3, -1).copy(), mask, MANNERS.get(attribute, Manner())
         self.at = np.flatnonzero(mask)
         self.old = self.flat[:, self.at]
         self.lab = fast_rgb_to_oklab(self.old)
