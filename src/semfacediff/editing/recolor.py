@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.colours.grammar import MAIN, OTHER, SECOND, Colour, find_colours
-from semfacediff.colours.oklab import FROM_LMS, TO_LMS, fast_oklab_to_rgb
+from semfacediff.colours.oklab import FROM_LMS, TO_LMS, fast_oklab_to_rgb, rgb_to_oklab
 from semfacediff.colours.text import ENDS, HIGHLIGHTS, ROOTS
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.recolor_region import Region, blur, smoothstep
