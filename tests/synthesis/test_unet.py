@@ -92,9 +92,9 @@ def test_look_ups_and_softmax_agree(unet, found):
     """A mask a hair away from one-hot takes the softmax; exact zeros exclude there too."""
     mask = one_hot(found["labels"], 19)
     nearly = mask * (1 - 1e-6)
-    entries = unet.condition(found["style"], nearly, (16, 16)).entries
-    assert any(isinstance(e, SoftRead) for e in entries)
-    assert not any(isinstance(e, SoftRead) for e in unet.condition(found["style"], mask, (16, 16)).entries)
+    reads = unet.condition(found["style"], nearly, (16, 16)).reads
+    assert any(isinstance(read, SoftRead) for read in reads)
+    assert not any(isinstance(read, SoftRead) for read in unet.condition(found["style"], mask, (16, 16)).reads)
     close(unet(found["x"], found["t"], found["style"], nearly), found["eps"])
 
 
@@ -115,14 +115,13 @@ def test_a_token_enters_at_the_pixels_of_its_part(unet, found):
     part = int(found["labels"].flatten().mode().values)
     style = found["style"].clone()
     style[:, part] += 1
-    pairs = zip(*(unet.condition(s, mask, (16, 16)).entries for s in (found["style"], style)), strict=True)
-    for before, after in pairs:
-        if isinstance(before, tuple):  # SPADE reads no token
-            assert all(torch.equal(a, b) for a, b in zip(sum(before, ()), sum(after, ()), strict=True))
-        else:
-            side = int(before.shape[1] ** 0.5)
-            inside = (found["labels"][:, :: 64 // side, :: 64 // side] == part).flatten(1)
-            assert torch.equal((before != after).any(-1), inside)
+    own, other = (unet.condition(s, mask, (16, 16)) for s in (found["style"], style))
+    for before, after in zip(own.modulations, other.modulations, strict=True):  # SPADE reads no token
+        assert all(torch.equal(a, b) for a, b in zip(sum(before, ()), sum(after, ()), strict=True))
+    for before, after in zip(own.reads, other.reads, strict=True):
+        side = int(before.shape[1] ** 0.5)
+        inside = (found["labels"][:, :: 64 // side, :: 64 // side] == part).flatten(1)
+        assert torch.equal((before != after).any(-1), inside)
 
 
 def test_what_nothing_reads_is_frozen():
