@@ -121,7 +121,8 @@ def refused_colours(prompt: str, attribute: str) -> list[str]:
 
 def _scan(words: Text) -> list[_Found]:
     """All names in the text, longest first, without overlaps; names side by side ("chestnut brown") are one colour."""
-    found, i, free = [], 0, 0
+    found: list[_Found] = []
+    i, free = 0, 0
     while i < len(words):
         for n in range(min(longest(), len(words) - i), 0, -1):
             rgb = None if n == 1 and _is_plain_word(words, i) else rgb_of(words[i : i + n])
@@ -162,14 +163,15 @@ def _to_8_bit(lab: np.ndarray) -> tuple[int, int, int]:
         rgb = oklab_to_rgb(np.array([lab[0], lab[1] * keep, lab[2] * keep]))
         if rgb.min() > -0.002 and rgb.max() < 1.002:
             break
-    return tuple(int(v) for v in np.clip(np.round(rgb * 255), 0, 255))
+    red, green, blue = (int(v) for v in np.clip(np.round(rgb * 255), 0, 255))
+    return red, green, blue
 
 
 def _describe(words: Text, i: int, end: int, rgb: tuple, free: int) -> _Found:
     name = " ".join(w.text for w in words[i:end])
     is_object = end - i == 1 and name in OBJECT_NAMES
     noun, adjacent = _noun_after(words, end)
-    region, role = REGION_OF.get(noun), ROLE_OF.get(noun)
+    region, role = REGION_OF.get(noun or ""), ROLE_OF.get(noun or "")
     if end < len(words) and words[end - 1].text in REGION_OF:
         region = region or REGION_OF[words[end - 1].text]
     if region is None and name in HAIR_WORDS:
@@ -244,8 +246,8 @@ def _used_as_thing(words: Text, f: _Found) -> bool:
 def _assign_roles(words: Text, found: list[_Found]) -> list[Colour]:
     free = [f for f in found if not f.colour.role]
     bound = [f for f in free if f.region]
-    main = (bound or free or [None])[0]
-    if bound and (before := _joined_before(words, free, main)):
+    main = next(iter(bound or free), None)
+    if bound and main and (before := _joined_before(words, free, main)):
         main = before
     colours, previous = [], main
     for f in found:
@@ -293,7 +295,7 @@ def _shade(words: Text, attribute: str | None, found: list[_Found]) -> list[Colo
 def _is_shade(words: Text, i: int, attribute: str | None) -> bool:
     """Whether the word speaks of the region and not, as "soft light" or "dark background", of the scene."""
     noun, _ = _noun_after(words, i + 1)
-    region, role = REGION_OF.get(noun), ROLE_OF.get(noun)
+    region, role = REGION_OF.get(noun or ""), ROLE_OF.get(noun or "")
     if region or role:
         return role is None and attribute in (None, region)
     start, end, _ = words.clause(i)

@@ -78,7 +78,11 @@ class Text(list):
     @cached_property
     def starts(self) -> list[int]:
         """Of each word's clause, the index of its first word."""
-        return list(accumulate(range(len(self)), lambda start, i: i if self[i].joint == "," else start))
+
+        def of_word(start: int, i: int) -> int:
+            return i if self[i].joint == "," else start
+
+        return list(accumulate(range(len(self)), of_word))
 
     @cached_property
     def clauses(self) -> dict[int, tuple[int, set[str]]]:
@@ -127,7 +131,8 @@ class Text(list):
     def counted(self) -> tuple[list[int], list[int]]:
         """How many words before each are not among :data:`_BREATH`, and how many among :data:`_TOWARDS`."""
         kinds = ([w.text not in _BREATH for w in self], [w.text in _TOWARDS for w in self])
-        return tuple([0, *accumulate(kind)] for kind in kinds)
+        breath, towards = ([0, *accumulate(kind)] for kind in kinds)
+        return breath, towards
 
     @cached_property
     def nouns(self) -> dict[tuple[int, str], int]:
@@ -160,4 +165,7 @@ def rgb_of(words: list[Word]) -> tuple[int, int, int] | None:
     texts = [w.text for w in words]
     spelled = texts[0] + "".join(w.joint + w.text for w in words[1:])
     value = exact.get(spelled) or exact.get(" ".join(texts)) or joined.get("".join(texts).replace("'", ""))
-    return tuple(bytes.fromhex(value[1:])) if value else None
+    if not value:
+        return None
+    red, green, blue = bytes.fromhex(value[1:])
+    return red, green, blue

@@ -5,6 +5,7 @@ the same picture at every size; shifts by a part of a pixel are interpolated. *R
 the region keep every other pixel. What is random comes from ``request.seed``.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,13 +169,16 @@ def _shifted(photo: np.ndarray, at_1024: float, seed: int) -> np.ndarray:
 def _jpeg(photo: np.ndarray) -> np.ndarray:
     pixels = np.rint(photo[..., ::-1] * 255).astype(np.uint8)
     file = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)
+    decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))
+    return decoded[..., ::-1] / np.float32(255)
 
 
 def _resampled(photo: np.ndarray) -> np.ndarray:
     height, width = photo.shape[:2]
     small = max(1, round(width / RESAMPLED)), max(1, round(height / RESAMPLED))
-    return cv2.resize(cv2.resize(photo, small, interpolation=cv2.INTER_AREA), (width, height), 0, 0, 0, cv2.INTER_CUBIC)
+    return cv2.resize(
+        cv2.resize(photo, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_CUBIC
+    )
 
 
 def _noisy(photo: np.ndarray, region: np.ndarray, request: EditRequest) -> np.ndarray:
@@ -246,7 +250,7 @@ _COLOURED = ("asked_colour", "wrong_colour", "half_outside")
 _OF_REGION: dict[str, _Paint] = {
     "region_blur": _blurred,
     "region_noise": _noisy_region,
-    **{kind: lambda photo, region, request, kind=kind: _coloured(photo, region, request, kind) for kind in _COLOURED},
+    **{kind: functools.partial(_coloured, kind=kind) for kind in _COLOURED},
 }
 
 EDITOR = Control

@@ -52,7 +52,7 @@ class Precomputed(Editor):
     def _read(self, request: EditRequest) -> np.ndarray:
         relative = f"{request.attribute}/{request.sample_id}.png"
         edit = decode_photo(Blob(self.root / relative, relative).read(), relative)
-        size = tuple(request.photo.shape[-2:])
+        size: tuple[int, int] = (request.photo.shape[-2], request.photo.shape[-1])
         (height, width), frame = edit.shape[:2], request.frame or size
         # An edit may also be of the photo as it was edited: a square under protocol=thesis.
         if not any(same_aspect(of, (height, width)) for of in (frame, size)):

@@ -86,13 +86,15 @@ class Alignment(Metric):
         What the moved edit does not show belongs to the region, so that it enters no score of the outside.
         """
         found = self.motion(pair)
-        if found is None or found.still:
-            return found and pair
+        if found is None:
+            return None
+        if found.still:
+            return pair
         matrix, (height, width) = found.matrix(pair.blend.shape), pair.blend.shape
         back = cv2.WARP_INVERSE_MAP
         edit = cv2.warpAffine(pair.edit, matrix, (width, height), flags=cv2.INTER_CUBIC | back)
-        shown = np.full((height, width), 255, np.uint8)
-        shown = cv2.warpAffine(shown, matrix, (width, height), flags=cv2.INTER_LINEAR | back)
+        full = np.full((height, width), 255, np.uint8)
+        shown = cv2.warpAffine(full, matrix, (width, height), flags=cv2.INTER_LINEAR | back)
         lost = ~eroded(shown == 255, 2)  # the kernel reaches two pixels
         return dataclasses.replace(pair, edit=edit, blend=np.where(lost, np.uint8(255), pair.blend))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +92,7 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
 
 def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:
     """Column -> what :attr:`Metric.orders` says of it, for the metrics that ``metrics.columns`` names."""
-    classes = {**_OF_PROTOCOL, "lpips": LPIPS, "clip": CLIP, **dict.fromkeys(SET_COLUMNS, SetScores)}
+    classes: dict[str, Any] = {**_OF_PROTOCOL, "lpips": LPIPS, "clip": CLIP, **dict.fromkeys(SET_COLUMNS, SetScores)}
     of_each = [(classes.get(name) or plugins.find("metric", name)).orders for name in columns]
     return {column: chains for orders in of_each for column, chains in orders.items()}
 

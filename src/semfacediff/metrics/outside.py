@@ -24,4 +24,5 @@ def eroded(region: np.ndarray, radius: int) -> np.ndarray:
 def box(where: np.ndarray, margin: int) -> tuple[slice, slice]:
     """Rows and columns that hold what is true in ``where`` (bool ``[H, W]``), and ``margin`` px more on each side."""
     spans = (np.flatnonzero(where.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(0, span[0] - margin), span[-1] + 1 + margin) for span in spans)
+    rows, columns = (slice(max(0, span[0] - margin), span[-1] + 1 + margin) for span in spans)
+    return rows, columns

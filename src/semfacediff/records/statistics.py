@@ -289,7 +289,7 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame) -> _Pairs:
     a, b = (table.loc[ids, cells].to_numpy() for table in (first, second))
     both = np.isfinite(a) & np.isfinite(b)
     shares = [(attribute, IDLE) for attribute, _ in cells]
-    idle = tuple(table.loc[ids, shares].to_numpy() > 0 for table in (first, second))
+    idle = first.loc[ids, shares].to_numpy() > 0, second.loc[ids, shares].to_numpy() > 0
     return _Pairs(cells, np.where(both, a, np.nan), np.where(both, b, np.nan), idle)
 
 

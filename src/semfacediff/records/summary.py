@@ -68,7 +68,10 @@ def summarise_edits(
 def other_scores(samples: pd.DataFrame) -> list[str]:
     """Columns of metrics that nothing above names: those with a ``*_raw`` twin, and what is known of it alone."""
     known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
-    of_raw = {*_OF_RAW, *(c for c in samples if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED))}
+    of_raw = {
+        *_OF_RAW,
+        *(c for c in map(str, samples) if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED)),
+    }
     return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]
 
 

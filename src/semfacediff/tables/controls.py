@@ -10,7 +10,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.folder import read_run
 from semfacediff.records.ledger import finished_runs
 from semfacediff.tables.ablation import ALL, edit_rows, read_sweep, unfinished
-from semfacediff.tables.drawing import new_figure, save_figure, styled
+from semfacediff.tables.drawing import Figure, new_figure, save_figure, styled
 from semfacediff.tables.formats import number
 from semfacediff.tables.grid import Grid, Row, Value
 from semfacediff.tables.scores import OF_SETS, column, edit_scores, refuse_unknown
@@ -84,7 +84,8 @@ def _orders(means: dict[str, dict[str, Value]], names: Sequence[str], metrics: S
     """Which of the relations that the metrics declare hold between the means of ``*_raw`` columns."""
     from semfacediff.metrics.opening import declared_orders  # loads the networks' libraries
 
-    wrong, checked = [], 0
+    wrong: list[str] = []
+    checked = 0
     for name, chains in declared_orders(metrics).items():
         if f"{name}_raw" in names:
             of_score = {kind: values[f"{name}_raw"].mean for kind, values in means.items()}
@@ -93,7 +94,7 @@ def _orders(means: dict[str, dict[str, Value]], names: Sequence[str], metrics: S
     return [f"orders that the metrics declare: {checked - len(wrong)} of {checked} hold" + "; ".join(["", *wrong])]
 
 
-def controls_figure(means: dict[str, dict[str, Value]], names: Sequence[str], run: dict):
+def controls_figure(means: dict[str, dict[str, Value]], names: Sequence[str], run: dict) -> Figure:
     """A heat map, a row a score, a column a control: how far each mean lies from that of ``nothing``.
 
     Shades run from 0 to the row's largest distance, infinite values counting as the row's largest finite one; the means

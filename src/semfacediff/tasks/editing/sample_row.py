@@ -154,7 +154,7 @@ class EditScorer:
             registered = self._registered(one.pairs[-1], scored[-1])
         except Exception as e:  # one bad sample must not cost the others
             return row | failure(e), None
-        final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()} | registered
+        final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()} | dict(registered)
         row |= final | raw | {"note": self._note(task), "edit_sha256": digest}
         return row | _effect(row), made
 
