@@ -24,7 +24,7 @@ def test_links_to_files_resolve(repository):
 
 def test_the_index_lists_every_page(repository):
     index = (repository / "docs" / "index.md").read_text("utf-8")
-    listed = set(re.findall(r"\]\((\w+\.md)\)", index))
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", index))
     assert listed == {page.name for page in repository.glob("docs/*.md")} - {"index.md"}
 
 
