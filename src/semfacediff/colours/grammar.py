@@ -254,7 +254,7 @@ def _assign_roles(words: Text, found: list[_Found]) -> list[Colour]:
         role = f.colour.role
         if f is main:
             role = MAIN
-        elif not role:
+        elif not role and previous is not None:
             role = _joined(words, previous, f) or OTHER
             previous = f if role != OTHER else previous
         colours.append(replace(f.colour, role=role))

@@ -33,6 +33,8 @@ SETTABLE = (
 )
 """Keys of ``evaluate.py`` that affect the edit of a photo; others belong to a benchmark or have their own flag."""
 WITHOUT_WEIGHTS = ("recolor", "identity")
+_OF_DATA_SETS = ("precomputed", "control")
+"""Editors for benchmarks alone: they read edits of a data set, or make known damages."""
 _OTHERWISE = "or take --editor recolor, which needs no weights"
 
 
@@ -108,7 +110,7 @@ class NoEditorError(FatalError):
 def editors() -> list[str]:
     """Choices of ``--editor``: those of ``conf/editor`` that can edit any photo."""
     folder = config.repository() / "conf" / "editor"
-    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "precomputed")
+    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in _OF_DATA_SETS)
 
 
 def base_settings(editor: str, overrides: list[str]) -> dict[str, Any]:
