@@ -5,6 +5,7 @@ the same picture at every size; shifts by a part of a pixel are interpolated. *R
 the region keep every other pixel. What is random comes from ``request.seed``.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +174,8 @@ def _jpeg(photo: np.ndarray) -> np.ndarray:
 def _resampled(photo: np.ndarray) -> np.ndarray:
     height, width = photo.shape[:2]
     small = max(1, round(width / RESAMPLED)), max(1, round(height / RESAMPLED))
-    return cv2.resize(cv2.resize(photo, small, interpolation=cv2.INTER_AREA), (width, height), 0, 0, 0, cv2.INTER_CUBIC)
+    reduced = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _noisy(photo: np.ndarray, region: np.ndarray, request: EditRequest) -> np.ndarray:
@@ -245,7 +247,7 @@ _COLOURED = ("asked_colour", "wrong_colour", "half_outside")
 _OF_REGION: dict[str, _Paint] = {
     "region_blur": _blurred,
     "region_noise": _noisy_region,
-    **{kind: lambda photo, region, request, kind=kind: _coloured(photo, region, request, kind) for kind in _COLOURED},
+    **{kind: functools.partial(_coloured, kind=kind) for kind in _COLOURED},
 }
 
 EDITOR = Control

@@ -84,7 +84,8 @@ def _orders(means: dict[str, dict[str, Value]], names: Sequence[str], metrics: S
     """Which of the relations that the metrics declare hold between the means of ``*_raw`` columns."""
     from semfacediff.metrics.opening import declared_orders  # loads the networks' libraries
 
-    wrong, checked = [], 0
+    wrong: list[str] = []
+    checked = 0
     for name, chains in declared_orders(metrics).items():
         if f"{name}_raw" in names:
             of_score = {kind: values[f"{name}_raw"].mean for kind, values in means.items()}
