@@ -208,8 +208,14 @@ def test_a_chain_of_controls_and_what_contradicts_it():
         ("nothing", "=", "jpeg_50"),
         ("jpeg_50", "<", "photo_noise"),
     ]
-    for bad in ("nothing", "nothing < blur", "nothing <", "", "nothing > jpeg_50"):
-        with pytest.raises(ValueError, match="order '"):
+    for bad, said in (
+        ("nothing", "at least two controls"),
+        ("", "at least two controls"),
+        ("nothing < blur", "known controls, got 'blur'"),
+        ("nothing <", "known controls, got ''"),
+        ("nothing > jpeg_50 < zoom_1pct", "known controls, got 'nothing > jpeg_50'"),
+    ):
+        with pytest.raises(ValueError, match=f"order '{bad}': expected {said} between"):
             list(relations(bad))
     inf = float("inf")
     assert contradicted(["shift_3px < nothing"], {"shift_3px": 30.0, "nothing": inf}) == ([], 1)

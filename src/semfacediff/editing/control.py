@@ -176,9 +176,8 @@ def _jpeg(photo: np.ndarray) -> np.ndarray:
 def _resampled(photo: np.ndarray) -> np.ndarray:
     height, width = photo.shape[:2]
     small = max(1, round(width / RESAMPLED)), max(1, round(height / RESAMPLED))
-    return cv2.resize(
-        cv2.resize(photo, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    reduced = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _noisy(photo: np.ndarray, region: np.ndarray, request: EditRequest) -> np.ndarray:
