@@ -67,6 +67,12 @@ class Effect(Metric):
         "toward_prompt": True,
         "structure_change": None,
     }
+    orders: ClassVar = {
+        "change_de": ("nothing < region_noise", "nothing < asked_colour", "nothing < wrong_colour"),
+        "changed_pct": ("nothing < region_blur", "nothing < asked_colour", "nothing < other_face"),
+        "toward_prompt": ("wrong_colour < nothing < asked_colour",),
+        "structure_change": ("nothing < asked_colour < region_noise", "nothing < other_face"),
+    }
 
     def __init__(self):
         self._photos: LRUCache[_Region] = LRUCache(_KEPT)
