@@ -208,7 +208,7 @@ class TestEdit:
             ({"labels": np.zeros((96, 96), np.float32)}, r"labels: expected integers \[H, W\], got float32 \[96, 96\]"),
             ({"labels": np.full((96, 96), 19)}, r"labels: expected 0..18 as in label space 'celebamask', got 19..19"),
             ({"label_space": "celeba"}, "unknown label space 'celeba'"),
-            ({"editor": "paint"}, "editor: expected one of identity, .*recolor.*, got 'paint'"),
+            ({"editor": "paint"}, "editor: expected one of .*identity, .*recolor.*, got 'paint'"),
             ({"editor": "precomputed"}, "editor 'precomputed' reads files of a data set"),
             ({"protocol": "loose"}, "protocol: expected one of strict, thesis, got 'loose'"),
             ({"strength": 2.0}, "editor 'recolor': strength: .* less than or equal to 1, got 2.0"),

@@ -84,7 +84,7 @@ def test_every_job_of_a_sweep_has_a_folder_of_its_own_and_a_failure_stops_no_oth
     folders = {p.parent.name for p in tmp_path.rglob("run.json")}
     assert len(folders) == 2
     assert all(name.startswith("toy-") for name in folders)
-    second = script("evaluate.py", *words[:2], *QUICK[1:], "prompts.hair='',red hair", cwd=tmp_path)
+    second = script("evaluate.py", *words[:2], *QUICK[1:], "editor=identity", "prompts.hair='',red hair", cwd=tmp_path)
     assert second.returncode == 2
     assert second.stderr.count("error: the prompt for 'hair' is empty") == 1
     assert "| hair" in second.stdout

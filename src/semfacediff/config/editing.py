@@ -34,7 +34,7 @@ class PrecomputedEditor(Closed):
 
     name: Literal["precomputed"]
     root: str
-    resize: Literal["fit", "stretch"] | None = None
+    resize: Literal["fit", "stretch"] | None
 
 
 class InpaintEditor(Closed):

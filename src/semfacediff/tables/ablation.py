@@ -115,7 +115,8 @@ def _differing(runs: Sequence[dict]) -> list[dict[str, object]]:
 
 def _readable(run: dict) -> dict:
     """The configuration; a cascade by the order in which its edits were applied, which the keys tell in two ways."""
-    plain = run["identity"]["config"]
+    # Records keep the name that the group had in the first version.
+    plain = {"synthesis" if k == "generation" else k: v for k, v in run["identity"]["config"].items()}
     if plain.get("cascade") is None:
         return plain
     told = sorted(json.dumps(stage, ensure_ascii=False, sort_keys=True) for stage in plain["cascade"]["stages"])
