@@ -8,7 +8,7 @@ from semfacediff.report.charts import LineChart, line_chart
 from semfacediff.report.generation import synthesis_values
 from semfacediff.report.reading import EDITING, SYNTHESIS, TRAINING, Record
 from semfacediff.report.wording import RAW, Score, score, scores_of
-from semfacediff.tables.ablation import Setting, interval_values, parser_values
+from semfacediff.tables.ablation import Setting, interval_values, named_today, parser_values
 from semfacediff.tables.grid import Value
 from semfacediff.tables.scores import OF_PARSERS
 
@@ -69,7 +69,7 @@ def flat(config: dict, prefix: str = "") -> dict[str, object]:
 
 
 def _of_group(records: list[Record]) -> list[Ablation]:
-    settings = [flat(r.config) | _parser(r) for r in records]
+    settings = [flat(named_today(r.config)) | _parser(r) for r in records]
     keys = sorted({k for s in settings for k in s})
     varied = [k for k in keys if len({repr(s.get(k)) for s in settings}) > 1]
     values = [_values(r) for r in records]

@@ -113,10 +113,14 @@ def _differing(runs: Sequence[dict]) -> list[dict[str, object]]:
     return [{key: leaves.get(key) for key in kept} for leaves in flat]
 
 
+def named_today(plain: dict) -> dict:
+    """A recorded configuration with the group that records call ``generation``, as in the first version, renamed."""
+    return {"synthesis" if key == "generation" else key: value for key, value in plain.items()}
+
+
 def _readable(run: dict) -> dict:
     """The configuration; a cascade by the order in which its edits were applied, which the keys tell in two ways."""
-    # Records keep the name that the group had in the first version.
-    plain = {"synthesis" if k == "generation" else k: v for k, v in run["identity"]["config"].items()}
+    plain = named_today(run["identity"]["config"])
     if plain.get("cascade") is None:
         return plain
     told = sorted(json.dumps(stage, ensure_ascii=False, sort_keys=True) for stage in plain["cascade"]["stages"])
