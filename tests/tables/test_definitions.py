@@ -115,7 +115,7 @@ def test_the_first_words_of_several_tables_name_them_all(checkout, monkeypatch, 
     [
         (
             {"kind": "ablation", "run": None, "sweep": "s", "columns": ["beauty"]},
-            "unknown metric beauty; the known ones are lpips, ssim,",
+            "unknown metric beauty; the known ones are change_de, changed_pct,",
         ),
         ({"kind": "pie"}, "kind 'pie' is not one of editing, parsing,"),
         ({"run": None}, "a table of kind 'editing' needs run"),
