@@ -185,10 +185,10 @@ def test_compare_all_leaves_out_what_no_photo_has(soft, hard, capsys):
     [
         (["compare", "SOFT", "SOFT"], "was named twice"),
         (["compare", "SOFT", "TOY"], "the data's digest is"),
-        (["compare", "SOFT", "HARD", "--score", "beauty"], "no score beauty in both runs; there are change_de"),
+        (["compare", "SOFT", "HARD", "--score", "beauty"], "no score beauty in both runs; there are change_de, "),
         (["compare", "SOFT", "nowhere"], "not a run's record"),
         (["strata", "SOFT", "--by", "age"], "expected --by one of skin_tone, pose, region_size, got 'age'"),
-        (["strata", "SOFT", "--by", "pose", "--score", "clip"], "no score clip in the record; there are change_de"),
+        (["strata", "SOFT", "--by", "pose", "--score", "clip"], "no score clip in the record; there are change_de, "),
         (["strata", "SOFT", "--by", "pose", "--figure", "x.gif"], r"expected a file ending in .pdf or .png, got x.gif"),
         (["leakage", "SOFT", "--attribute", "skin"], "has no edits of 'skin'; there are hair, lips"),
         (["leakage", "TOY"], "the parser had no opinion of the edits"),
