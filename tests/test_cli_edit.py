@@ -293,6 +293,7 @@ class TestDiffusion:
         assert "has 322 tokens, tokenizer 1 of 2" in said
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_seams_and_what_changes_results_make_another_edit(self, photos, tiny_sdxl, tmp_path, capsys):
         photo, out = photos / "square.png", tmp_path / "out"
         made = []

@@ -137,6 +137,7 @@ class TestMachines:
         machine = record["hardware"]
         assert (machine["cpu_cores"], machine["allowed_cores"], machine["torch_threads"]) == (64, 2, 2)
 
+    @pytest.mark.slow
     def test_a_photo_on_one_core(self, checkout, comma, tiny_checkpoint, toy_samples, encode, tmp_path):
         face, nowhere = toy_samples(1, 64)[0], {"HOME": str(tmp_path / "nobody"), "TZ": "America/St_Johns"}
         changed = ELSEWHERE | comma | nowhere | {"PYTHONHASHSEED": "77"}

@@ -92,6 +92,7 @@ def test_every_job_of_a_sweep_has_a_folder_of_its_own_and_a_failure_stops_no_oth
     assert {p.parent.name for p in tmp_path.rglob("run.json")} == folders
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_a_run_that_continues(tmp_path):
     words = [*QUICK, "data.count=40", "data.size=160", "hydra.run.dir=run"]
     command = [sys.executable, str(REPOSITORY / "evaluate.py"), *words]

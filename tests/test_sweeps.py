@@ -74,6 +74,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_runs_only_what_is_missing(tmp_path):
     """SIGKILL of the whole process within the second of two cells, after the first of its three samples."""
     words, ledger = ["composite=off,blend", "data.count=3"], tmp_path / "outputs" / "editing" / "quick"

@@ -17,6 +17,8 @@ EVIL = "</script><img src=x onerror=alert(1)> purple hair"
 PATIENCE_MS = 180_000
 """A loaded machine is slow, not wrong."""
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):

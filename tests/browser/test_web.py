@@ -260,6 +260,7 @@ def test_a_click_on_the_parse_chooses_the_region(visit, photo):
     says(page, "'background' cannot be edited; choose one of hair, lips")
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(visit, photo):
     page = visit()
     load(page, photo)
@@ -291,6 +292,7 @@ def test_bad_uploads_get_a_sentence(visit, tmp_path):
     assert page.locator("#go").is_disabled()
 
 
+@pytest.mark.slow
 def test_hostile_names_and_words_are_shown_and_do_nothing(visit, photo, tmp_path):
     page, file = visit(), tmp_path / "<img src=x onerror=alert(3)>.png"
     file.write_bytes(photo.read_bytes())
@@ -389,6 +391,7 @@ def test_ctrl_c_during_an_edit_ends_the_server(browser, photo, repository, model
         begin_a_long_edit(page, photo)
 
 
+@pytest.mark.slow
 def test_a_face_of_two_photos(visit, photo, other, server):
     """From two uploads over a swap and a note to the downloads."""
     page = visit()
@@ -458,6 +461,7 @@ def test_ctrl_c_during_a_synthesis_ends_the_server(browser, photo, other, reposi
         begin_a_long_synthesis(page, photo, other)
 
 
+@pytest.mark.slow
 def test_runs_can_be_browsed(visit):
     page = visit()
     page.get_by_role("tab", name="Runs").click()
@@ -468,6 +472,7 @@ def test_runs_can_be_browsed(visit):
     assert page.locator("#facts img, #summary img").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_how_it_looks(visit, photo, shots, scheme):
     """Nothing leaves the page at either width; the pictures are there to be looked at."""

@@ -134,6 +134,7 @@ def test_every_kind_can_be_exported(name, tmp_path, capsys):
     assert "logits as torch's" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_program(checkpoint, tmp_path, capsys):
     assert export(checkpoint, "--to", "torch", "--out", tmp_path / "out") == 0
     assert "model.pt2: " in capsys.readouterr().out

@@ -19,6 +19,7 @@ def rows_of(folder):
     return json.loads((folder / "gpu_check.json").read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_a_part_of_the_chain_is_rehearsed(tmp_path, capsys):
     assert main(["gpu-check", "--toy", "--out", str(tmp_path), "--only", "parser"]) == 0, capsys.readouterr().out
     rows, said = rows_of(tmp_path), capsys.readouterr().out

@@ -201,6 +201,7 @@ def drawn_cheaply(rows, title: str, file: Path) -> None:
     file.write_bytes(title.encode() + b"".join(picture.tobytes() for row in rows for _, picture in row))
 
 
+@pytest.mark.slow
 def test_a_synthesis_run_merged_is_the_one_in_one_piece_whatever_the_order(generated, tmp_path, monkeypatch):
     monkeypatch.setattr(set_scores, "frechet_distance", cheap_distance)
     folder, parts = generated
@@ -231,6 +232,7 @@ def test_the_first_part_of_a_synthesis_run_times_and_shows_for_all(generated):
     assert {file.stem for file in (parts[0] / "samples" / "noise").iterdir()} == {"00000", "00003"}
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_make_a_synthesis_run_are_refused(generated, networks, three, tmp_path):
     whole, parts = generated
     out = tmp_path / "merged"

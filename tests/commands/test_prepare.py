@@ -123,6 +123,7 @@ def test_a_tar_holds_one_split(official, tmp_path):
     assert sorted(sizes, reverse=True) == [5, 5, 5, 3, 2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "shards"])
 def test_processes_make_the_same(official, tmp_path, layout, monkeypatch):
     prepare(official, tmp_path / "one", Settings(layout, shard_size=5), workers=1)
@@ -177,6 +178,7 @@ class TestResume:
         assert prepare(official, tmp_path / "out", Settings(), workers=1) == 0
         assert capsys.readouterr().out == first
 
+    @pytest.mark.slow
     def test_killed_without_warning(self, official, tmp_path):
         """``kill -9`` of the whole command, its worker processes left to themselves: they end, the rest is made."""
         out = tmp_path / "out"

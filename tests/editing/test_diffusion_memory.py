@@ -162,6 +162,7 @@ def overflowing(editor):
     return editor
 
 
+@pytest.mark.slow
 def test_a_vae_that_overflows_in_half_precision_is_tried_again_in_float32(inpainter, requested):
     requests = [requested(0), requested(1)]
     guarded = overflowing(inpainter(dtype="float16", vae_dtype="same", fresh=True))
@@ -175,6 +176,7 @@ def test_a_vae_that_overflows_in_half_precision_is_tried_again_in_float32(inpain
     assert expected.note(requests[0]) is None
 
 
+@pytest.mark.slow
 def test_only_the_row_that_overflows_is_noted(inpainter, requested, monkeypatch):
     editor = inpainter(dtype="bfloat16", vae_dtype="same", fresh=True)
     editor.prepare()

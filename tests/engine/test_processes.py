@@ -159,7 +159,7 @@ def one(jobs) -> dict[str, Path]:
     return {name: Path(asked["folder"]) for name, asked in jobs.items()}
 
 
-QUICK = ("editing", "parsing", "parser")
+QUICK = ("editing", "parsing")
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,8 @@ def test_synthesis_writes_the_record_of_one(one, two):
     assert (two[0]["synthesis"] / "summary.csv").read_bytes() == (one["synthesis"] / "summary.csv").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["parser", *(pytest.param(n, marks=pytest.mark.slow) for n in ("first", "diffusion"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["parser", "first", "diffusion"])
 def test_a_training_moves_the_weights_as_one(one, two, name):
     """Sums of gradients in another order move each of a few steps by roundings of float32."""
     kept = "last" if name == "parser" else "average"
@@ -230,6 +231,7 @@ def test_a_training_moves_the_weights_as_one(one, two, name):
     pd.testing.assert_frame_equal(*histories, check_exact=False, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_record_of_a_training_is_kept_once(two):
     facts = json.loads((two[0]["parser"] / "run.json").read_text())
     assert (facts["processes"], facts["batch_norm"], facts["status"]) == (2, "none", "done")

@@ -290,6 +290,7 @@ def test_undamaged_records_are_read(whole, readers, tmp_path, capsys):
                 reader(tmp_path / name / task / "run")
 
 
+@pytest.mark.slow
 def test_damage_is_a_sentence_for_every_reader(whole, readers, tmp_path, capsys):
     drawn, cases = random.Random(20), all_cases(whole, readers)
     dear = [case for case in cases if case[-1] in DEAR]

@@ -57,6 +57,7 @@ class TestHalf:
             half_precision({"a": torch.ones(2), "b": torch.tensor([7e4])})
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_right_at_every_size(small, tmp_path, rounding):
     onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")

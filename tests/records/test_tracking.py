@@ -368,6 +368,7 @@ class TestWholeRuns:
         assert points[-1]["step"] == points[-1]["values"]["running/rows"] == 2
         assert points[-1]["values"]["running/miou"] == 1.0
 
+    @pytest.mark.slow
     def test_a_training_tells_each_epoch(self, tmp_path, compose, stub, capsys):
         calls = stub(RECORDER)
         small = ("data.count=6", "data.size=32", "train.size=32", "train.epochs=2", "train.batch_size=2")

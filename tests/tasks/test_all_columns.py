@@ -195,6 +195,7 @@ def test_thesis_values_equal_the_libraries(files, weights, tmp_path, monkeypatch
 FIVE = ["hair", "lips", "skin", "eyes", "eyebrows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "attributes"),
     [

@@ -391,6 +391,7 @@ def test_a_log_cut_in_the_middle_of_a_line_is_continued(finished, files, tmp_pat
     assert len(lines(tmp_path / "run")) == 8
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_continued(finished, files, tmp_path):
     folder = tmp_path / "run"
     overrides = [*SMALL, *SOFT, f"data.root={files}", "editor=precomputed", f"editor.root={files}/edits"]

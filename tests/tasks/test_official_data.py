@@ -190,6 +190,7 @@ class TestParsing:
         assert (table.loc[absent, ["pixels", "images"]] == 0).all(axis=None)
         assert table.loc["miou", "iou"] == pytest.approx(table["iou"].iloc[:19].mean())
 
+    @pytest.mark.slow
     def test_a_sweep_of_two_cells(self, places, tiny_checkpoint, tmp_path, monkeypatch):
         words = [*places["official"], *EVALUATED, f"parser.checkpoint={tiny_checkpoint}", "data.n=1", "name=two"]
         monkeypatch.chdir(tmp_path)
@@ -238,6 +239,7 @@ class TestEditing:
         hair = (drawn_truth(official_tree, 0) == CELEBAMASK.index("hair")).mean()
         assert hair < coverage < 1.1 * hair, "dilated by 3 px"
 
+    @pytest.mark.slow
     def test_a_cascade(self, run):
         scored = pd.read_parquet(run("cascade", "official") / "samples.parquet")
         assert scored["stage"].tolist() == [1, 2]
@@ -285,6 +287,7 @@ TINY_THESIS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "run_by"),
     [

@@ -130,6 +130,7 @@ def test_each_photo_is_parsed_once_and_batches_are_full(tmp_path, three_cores):
     assert {a for _, a in made.editor.batches[0]} == set(ATTRIBUTES), "of whatever attributes"
 
 
+@pytest.mark.slow
 def test_what_is_in_memory_does_not_grow_with_the_photos(tmp_path, three_cores):
     most = {}
     for n in (8, 60):

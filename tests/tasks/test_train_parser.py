@@ -147,6 +147,7 @@ def test_checkpoint_that_cannot_be_written_is_one_sentence_and_loses_nothing(uni
     assert weights(folder) == weights(uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_process_continues(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "train_parser.py", *SMALL, f"hydra.run.dir={folder}"]
@@ -394,6 +395,7 @@ def test_half_precision_scales_the_loss(tmp_path):
     assert not trainer(tmp_path).step.scaler.is_enabled()
 
 
+@pytest.mark.slow
 def test_earlier_epochs_are_kept_and_the_best_is_chosen_as_asked(tmp_path):
     chosen = ("train.keep_last=2", "train.epochs=3", "train.best_by=loss", "train.validate_every=2")
     assert tasks.start(settings(*chosen), tmp_path) == 0
@@ -430,6 +432,7 @@ def test_class_that_no_training_photo_shows(tmp_path):
     assert pd.read_csv(tmp_path / "run/history.csv")[["train_loss", "val_loss"]].notna().all().all()
 
 
+@pytest.mark.slow
 def test_stops_early_when_nothing_gets_better(tmp_path):
     frozen = ("optim.encoder_lr=1e-30", "optim.decoder_lr=1e-30", "parser=unet_lite")
     stopping = ("train.early_stopping=2", "train.epochs=9", "optim.weight_decay=0.0", "data.size=32", "train.size=32")
@@ -461,6 +464,7 @@ def test_test_part_is_opened_once_and_after_training(tmp_path, monkeypatch):
 REPORT = ("optim=adam_then_sgd", "train.best_by=loss", "optim.patience=1", "parser=unet_lite", "train.epochs=5", *TINY)
 
 
+@pytest.mark.slow
 def test_adam_gives_way_to_sgd_and_starts_from_the_best(tmp_path, monkeypatch):
     """With rates that ruin the weights nothing gets better, so every phase lasts one epoch and ends where it began."""
     ruinous = ("optim.adam_lr=1e-30", "optim.adam_eta_min=1e-30", "optim.sgd_lr=0.4", "optim.min_sgd_lr=0.1")

@@ -183,6 +183,7 @@ def as_value(word: str) -> str:
     return str(yaml.safe_load(word))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n == "parser_lr_split" else [pytest.mark.slow]) for n in sorted(SWEEPS)]
 )

@@ -89,6 +89,7 @@ server.serve(int(sys.argv[1]), "recolor", None, None, None, "cpu")
 """The server without a page, under which a thread computes that nothing stops."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "numbers",
     [
