@@ -110,7 +110,10 @@ def test_it_ends_cleanly_while_something_computes(numbers, free_port, repository
         assert folder.name != "semfacediff-web-left"
         for number in numbers:
             process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()  # leaving the block waits for it
     assert process.returncode == 0
     assert (out, err) == ("", "")
     assert list(tmp_path.iterdir()) == []

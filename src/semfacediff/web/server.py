@@ -38,7 +38,7 @@ def serve(
     """
     if editor not in editor_names():
         raise UserError(f"--editor: expected one of {', '.join(editor_names())}, got '{editor}'")
-    with _listening_socket(port) as listening, _ends_on_signals(), contextlib.closing(Files()) as files:
+    with _listening_socket(port) as listening, _ends_on_signals() as signals, contextlib.closing(Files()) as files:
         # Before Gradio is imported, because it reads these on import.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(files.root)}
         page_module = _page_module()
@@ -50,7 +50,9 @@ def serve(
         sys.addaudithook(_block_outgoing_connections)
         with running(page_module.server(page, files, port), listening) as thread:
             print(f"http://{_HOST}:{port}/ (Ctrl-C to stop)", flush=True)
-            thread.join()
+            # With a limit, because another thread may receive the signal, and the exception may be lost in a finaliser.
+            while thread.is_alive() and not signals:
+                thread.join(0.2)
     # A normal exit would abort while a thread still computes.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -92,20 +94,26 @@ def _ignore_signal(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _ends_on_signals() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the block, once: later signals must not interrupt the clean-up."""
+def _ends_on_signals() -> Iterator[list[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP end the block, once: later signals must not interrupt the clean-up.
+
+    The list holds the signal as soon as it is handled.
+    """
     # SIGINT is handled even if the shell ignores it; SIGHUP is not under nohup.
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
 
-    def end(*_: object) -> None:
-        for number in numbers:
-            signal.signal(number, _ignore_signal)  # not SIG_IGN: Python complains about pending signals
+    received: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        received.append(number)
+        for other in numbers:
+            signal.signal(other, _ignore_signal)  # not SIG_IGN: Python complains about pending signals
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in numbers}
     try:
-        yield
+        yield received
     except KeyboardInterrupt:
         pass  # the process is about to end
     except BaseException:
