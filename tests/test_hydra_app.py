@@ -77,6 +77,7 @@ def test_help_and_configuration_load_nothing_heavy(tmp_path):
             assert done.stdout.splitlines()[-1] == "False False"
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_has_a_folder_of_its_own_and_a_failure_stops_no_other(tmp_path):
     words = ["-m", *QUICK, "region.dilate_px=0,3", "editor=identity", "prompts.hair='',red hair"]
     first = script("evaluate.py", *words[:-1], "prompts.hair=red hair", cwd=tmp_path)

@@ -240,6 +240,7 @@ def strict(files, weights, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_strict_fills_them_too(strict):
     assert table(strict)[["clip", "clip_raw"]].notna().all(axis=None)
     row = summary(strict).loc["lips"]

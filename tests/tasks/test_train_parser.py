@@ -295,6 +295,7 @@ def test_switch_changes_the_outcome(one_epoch, tmp_path, switch):
     assert weights(tmp_path) != weights(one_epoch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("switch", "changed"),
     [

@@ -238,6 +238,7 @@ def _coloured(photo: np.ndarray, region: np.ndarray, request: EditRequest, kind:
 def _grown(region: np.ndarray) -> np.ndarray:
     """bool ``[H, W]``: the region and as many pixels outside it, the nearest, as far as there are."""
     distance = cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = np.rint(distance**2)  # whole numbers: no rounding decides between pixels that are equally near
     outside = np.flatnonzero(~region)
     nearest = np.argsort(distance.ravel()[outside], kind="stable")[: np.count_nonzero(region)]
     grown = region.copy()
