@@ -52,5 +52,6 @@ def test_record_and_printed_table_are_the_committed_ones(root, tmp_path, name):
         summary.to_csv(GOLDEN / f"{name}.csv", index=False, float_format="%.10g")
         (GOLDEN / f"{name}.txt").write_text(printed)
     expected = pd.read_csv(GOLDEN / f"{name}.csv")
-    pd.testing.assert_frame_equal(summary, expected, rtol=0, atol=1e-6)
+    # CIEDE2000 is some hundred operations in float32, each rounded to 6e-8 of its value, on processors that differ.
+    pd.testing.assert_frame_equal(summary, expected, rtol=1e-5, atol=1e-6)
     assert printed == (GOLDEN / f"{name}.txt").read_text()
