@@ -52,6 +52,9 @@ def test_record_and_printed_table_are_the_committed_ones(root, tmp_path, name):
         summary.to_csv(GOLDEN / f"{name}.csv", index=False, float_format="%.10g")
         (GOLDEN / f"{name}.txt").write_text(printed)
     expected = pd.read_csv(GOLDEN / f"{name}.csv")
-    # CIEDE2000 is some hundred operations in float32, each rounded to 6e-8 of its value, on processors that differ.
-    pd.testing.assert_frame_equal(summary, expected, rtol=1e-5, atol=1e-6)
+    # CIEDE2000 is some hundred operations in float32, each rounded to 6e-8 of its value; all else is at most about 1.
+    colour = [c for c in expected if c.startswith(("change_de", "changed_pct", "toward_prompt", "structure_change"))]
+    assert list(summary) == list(expected)
+    pd.testing.assert_frame_equal(summary[colour], expected[colour], rtol=1e-5, atol=1e-6)
+    pd.testing.assert_frame_equal(summary.drop(columns=colour), expected.drop(columns=colour), rtol=0, atol=1e-6)
     assert printed == (GOLDEN / f"{name}.txt").read_text()
