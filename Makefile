@@ -11,7 +11,7 @@ READY := .venv/ready
 endif
 export PYTHONPATH := src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: demo test test-more test-slow coverage docs portability setup lock audit lint pictures browser bench gpu-check slurm-check
+.PHONY: demo test test-more test-slow coverage docs portability setup lock audit lint pictures browser bench gpu-check slurm-check optuna-check
 
 setup: $(READY)
 
@@ -93,6 +93,10 @@ slurm-check: $(READY)
 	command -v slurmd && command -v slurmctld && command -v munged && command -v sbatch || \
 	  { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends munge slurmctld slurmd slurm-client; }
 	$(PYTHON) tests/cluster/slurm_check.py
+
+# A search by hydra-optuna-sweeper, which wants older packages, in an environment of its own.
+optuna-check: $(READY)
+	$(PYTHON) tests/optuna_check.py
 
 lint: $(READY)
 	$(PYTHON) -m ruff check --fix .

@@ -1,9 +1,11 @@
 """Links of the documentation lead somewhere, the index lists every page, and the site is built without a warning."""
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -26,6 +28,17 @@ def test_the_index_lists_every_page(repository):
     index = (repository / "docs" / "index.md").read_text("utf-8")
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", index))
     assert listed == {page.name for page in repository.glob("docs/*.md")} - {"index.md"}
+
+
+def test_every_dependency_and_extra_is_explained(repository):
+    """In ``docs/dependencies.md``; nothing is explained that the project no longer needs."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {re.match(r"[\w-]+", r)[0] for r in itertools.chain(project["dependencies"], *extras.values())}
+    page = (repository / "docs" / "dependencies.md").read_text("utf-8")
+    cells = [row.split("|") for row in page.splitlines() if row.startswith("| `")]
+    listed = {name for row in cells for cell in row[1:3] for name in re.findall(r"`([\w-]+)`", cell)}
+    assert listed == (wanted - {"semfacediff"}) | set(extras)
 
 
 @pytest.mark.parametrize("package", ["data", "parsing", "tasks", "regions", "editing", "synthesis", "metrics"])

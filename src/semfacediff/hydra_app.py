@@ -135,9 +135,9 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     """
     entered = []
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> float | None:
         entered.append(True)
-        _run_job(task, cfg)
+        return _run_job(task, cfg)
 
     exit_codes[:] = [0]
     _prepare(root)
@@ -175,23 +175,25 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     sys.exit(max(exit_codes))
 
 
-def _run_job(task: Callable[[DictConfig, Path], int], cfg: DictConfig) -> None:
-    """One job: the only one, or one of a sweep, which the sweep's ledger notes."""
+def _run_job(task: Callable[[DictConfig, Path], int], cfg: DictConfig) -> float | None:
+    """One job: the only one, or one of a sweep, which the sweep's ledger notes. Returns what ``optimise`` names."""
     hydra_cfg = HydraConfig.get()
     own = _own_overrides(hydra_cfg)
     os.environ["SEMFACEDIFF_OVERRIDES"] = shlex.join(own)  # read by the record
     folder = Path(hydra_cfg.runtime.output_dir)
     if hydra_cfg.mode != RunMode.MULTIRUN:
-        exit_codes.append(_exit_code(task, cfg, folder))
-        return
+        exit_codes.append(_exit_code(task, cfg, folder)[0])
+        return None
     os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
     from semfacediff.records.ledger import noted
 
     with noted(folder.parent, folder.name, own) as codes:
-        codes.append(_exit_code(task, cfg, folder))
-    exit_codes.append(codes[0])
-    if codes[0]:
-        raise JobFailed(codes[0])
+        code, value = _exit_code(task, cfg, folder)
+        codes.append(code)
+    exit_codes.append(code)
+    if code:
+        raise JobFailed(code)
+    return value
 
 
 def _announce_threads(words: list[str]) -> None:
@@ -201,14 +203,19 @@ def _announce_threads(words: list[str]) -> None:
         announce(int(asked[-1]) if asked and asked[-1].isdecimal() and int(asked[-1]) else None)
 
 
-def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder: Path) -> int:
-    """What one job ends with; a mistake is said on stderr."""
+def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder: Path) -> tuple[int, float | None]:
+    """What one job ends with, and the number that it optimises; a mistake is said on stderr."""
     try:
         with _hearing_signals():
-            return task(cfg, folder)
+            code = task(cfg, folder)
+        if code or not cfg.get("optimise"):
+            return code, None
+        from semfacediff.records.objective import objective
+
+        return code, objective(folder, cfg.optimise)
     except UserError as e:
         _complain(e)
-        return EXIT_MISTAKE
+        return EXIT_MISTAKE, None
     except KeyboardInterrupt as e:
         leave_stopped(e, "the same command continues this run")
     finally:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -62,17 +63,18 @@ class _Reporting(submitit_launcher.BaseSubmititLauncher):
         cells = [self._cell(overrides) for overrides in job_overrides]
         jobs = self._submitted(job_overrides, initial_job_idx)
         own = [[word for word in words if not all(word in o for o in job_overrides)] for words in job_overrides]
-        job_id = jobs[0].job_id.split("_")[0]
+        job_id, values = jobs[0].job_id.split("_")[0], [math.nan] * len(jobs)
         print(f"{len(jobs)} cells submitted, job {job_id}; logs in {jobs[0].paths.folder.parent}", flush=True)
         try:
             for count, (k, job) in enumerate(_as_they_end(jobs), start=1):
-                code, line = self._outcome(job, cells[k], job_overrides[k])
+                code, line, values[k] = self._outcome(job, cells[k], job_overrides[k])
                 exit_codes.append(code)
                 print(f"{count}/{len(jobs)} {cells[k]} {' '.join(own[k])}: {line}", flush=True)
         except KeyboardInterrupt as e:
             jobs_left = f"the jobs run on (scancel {job_id} ends them); " if self._EXECUTOR == "slurm" else ""
             leave_stopped(e, f"{jobs_left}the same command continues this sweep")
-        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # exit_codes say which of them failed
+        # exit_codes say which of them failed: an exception here would keep later batches from running.
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
 
     def _cell(self, overrides: Sequence[str]) -> Path:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -96,21 +98,21 @@ class _Reporting(submitit_launcher.BaseSubmititLauncher):
                 "hydra.sweeper.max_batch_size=N where the cluster limits the size of a job array"
             ) from e
 
-    def _outcome(self, job: submitit.Job, cell: Path, overrides: Sequence[str]) -> tuple[int, str]:
-        """(exit code, first words of the cell's line) of a job that ended."""
+    def _outcome(self, job: submitit.Job, cell: Path, overrides: Sequence[str]) -> tuple[int, str, float | None]:
+        """(exit code, first words of the cell's line, number to optimise or NaN) of a job that ended."""
         try:
             result = job.results()[0]
         except UncompletedJobError:  # killed, or its process could not even begin
             own = [word for word in overrides if not word.startswith("hydra")]
             note(cell.parent, cell.name, own, CRASHED, None)
             where = f"job {job.job_id} is {job.state}; see {job.paths.stderr}"
-            return EXIT_INCOMPLETE, f"{CRASHED} ({where}; the same command continues)"
+            return EXIT_INCOMPLETE, f"{CRASHED} ({where}; the same command continues)", math.nan
         if result.status == JobStatus.COMPLETED:
-            return 0, DONE
+            return 0, DONE, result._return_value
         error = result._return_value
         if isinstance(error, JobFailed):
-            return error.args[0], f"{STATUS[error.args[0]]} ({_last_line(job)})"
-        return EXIT_INCOMPLETE, f"{CRASHED} ({error!r}; see {job.paths.stderr})"
+            return error.args[0], f"{STATUS[error.args[0]]} ({_last_line(job)})", math.nan
+        return EXIT_INCOMPLETE, f"{CRASHED} ({error!r}; see {job.paths.stderr})", math.nan
 
 
 class SlurmLauncher(_Reporting, submitit_launcher.SlurmLauncher):

@@ -73,7 +73,7 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert run["data"]["val"]["n"] == 6
     history = pd.read_csv(uninterrupted / "history.csv")
     columns = ["epoch", "train_loss", "lr", "phase", "val_loss", "val_miou", "val_long_tail"]
-    assert list(history) == columns
+    assert list(history) == [*columns, "gradient_norm", "gradient_norm_clipped"]
     assert list(history["epoch"]) == [1, 2]
     summary = pd.read_csv(uninterrupted / "summary.csv").set_index("class")
     assert summary.loc["miou", "iou"] == pytest.approx(history["val_miou"].max(), abs=1e-9)
@@ -83,6 +83,24 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert (card.name, card.label_space, card.input_size) == ("fastscnn_lite", "celebamask", 64)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 19, 64, 64)
     assert (uninterrupted / "figures" / "curves.png").stat().st_size > 5000
+
+
+def test_the_gradients_norm_before_and_after_clipping(tmp_path, capsys):
+    """Two epochs of one step each, the first from the same weights: clipped at 0.01, and not at all."""
+    histories, one = {}, [*TINY, "train.batch_size=8", "optim.warmup_steps=0"]
+    for bound in ("0.01", "null"):
+        folder = tmp_path / bound
+        assert tasks.start(settings(*one, f"train.gradient_clip_norm={bound}"), folder) == 0
+        histories[bound] = pd.read_csv(folder / "history.csv")
+    clipped, free = histories["0.01"], histories["null"]
+    assert clipped["gradient_norm"][0] == free["gradient_norm"][0] > 0.1
+    assert clipped["gradient_norm_clipped"].tolist() == [0.01, 0.01]
+    assert free["gradient_norm_clipped"].tolist() == free["gradient_norm"].tolist()
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("recipe: ")]
+    assert said[0] == (
+        "recipe: AdamW, encoder 0.001, decoder 0.001; class weights none; label smoothing 0; gradient clipping 0.01"
+    )
+    assert said[1].endswith("gradient clipping none")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
-from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
+from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
 from semfacediff.plugins import find
 
 METRICS = ("effect", "alignment", "ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
@@ -56,6 +56,7 @@ class Evaluation(Closed):
     name: str
     seed: Seed
     limit: Positive | None
+    optimise: Objective
     shard: ShardConfig
     data: AnyData
     parser: ParserConfig

@@ -9,7 +9,7 @@ from semfacediff.config.editing import EditingEvaluation
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
 
-VOLATILE = ("runtime", "tracking")
+VOLATILE = ("runtime", "tracking", "optimise")
 """Top-level keys that change how fast or where a run works, never what comes out."""
 PATHS = (
     ("data", "root"),

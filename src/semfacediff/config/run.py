@@ -136,4 +136,7 @@ class WandbTracking(Closed):
     images: bool
 
 
+Objective = Annotated[str, Field(min_length=1)] | None
+"""What a sweep optimises; see :func:`semfacediff.records.objective.objective`."""
+
 AnyTracking = Annotated[NoTracking | WandbTracking, Field(discriminator="name")]

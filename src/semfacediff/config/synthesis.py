@@ -8,7 +8,7 @@ from semfacediff.config.closed import Closed, Fraction, Once, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.editing import EditingEvaluation
 from semfacediff.config.evaluation import Evaluation
-from semfacediff.config.run import AnyTracking, RuntimeConfig
+from semfacediff.config.run import AnyTracking, Objective, RuntimeConfig
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -89,6 +89,7 @@ class SynthesisTraining(Closed):
     name: str
     seed: Seed
     limit: Positive | None
+    optimise: Objective
     data: AnyData
     synthesis: SynthesisConfig
     first_stage: FirstStageConfig

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from semfacediff.config.closed import Closed, Fraction, Positive, Seed
 from semfacediff.config.data import AnyData
-from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
+from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
 from semfacediff.labels import SpaceName
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -140,6 +140,7 @@ class ParserTraining(Closed):
     name: str
     seed: Seed
     limit: Positive | None
+    optimise: Objective
     data: AnyData
     parser: ParserConfig
     train: TrainConfig

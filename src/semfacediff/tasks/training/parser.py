@@ -56,6 +56,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         files = TrainingFiles(folder, settings.train.keep_last, new_accelerator(state.device))
         if not finished:
+            if record:
+                print(_recipe(settings), file=sys.stderr)
             with keeping(record, settings, _keep) as keep:
                 trainer = ParserTrainer(model, card, settings, train, val, files, keep)
                 if record:
@@ -70,6 +72,20 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
                 files.refuse_foreign("best", "epochs", best)
             print(training_report(folder))
     return 0
+
+
+def _recipe(settings: config.ParserTraining) -> str:
+    """What is active of the ingredients of the thesis's parser (its section 5.1), in one line."""
+    optim, loss, clip = settings.optim, settings.loss, settings.train.gradient_clip_norm
+    if isinstance(optim, config.AdamWConfig):
+        rates = f"AdamW, encoder {optim.encoder_lr:g}, decoder {optim.decoder_lr:g}"
+    else:
+        rates = f"Adam {optim.adam_lr:g}, then SGD {optim.sgd_lr:g}"
+    over = "" if loss.class_weights == "none" else f" over {loss.class_weight_batches} batches"
+    return (
+        f"recipe: {rates}; class weights {loss.class_weights}{over}; label smoothing {loss.label_smoothing:g}; "
+        f"gradient clipping {'none' if clip is None else f'{clip:g}'}"
+    )
 
 
 def _note_processes(record: RunFolder, n: int) -> None:

@@ -41,6 +41,8 @@ class Progress:
     Attributes:
         epoch: epochs completed. step: batches completed in the current one.
         loss_sum: sum over those of the batch loss.
+        updates, norm_sum, clipped_sum: steps with a finite gradient in the current epoch, and the sums of its norm before
+            and after clipping.
         ended: the course has stopped the training.
         best_epoch, best_score: of the best checkpoint, by ``train.best_by``; the higher the better.
         history: one row an epoch.
@@ -50,6 +52,9 @@ class Progress:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    updates: int = 0
+    norm_sum: float = 0.0
+    clipped_sum: float = 0.0
     ended: bool = False
     best_epoch: int = 0
     best_score: float = 0.0
@@ -199,12 +204,20 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
                 losses = self.take_step(placed, group)
                 for loss in losses:
                     p.loss_sum += loss
+                self._note_gradient()
                 p.step += group
                 bar.set_postfix(loss=f"{p.loss_sum / p.step:.4f}", refresh=False)
                 bar.update(group)
                 every = t.checkpoint_every_steps
                 if every and p.step % every == 0 and p.step < self.steps:
                     self.save_last()
+
+    def _note_gradient(self) -> None:
+        p, norm, bound = self.progress, self.step.norm, self.settings.train.gradient_clip_norm
+        if math.isfinite(norm):  # in float16 a step now and then moves nothing
+            p.updates += 1
+            p.norm_sum += norm
+            p.clipped_sum += norm if bound is None else min(norm, bound)
 
     def add_gradient(self, batch: list[Tensor], k: int, share: float) -> float:
         (photos, labels, *landmarks), t, seed = batch, self.settings.train, self.settings.seed
@@ -239,7 +252,10 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         row: dict = {"epoch": p.epoch + 1, "train_loss": p.loss_sum / self.steps}
         row |= {"lr": self.optimiser.param_groups[-1]["lr"], "phase": self.course.phase}
         row |= {"val_loss": None, "val_miou": None, "val_long_tail": None}
+        norms = {"gradient_norm": p.norm_sum, "gradient_norm_clipped": p.clipped_sum}
+        row |= {name: total / p.updates if p.updates else None for name, total in norms.items()}
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
+        p.updates, p.norm_sum, p.clipped_sum = 0, 0.0, 0.0
         if p.epoch % t.validate_every == 0 or p.epoch == t.epochs:
             self._judge(row, self.validated())
         p.history.append(row)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Iterator
 
@@ -43,10 +44,13 @@ class GradientStep:
         net: the model as it is trained (wrapped, compiled).
         precision: of the forward pass.
         clip_norm: upper bound of the gradient's norm.
+
+    Attributes:
+        norm: of the gradient of the last update, before it was clipped.
     """
 
     def __init__(self, net: nn.Module, precision: str, clip_norm: float | None):
-        self.net, self.clip_norm = net, clip_norm
+        self.net, self.clip_norm, self.norm = net, clip_norm, math.nan
         device = next(net.parameters()).device.type
         lower = precision != "float32"
         self.autocast = functools.partial(torch.autocast, device, dtype=PRECISIONS[precision], enabled=lower)
@@ -67,7 +71,8 @@ class GradientStep:
         self.scaler.unscale_(optimiser)
         weights = [p for p in self.net.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        usable = self.scaler.is_enabled() or bool(torch.isfinite(norm))
+        self.norm = norm.item()
+        usable = self.scaler.is_enabled() or math.isfinite(self.norm)
         if usable:
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
