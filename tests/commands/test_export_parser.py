@@ -1,13 +1,17 @@
 """``semfacediff export`` from the command line, and what is made of it wherever a parser is used."""
 
+import io
 import json
 import sys
 import types
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -20,6 +24,7 @@ from semfacediff.parsing import ModelParser, ParserCard, build_parser, exporting
 from semfacediff.parsing.any_photo import parse_any
 from semfacediff.parsing.checkpoint import checkpoint_digest
 from semfacediff.parsing.onnx_model import load_onnx
+from semfacediff.parsing.opening import open_trained
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing
 
 CPU = torch.device("cpu")
@@ -225,3 +230,90 @@ class TestBackend:
         assert cli.main(words) == 0
         facts = json.loads((tmp_path / "out" / "a" / "edit.json").read_text())
         assert facts["identity"]["parser_digest"] == checkpoint_digest(tiny_onnx, "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory):
+    """A SegFormer-B0 whose classes are far apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_parser("segformer_b0", classes=19).eval()
+    model.decode_head.classifier.weight.data.mul_(30)
+    folder = tmp_path_factory.mktemp("segformer") / "best"
+    save_parser(model, ParserCard.of_kind("segformer_b0", "celebamask", 64, {"run": "r", "epochs": 3}), folder)
+    return folder
+
+
+class TestHub:
+    def test_transformers_finds_the_same_labels(self, segformer, tmp_path, toy_samples, capsys):
+        """At the input size nobody resizes the photo, so that only rounding and near-ties are left."""
+        out = tmp_path / "hub"
+        assert export(segformer, "--to", "hf", "--out", out) == 0
+        said = capsys.readouterr().out
+        assert "logits as torch's: the largest difference is" in said
+        assert "labels: 0.0000 % of pixels change" in said
+        photo = np.asarray(Image.fromarray(toy_samples(1)[0].photo).resize((64, 64)))
+        ours = parse_any(parser(segformer), photo).labels
+        net = transformers.SegformerForSemanticSegmentation.from_pretrained(out).eval()
+        assert [net.config.id2label[i] for i in range(19)] == list(CELEBAMASK.classes)
+        segment = transformers.pipeline("image-segmentation", str(out))
+        found = {each["label"]: np.asarray(each["mask"]) > 0 for each in segment(Image.fromarray(photo))}
+        assert set(found) == {CELEBAMASK.classes[i] for i in np.unique(ours)}
+        assert len(found) > 1
+        assert all((mask == (ours == CELEBAMASK.index(name))).mean() >= 0.999 for name, mask in found.items())
+
+    def test_renamed_it_opens_as_a_checkpoint(self, segformer, tmp_path):
+        assert export(segformer, "--to", "hf", "--out", tmp_path / "hub") == 0
+        renamed = (tmp_path / "hub").rename(tmp_path / "another name")
+        model, card, _ = open_trained(config.ParserConfig.trained(str(renamed)))
+        assert (card.name, card.label_space, card.input_size) == ("segformer_b0", "celebamask", 64)
+        x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            assert torch.equal(model(x), load_parser(segformer)[0](x))
+        text = (renamed / "README.md").read_text()
+        assert text.startswith("---\nlibrary_name: transformers\n")
+        assert "- epochs: 3" in text
+
+    def test_what_transformers_does_not_know(self, checkpoint, tmp_path, capsys):
+        assert export(checkpoint, "--to", "hf", "--out", tmp_path / "hub") == 2
+        said = capsys.readouterr().err
+        assert "--to hf: transformers has no architecture small, it reads SegFormer B0 to B5; use --to onnx" in said
+        assert not (tmp_path / "hub").exists()
+        assert export(checkpoint, "--to", "half", "--push", "me/parser", "--out", tmp_path / "hub") == 2
+        assert "--to half: --push is for --to hf; drop it" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("token", "answer", "said"),
+        [(None, "y", "no login on the model hub"), ("t", "n", "not confirmed"), ("t", "", "not confirmed")],
+    )
+    def test_nothing_is_uploaded_without_token_and_consent(
+        self, segformer, tmp_path, monkeypatch, capsys, token, answer, said
+    ):
+        monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+        monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", None)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n"))
+        assert export(segformer, "--to", "hf", "--out", tmp_path / "hub", "--push", "me/parser") == 2
+        assert f"error: --push me/parser: {said}" in capsys.readouterr().err
+        assert (tmp_path / "hub" / "config.json").exists()
+
+    def test_an_upload(self, segformer, tmp_path, monkeypatch, capsys):
+        calls = []
+        monkeypatch.setattr(huggingface_hub, "get_token", lambda: "t")
+        monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda self, name, **_: calls.append(name))
+        monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda self, **given: calls.append(given))
+        monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+        out = tmp_path / "hub"
+        assert export(segformer, "--to", "hf", "--out", out, "--push", "me/parser") == 0
+        assert calls == ["me/parser", {"repo_id": "me/parser", "folder_path": out}]
+        assert capsys.readouterr().out.endswith("/me/parser\n")
+
+
+def test_graphs_have_the_same_side_files(checkpoint, tmp_path):
+    assert export(checkpoint, "--to", "torch", "--out", tmp_path / "graph") == 0
+    classes, preparation = (
+        json.loads((tmp_path / "graph" / name).read_text()) for name in ("config.json", "preprocessor_config.json")
+    )
+    assert list(classes["id2label"].values()) == list(CELEBAMASK.classes)
+    assert classes["label2id"]["hat"] == CELEBAMASK.index("hat")
+    assert preparation["size"] == {"height": 64, "width": 64}
+    assert preparation["image_mean"] == list(load_parser(checkpoint)[1].mean)

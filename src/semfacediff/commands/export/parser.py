@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import SegformerForSemanticSegmentation
 
 from semfacediff import __version__, config
+from semfacediff.commands.export.hub_folder import push, write_hub_folder, write_model_card, write_side_files
 from semfacediff.commands.photo_folder import photos_of
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.square import to_square
@@ -34,10 +37,11 @@ from semfacediff.parsing.checkpoint import (
 from semfacediff.parsing.exporting import Program, exported, half_precision, quantise, write_onnx
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.parsing.opening import open_trained, or_shipped
+from semfacediff.parsing.segformer import SegFormer
 from semfacediff.records.writing import write_errors
 from semfacediff.types import to_tensor
 
-KINDS = ("half", "onnx", "torch")
+KINDS = ("half", "hf", "onnx", "torch")
 TOLERANCE = 1e-4
 """Largest allowed difference between logits of the export and of the network in torch."""
 INT8 = "int8"
@@ -55,6 +59,7 @@ class ExportOptions:
         architecture: of a bare weights file.
         int8: also a quantised ONNX file. opset: of ONNX.
         photos: photo or folder of photos to compare label maps on; ``None``: drawn faces.
+        push: with ``hf``: name on the model hub to upload it to.
     """
 
     checkpoint: str | None
@@ -64,6 +69,7 @@ class ExportOptions:
     int8: bool = False
     opset: int | None = None
     photos: Path | None = None
+    push: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,21 @@ def export_parser(options: ExportOptions) -> int:
         )
     photos = _photos(options.photos, source.card.input_size)
     with write_errors(options.out), replacing(options.out) as new:
-        lines = {"half": _half, "onnx": _onnx, "torch": _torch}[options.to](source, photos, new, options)
+        lines = {"half": _half, "hf": _hf, "onnx": _onnx, "torch": _torch}[options.to](source, photos, new, options)
         for name in _COMPANIONS:
             if source.folder and (source.folder / name).is_file():
                 shutil.copyfile(source.folder / name, new / name)
     print(f"{source.card.name} ({source.digest[:8]}...) -> {options.out}", *lines, sep="\n")
+    if options.push:
+        print(f"uploaded: {push(options.out, options.push)}")
     return 0
 
 
 def _check(options: ExportOptions) -> None:
     if options.to != "onnx" and (options.int8 or options.opset is not None):
         raise UserError(f"--to {options.to}: --int8 and --opset are for --to onnx; drop them")
+    if options.to != "hf" and options.push:
+        raise UserError(f"--to {options.to}: --push is for --to hf; drop it")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise UserError(f"--out: {options.out} is not empty; give a new folder")
 
@@ -155,11 +165,43 @@ def _half(source: _Source, photos: dict, new: Path, options: ExportOptions) -> l
     return [f"{WEIGHTS}: {_megabytes(new / WEIGHTS)}, float16 (computes in float32)", changed]
 
 
+def _hf(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
+    if not isinstance(source.model, SegFormer):
+        raise UserError(
+            f"--to hf: transformers has no architecture {source.card.name}, it reads SegFormer B0 to B5; use --to onnx "
+            f"or --to torch, whose folders have the same side files"
+        )
+    write_hub_folder(source.model, source.card, new)
+    write_model_card(source.card, source.folder and source.folder / _COMPANIONS[0], new)
+    library = cast(nn.Module, SegformerForSemanticSegmentation.from_pretrained(new)).eval()
+    line = _parity(source, _Enlarged(library), photos, any_size=True)
+    model, card, _ = open_trained(config.ParserConfig.trained(str(new)))
+    return [
+        f"{WEIGHTS}: {_megabytes(new / WEIGHTS)}, for transformers",
+        line,
+        _changed(source, ModelParser(model, card, torch.device("cpu")), photos),
+        f'use it: transformers.pipeline("image-segmentation", "{options.out}")',
+    ]
+
+
+class _Enlarged(nn.Module):
+    """A segmentation network of transformers whose logits have the photo's size."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.net(pixel_values=x).logits
+        return nn.functional.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def _onnx(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     facts = {"parser": source.card.name, "label_space": source.card.label_space, "digest": source.digest}
     facts |= {k: json.dumps(getattr(source.card, k)) for k in ("mean", "std", "input_size")}
     opset = write_onnx(program, new / ONNX, options.opset, facts)
+    write_side_files(source.card, new)
     _written(new, source, options, opset=opset)
     model, _ = load_onnx(new)
     lines = [
@@ -170,6 +212,7 @@ def _onnx(source: _Source, photos: dict, new: Path, options: ExportOptions) -> l
     if options.int8:
         (new / INT8).mkdir()
         quantise(new / ONNX, new / INT8 / ONNX)
+        write_side_files(source.card, new / INT8)
         _written(new / INT8, source, options, opset=opset, quantised="dynamic, 8 bits")
         small = ModelParser(*load_onnx(new / INT8), torch.device("cpu"))
         lines += [f"{INT8}/{ONNX}: {_megabytes(new / INT8 / ONNX)}, 8-bit weights", _changed(source, small, photos)]
@@ -181,6 +224,7 @@ def _onnx(source: _Source, photos: dict, new: Path, options: ExportOptions) -> l
 def _torch(source: _Source, photos: dict, new: Path, options: ExportOptions) -> list[str]:
     program, any_size = exported(source.model, source.card.input_size)
     torch.export.save(program, new / PROGRAM)
+    write_side_files(source.card, new)
     _written(new, source, options)
     return [
         f"{PROGRAM}: {_megabytes(new / PROGRAM)}, for torch.export.load, {_sizes(any_size, source)}",
