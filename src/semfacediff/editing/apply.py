@@ -16,8 +16,8 @@ from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import check_outside, composite
 from semfacediff.editing.prompts.words import Words
 from semfacediff.labels import LabelSpace
-from semfacediff.regions import task_region
-from semfacediff.regions.masks import MIN_COVERAGE, RegionRule, masks_of
+from semfacediff.regions import RegionRule, masks_of, task_region
+from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_uint8
 
@@ -91,9 +91,7 @@ class EditRules:
         region = RegionRule(**s.region.model_dump())
         return cls(region, s.composite, s.seam, s.inpaint_mask, s.seed, s.seeds, s.protocol == "thesis")
 
-    def masks(
-        self, labels: torch.Tensor, attribute: str, space: LabelSpace, kind: str | None = None
-    ) -> RegionMasks:
+    def masks(self, labels: torch.Tensor, attribute: str, space: LabelSpace, kind: str | None = None) -> RegionMasks:
         """The masks of ``attribute`` in an int64 ``[H, W]`` label map, for a task of ``kind``."""
         return masks_of(task_region(labels, attribute, space, kind), self.region)
 

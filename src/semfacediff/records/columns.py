@@ -13,8 +13,8 @@ from semfacediff.errors import UserError
 _NAMES = frozenset("sample_id attribute task class status before after truth".split())
 """Columns that name a row: texts without a gap."""
 _TEXT = _NAMES | frozenset(
-    "kind target distance prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 "
-    "note error traits leakage leakage_raw phase run_id".split()
+    "kind target distance prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 "
+    "inputs_sha256 note error traits leakage leakage_raw phase run_id".split()
 )
 _LISTS = frozenset("confusion confusion_native boundary".split())
 """Counts of a photo, a list of lists of whole numbers. Every other column holds numbers."""

@@ -38,8 +38,8 @@ def summarise_edits(
         samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
             A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
             not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
-            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD, ``n_already`` those whose
-            photo had the colour of the prompt before the edit.
+            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD; ``n_already``
+            those where the photo had the colour of the prompt before the edit.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute, or attribute -> how many.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).

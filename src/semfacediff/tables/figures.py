@@ -96,7 +96,7 @@ def overlay(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndar
 
 
 def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, file: Path) -> None:
-    """A grid of pictures, a row a sample, the columns captioned; a caption that differs from the first row's is shown too.
+    """A grid of pictures, a row a sample, the columns captioned; so is what has another caption than the first row.
 
     Args:
         rows: (caption, picture) pairs: uint8 ``[H, W, 3]``, float32 ``[H, W]`` in [0,1], or ``None`` where the photo

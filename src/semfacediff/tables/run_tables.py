@@ -71,11 +71,12 @@ def kinds_grid(by_kind: pd.DataFrame, run: dict | None = None) -> Grid:
     """Of ``summary_by_kind.csv``, the rows over all attributes: by kind, then by distance from the colour asked."""
     own = by_kind[by_kind["attribute"] == ALL]
     names = [name for name in (*OF_EFFECT, *_ALWAYS) if _measured(own, f"{name}_mean")]
+    counts = [c for c in (_N, Column("n_unchanged", "unchanged")) if c.name in own]
     rows = [
-        Row((row["kind"], row["distance"]), (Value(row["n"]), *(_mean_sd(row, name) for name in names)))
+        Row((row["kind"], row["distance"]), (*(Value(row[c.name]) for c in counts), *(_mean_sd(row, n) for n in names)))
         for row in own.to_dict("records")
     ]
-    return Grid(("kind", "distance"), (_N, *(column(name, run) for name in names)), rows)
+    return Grid(("kind", "distance"), (*counts, *(column(name, run) for name in names)), rows)
 
 
 def _others(summary: pd.DataFrame) -> list[str]:

@@ -122,9 +122,7 @@ def _told(
     return told
 
 
-def _of_every_photo(
-    settings: config.EditingEvaluation, editor: Editor
-) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
+def _of_every_photo(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
     rules, negatives = PromptRules.of(settings), settings.negative_prompts or {}
     if settings.cascade is not None:
         return staged(settings.cascade.ordered(), negatives, rules, editor)

@@ -86,10 +86,9 @@ def read_tasks(file: Path) -> list[EditTask]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
-            if sorted(reader.fieldnames or ()) != sorted(COLUMNS):
-                raise UserError(
-                    f"{where}: expected the columns {', '.join(COLUMNS)}, got {', '.join(reader.fieldnames or ['none'])}"
-                )
+            found = reader.fieldnames or ["none"]
+            if sorted(found) != sorted(COLUMNS):
+                raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}, got {', '.join(found)}")
             rows = [(reader.line_num, row) for row in reader]
     except OSError as e:
         raise UserError(f"{where}: cannot be read ({e.strerror}); name a CSV file of tasks") from e
