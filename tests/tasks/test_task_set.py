@@ -186,7 +186,10 @@ def test_the_same_through_every_layout(tmp_path, encode, make_tar):
     (tmp_path / "shards").mkdir()
     members = {f"{s.id}.webp": encode(s.photo, "webp", lossless=True) for s in samples}
     make_tar(tmp_path / "shards" / "a.tar", members | {f"{s.id}.png": encode(s.labels) for s in samples})
-    indices = index_folder(tmp_path / "folder", "images", "masks"), index_shards(tmp_path / "shards", "*.tar")
+    indices = (
+        index_folder(tmp_path / "folder", "images", "masks", True),
+        index_shards(tmp_path / "shards", "*.tar", True),
+    )
     others = [FileFaces(index.candidates, CELEBAMASK) for index in indices]
     first, *rest = (asked(faces[i] for i in range(3)) for faces in (official, *others))
     assert all(found == first for found in rest)
@@ -220,7 +223,7 @@ def plain() -> dict:
 
 def settings(**changed) -> config.EditingEvaluation:
     """``plain`` with some keys changed; those of a group below the group's name."""
-    groups = {k: plain()[k] | v if isinstance(v, dict) and k != "editor" else v for k, v in changed.items()}
+    groups = {k: plain()[k] | v if k in ("prompts", "runtime", "shard") else v for k, v in changed.items()}
     return config.checked(config.EditingEvaluation, plain() | groups)
 
 
@@ -288,7 +291,7 @@ def test_a_file_of_the_same_tasks_is_the_same_set(whole, tmp_path, capsys):
     found = scored_samples(idle)[1]
     assert (found["status"] == "unchanged").all()
     assert found["idle"].tolist() == (found["kind"] != "keep").tolist(), "no change is the right answer of keep"
-    assert main(["compare", str(whole), str(idle)]) == 0
+    assert main(["compare", str(whole), str(idle), "--score", "toward_prompt"]) == 0
     assert "**second**" not in capsys.readouterr().out
 
 

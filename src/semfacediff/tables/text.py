@@ -158,6 +158,15 @@ def counted(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
+def task_set(run: dict) -> str:
+    """Name, digest and kinds of a run's task set; empty for a run with the same prompts for every photo."""
+    found = run.get("task_set")
+    if not found:
+        return ""
+    kinds = ", ".join(f"{kind} {n}" for kind, n in found["kinds"].items())
+    return f"{found['name']} (digest {found['digest'][:8]}): {kinds}"
+
+
 def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None) -> list[str]:
     """What to know about the scores of an editing run.
 
@@ -169,9 +178,8 @@ def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | No
     deviations = run.get("protocol_deviations", [])
     if deviations:
         notes.append(f"deviates from protocol {protocol}: {'; '.join(deviations)}")
-    if tasks := run.get("task_set"):
-        kinds = ", ".join(f"{kind} {n}" for kind, n in tasks["kinds"].items())
-        notes.append(f"task set {tasks['name']} (digest {tasks['digest'][:8]}): {kinds}")
+    if tasks := task_set(run):
+        notes.append(f"task set {tasks}")
     if added := [attribute for attribute, source in _prompt_sources(run).items() if source == "ours"]:
         notes.append(f"prompts of ours, not of the thesis: {', '.join(added)}")
     if published is not None:
