@@ -360,6 +360,6 @@ def test_a_run_gives_the_same_numbers(tmp_path, toy_folder, toy_samples, compose
     settings = config.typed(cfg, config.EditingEvaluation)
     assert tasks.start(settings, tmp_path / "run") == 0
     row = pd.read_parquet(tmp_path / "run" / "samples.parquet").iloc[0]
-    edited = semfacediff.edit(face.photo, "hair", settings.prompts["hair"], labels=face.labels)
+    edited = semfacediff.edit(face.photo, "hair", settings.prompts.texts["hair"], labels=face.labels)
     for column, value in semfacediff.score(face.photo, edited, semfacediff.region_mask(face.labels, "hair")).items():
         assert row[column] == value, column

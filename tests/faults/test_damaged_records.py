@@ -208,7 +208,7 @@ def readers_of(whole, repository, tmp_path, monkeypatch):
                 samples = log.finish(order)
                 if f.parent.name == "editing":
                     cells = [EditSpec(a, Words("x")) for a in run["identity"]["config"]["attributes"]]
-                    write_editing_tables(record.path, samples, cells, PHOTOS, {}, CELEBAMASK)
+                    write_editing_tables(record.path, samples, cells, {c.name: PHOTOS for c in cells}, {}, CELEBAMASK)
                 else:
                     write_scores(log.rows, CELEBAMASK, "strict", 1, record.path)
             record.update(n=1)

@@ -66,7 +66,7 @@ def test_the_variables_of_this_program_are_read(repository, monkeypatch):
     monkeypatch.setenv("SEMFACEDIFF_COLOUR", "red")
     words = ["data=toy", 'prompts.hair="${oc.env:SEMFACEDIFF_COLOUR} hair, ${oc.env:SEMFACEDIFF_NONE,short}"']
     found = config.typed(composed("evaluate", words, repository), config.EditingEvaluation)
-    assert found.prompts["hair"] == "red hair, short"
+    assert found.prompts.texts["hair"] == "red hair, short"
 
 
 def test_an_unset_variable_is_a_sentence(repository):

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from semfacediff.records.idle import IDLE, names_colour, with_idle
-from semfacediff.records.samples import OK, UNCHANGED
+from semfacediff.records.idle import IDLE, already_there, names_colour, with_idle
+from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 
 
 def marked(**columns):
@@ -38,3 +38,18 @@ def test_prompts_without_a_colour_of_the_tables():
         {"attribute": ["hair", "hair", "lips"], "prompt": ["red hair", "blonde hair", "curly"]}, [5, 5, 7]
     )
     assert names_colour(rows).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("status", [OK, UNCHANGED, EMPTY_REGION, ERROR])
+def test_photos_that_have_the_colour_already(status):
+    rows = pd.DataFrame(
+        {
+            "attribute": "hair",
+            "status": status,
+            "prompt": ["red hair", "red hair", "curly hair"],
+            "toward_prompt": [None, 0.0, None],
+        },
+        [5, 5, 7],
+    )
+    assert already_there(rows).tolist() == [status in (OK, UNCHANGED), False, False]
+    assert not already_there(rows.drop(columns="toward_prompt")).any()

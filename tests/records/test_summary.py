@@ -101,7 +101,7 @@ def test_unchanged_edits_are_counted_and_their_scores_enter_the_means():
     assert table.loc["lips", counts].tolist() == [0, 0, 0, 0]
     assert table.loc["hair", "ssim_mean"] == pytest.approx(0.7)
     assert table.loc["hair", "changed_pct_mean"] == 40
-    assert list(table)[-2:] == ["n_unchanged", "n_no_colour"]
+    assert list(table)[-3:] == ["n_unchanged", "n_no_colour", "n_already"]
 
 
 def test_a_record_without_effect_counts_no_unchanged_edit():

@@ -173,7 +173,7 @@ def test_thesis_values_equal_the_libraries(files, weights, tmp_path, monkeypatch
     unused = ["negative_prompt", "expanded_prompt", "note", "error", "traits", "pose_proxy"]  # these faces have no nose
     assert samples.drop(columns=unused).notna().all(axis=None)
     assert row.notna().all()
-    expected = dict(of_each(files, weights, run.prompts["lips"]))
+    expected = dict(of_each(files, weights, run.prompts.texts["lips"]))
     for id_, values in expected.items():
         for column, value in values.items():
             assert samples.loc[id_, column] == pytest.approx(value, abs=1e-5), (id_, column)

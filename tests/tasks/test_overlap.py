@@ -21,7 +21,7 @@ from semfacediff.hydra_app import composed
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.parsing import GroundTruthParser, ModelParser, load_parser
-from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.bench import EditingBench, Plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ATTRIBUTES = ("hair", "lips", "skin")
@@ -85,9 +85,9 @@ class Counting(GroundTruthParser):
 def bench(folder: Path, faces, editor, parser=None, *words: str) -> EditingBench:
     shared = ["data.count=1", f"attributes=[{','.join(ATTRIBUTES)}]", "metrics=no_weights", *words]
     settings = config.typed(composed("evaluate", shared, REPOSITORY), config.EditingEvaluation)
-    cells = [EditSpec(a, Words(settings.prompts[a])) for a in ATTRIBUTES]
+    cells = [EditSpec(a, Words(settings.prompts.texts[a])) for a in ATTRIBUTES]
     metrics = [SSIM("strict"), PSNR("strict"), MaskIoU("strict")]
-    return EditingBench(settings, faces, parser or Counting(), editor, metrics, folder, cells)
+    return EditingBench(settings, faces, parser or Counting(), editor, metrics, folder, Plan(cells))
 
 
 def rows(made: EditingBench) -> list[str]:

@@ -35,7 +35,15 @@ from semfacediff.config.editing import (
 from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, ShardConfig, WeightsConfig
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
-from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, too_long, without_words
+from semfacediff.config.prompts import (
+    ANATOMICAL,
+    KINDS,
+    CascadeConfig,
+    PromptsConfig,
+    StageConfig,
+    too_long,
+    without_words,
+)
 from semfacediff.config.reading import checked, typed
 from semfacediff.config.run import (
     AnyTracking,
@@ -69,6 +77,7 @@ from semfacediff.places import repository, results
 
 __all__ = [
     "ANATOMICAL",
+    "KINDS",
     "PATHS",
     "VOLATILE",
     "WITHOUT_EFFECT",
@@ -107,6 +116,7 @@ __all__ = [
     "PlacedData",
     "Positive",
     "PrecomputedEditor",
+    "PromptsConfig",
     "RecolorEditor",
     "RegionConfig",
     "RuledData",

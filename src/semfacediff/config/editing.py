@@ -15,7 +15,7 @@ from pydantic import (
 
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
-from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
+from semfacediff.config.prompts import CascadeConfig, Negatives, PromptsConfig, without_words
 from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
 
 
@@ -138,7 +138,7 @@ class EditingEvaluation(Evaluation):
     task: Literal["editing"]
     protocol: Literal["thesis", "strict"]
     attributes: Annotated[list[str], Field(min_length=1), Once]
-    prompts: dict[str, str]
+    prompts: PromptsConfig
     negatives: Negatives
     negative_words: str
     negative_prompts: dict[str, str] | None
@@ -197,10 +197,12 @@ class EditingEvaluation(Evaluation):
 
     @model_validator(mode="after")
     def _prompted(self):
-        for key in (*self.prompts, *(self.negative_prompts or {})):
+        for key in self.negative_prompts or {}:
             attribute_classes(key)
-        for a in self.attributes if self.cascade is None else []:
-            if why := without_words(self.prompts.get(a, "")):
+        if self.cascade is not None and self.prompts.of_tasks:
+            raise ValueError("cascade: its stages have the prompts; drop the task set of prompts=, or the cascade")
+        for a in [] if self.cascade or self.prompts.of_tasks else self.attributes:
+            if why := without_words(self.prompts.texts.get(a, "")):
                 raise ValueError(f"the prompt for '{a}' {why}; set prompts.{a}='...'")
         for a, text in (self.negative_prompts or {}).items():
             if why := without_words(text):

@@ -19,6 +19,7 @@ PATHS = (
     *(("editor", key) for key in ("root", "checkpoint", "reference", "reference_labels")),
     ("first_stage", "checkpoint"),
     ("generation", "checkpoint"),
+    ("prompts", "file"),
     ("weights", None),
 )
 """Keys that say where inputs lie; the record identifies the inputs by digest instead."""
@@ -91,8 +92,10 @@ def _prompts(config: EditingEvaluation) -> dict[str, Any]:
     names = ("negatives", "negative_words", "negative_prompts")
     kept = {key: None if config.editor.name in _TEXTLESS else getattr(config, key) for key in names}
     kept |= {"prompt_expansion": config.prompt_expansion or None}
+    if config.prompts.of_tasks:  # the digest of the set says the rest
+        return kept | {"prompts": config.prompts.model_dump(include={"generated", "seed"})}
     if config.cascade is None:
-        return kept | {"prompts": {a: config.prompts[a] for a in config.attributes}}
+        return kept | {"prompts": {a: config.prompts.texts[a] for a in config.attributes}}
     return kept | {"prompts": None, "attributes": None}
 
 

@@ -3,9 +3,9 @@
 import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from semfacediff.config.closed import Closed, Fraction
+from semfacediff.config.closed import Closed, Fraction, Seed
 from semfacediff.labels import attribute_classes
 
 Negatives = Literal["none", "empty", "generic", "attribute_aware"]
@@ -15,6 +15,8 @@ ANATOMICAL = (
 )  # fmt: skip
 """From the ground of a face to what lies over it: an edit comes before those of regions that cover its own."""
 
+KINDS = (RECOLOUR, RESTYLE, ADD, REMOVE, KEEP) = ("recolour", "restyle", "add", "remove", "keep")
+"""What a task of a task set asks for; of ``keep`` the right answer is no change."""
 
 MAX_PROMPT = 2000
 """Characters of a prompt: far more than the 77 tokens that text encoders read."""
@@ -38,6 +40,47 @@ def without_words(prompt: str) -> str | None:
     if not any(c.isalnum() or unicodedata.category(c) == "So" for c in prompt):
         return f"has no words ({prompt!r})"
     return None
+
+
+class PromptsConfig(Closed):
+    """``prompts=``: a text an attribute (keys of ``labels.ATTRIBUTES``), or a task set, whose prompts differ by photo.
+
+    Attributes:
+        file: CSV file of a task set. generated: name of the rule that makes one.
+        seed: of that rule.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
+    file: str | None = None
+    generated: Literal["tasks_v1"] | None = None
+    seed: Seed = 0
+
+    @property
+    def of_tasks(self) -> bool:
+        """Whether a task set says the prompts."""
+        return self.file is not None or self.generated is not None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Attribute -> prompt; empty where a task set says them."""
+        return dict(self.__pydantic_extra__)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_defaults(cls, plain: object) -> object:
+        """The texts of ``prompts=evaluation`` are there unasked; a task set says every prompt itself."""
+        if not isinstance(plain, dict) or (plain.get("file") is None and plain.get("generated") is None):
+            return plain
+        return {k: v for k, v in plain.items() if k in cls.model_fields}
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if self.file is not None and self.generated is not None:
+            raise ValueError("prompts.file and prompts.generated are two task sets; set one of them to null")
+        for attribute in self.texts:
+            attribute_classes(attribute)
+        return self
 
 
 class StageConfig(Closed):

@@ -16,7 +16,8 @@ from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.editing.composite import check_outside, composite
 from semfacediff.editing.prompts.words import Words
 from semfacediff.labels import LabelSpace
-from semfacediff.regions.masks import MIN_COVERAGE, RegionRule, region_masks
+from semfacediff.regions import RegionRule, masks_of, task_region
+from semfacediff.regions.masks import MIN_COVERAGE
 from semfacediff.seeding import derive_seed
 from semfacediff.types import RegionMasks, to_uint8
 
@@ -33,6 +34,7 @@ class EditSpec:
         strength: instead of the editor's own; ``None`` = the editor's own.
         stage: place in the cascade, from 1; ``None`` outside of one.
         nth: how many earlier stages edit the same attribute; tells the seeds of the two apart.
+        kind, target: of the task, where a task set says what each photo is edited to.
     """
 
     attribute: str
@@ -40,6 +42,8 @@ class EditSpec:
     strength: float | None = None
     stage: int | None = None
     nth: int = 0
+    kind: str | None = None
+    target: str | None = None
 
     @property
     def name(self) -> str:
@@ -87,9 +91,9 @@ class EditRules:
         region = RegionRule(**s.region.model_dump())
         return cls(region, s.composite, s.seam, s.inpaint_mask, s.seed, s.seeds, s.protocol == "thesis")
 
-    def masks(self, labels: torch.Tensor, attribute: str, space: LabelSpace) -> RegionMasks:
-        """The masks of ``attribute`` in an int64 ``[H, W]`` label map."""
-        return region_masks(labels, attribute, space, self.region)
+    def masks(self, labels: torch.Tensor, attribute: str, space: LabelSpace, kind: str | None = None) -> RegionMasks:
+        """The masks of ``attribute`` in an int64 ``[H, W]`` label map, for a task of ``kind``."""
+        return masks_of(task_region(labels, attribute, space, kind), self.region)
 
     def skips(self, masks: RegionMasks) -> bool:
         """Whether the region is too small to be edited."""

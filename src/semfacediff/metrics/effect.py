@@ -119,9 +119,29 @@ def toward(rgb: tuple[int, int, int] | None, photo: np.ndarray, edit: np.ndarray
     """``toward_prompt`` of the CIELAB pixels ``[N, 3]`` of photo and edit, and the sRGB colour that was asked."""
     if rgb is None:
         return None
-    target = cielab(np.array([[rgb]], np.uint8))[0, 0]
-    before, after = (float(np.linalg.norm(lab.mean(0, dtype=np.float64) - target)) for lab in (photo, edit))
+    before, after = (_distance(lab, rgb) for lab in (photo, edit))
     return None if before < ALREADY_THERE else 1 - after / before
+
+
+def source_distance(photo: np.ndarray, mask: np.ndarray, prompt: str, attribute: str) -> float | None:
+    """Euclidean distance in CIELAB from a region's mean colour to the colour that the prompt names.
+
+    Args:
+        photo: uint8 ``[H, W, 3]``. mask: bool ``[H, W]``.
+
+    Returns:
+        ``None`` where the prompt names no colour of CSS4 or XKCD, or the region is empty.
+    """
+    rgb = named_colour(prompt, attribute)
+    if rgb is None or not mask.any():
+        return None
+    around = box(mask, 0)
+    return _distance(cielab(photo[around])[mask[around]], rgb)
+
+
+def _distance(lab: np.ndarray, rgb: tuple[int, int, int]) -> float:
+    """From the mean of CIELAB pixels ``[N, 3]`` to an sRGB colour."""
+    return float(np.linalg.norm(lab.mean(0, dtype=np.float64) - cielab(np.array([[rgb]], np.uint8))[0, 0]))
 
 
 def _region(photo: np.ndarray, mask: np.ndarray, sigma: float) -> _Region:

@@ -13,8 +13,8 @@ from semfacediff.errors import UserError
 _NAMES = frozenset("sample_id attribute task class status before after truth".split())
 """Columns that name a row: texts without a gap."""
 _TEXT = _NAMES | frozenset(
-    "kind prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 "
-    "note error traits leakage leakage_raw phase run_id".split()
+    "kind target distance prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 "
+    "inputs_sha256 note error traits leakage leakage_raw phase run_id".split()
 )
 _LISTS = frozenset("confusion confusion_native boundary".split())
 """Counts of a photo, a list of lists of whole numbers. Every other column holds numbers."""
@@ -22,13 +22,14 @@ _NEEDED = {
     "samples.parquet": ("sample_id", "status"),
     "leakage.csv": ("attribute", "before", "after", "pixels"),
     "confusion.csv": ("truth",),
+    "summary_by_kind.csv": ("attribute", "kind", "distance", "n"),
 }
 _NEEDED_OF_SUMMARY = {"attribute": ("n", "n_empty"), "class": ("iou", "f1"), "task": ("n",)}
 """Column that names the rows -> columns that are always there."""
 
 
 def read_table(file: Path, *needed: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """``summary.csv``, ``samples.parquet``, ``leakage.csv``, ``confusion.csv`` or ``history.csv`` of a run.
+    """A table of a run: ``summary.csv``, ``summary_by_kind.csv``, ``samples.parquet``, ``leakage.csv``, ...
 
     Args:
         needed: columns that must be there, beside those that every such file has.

@@ -45,6 +45,13 @@ class _Prompt(_Open):
     prompt_source: str = ""
 
 
+class _TaskSet(_Open):
+    name: str
+    digest: str
+    n: Count
+    kinds: dict[str, Count]
+
+
 class _Code(_Open):
     commit: str | None = None
     dirty: bool | None = None
@@ -138,6 +145,7 @@ class _Run(_Open):
     generation: _Network | None = None
     measured: _Measured | None = None
     prompts: list[_Prompt] = []
+    task_set: _TaskSet | None = None
     metrics: list[_Metric] = []
     data: _Data = _Data()
     protocol_deviations: list[str] = []

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 
-FILES = ("summary.csv", "samples.jsonl", "samples.parquet", "leakage.csv", "confusion.csv", "history.csv")
+FILES = (
+    "summary.csv",
+    "summary_by_kind.csv",
+    "tasks.csv",
+    "samples.jsonl",
+    "samples.parquet",
+    "leakage.csv",
+    "confusion.csv",
+    "history.csv",
+)
 """What numbers are read from; ``run.json`` keeps the first 16 hex digits of their SHA-256 under ``files``."""
 _DIGITS = 16
 

@@ -64,4 +64,5 @@ def _measures(run: dict) -> dict[str, object]:
     }
     named = {f"{metric['metric']}": "measured" for metric in run.get("metrics", [])}
     asked = {key: run["identity"]["config"].get(key) for key in _SETTINGS}
-    return {"task": run.get("task"), **asked, **named, **of_metrics}
+    tasks = run["identity"].get("inputs", {}).get("tasks")
+    return {"task": run.get("task"), "task set": tasks, **asked, **named, **of_metrics}

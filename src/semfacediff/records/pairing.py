@@ -124,7 +124,8 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
 def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
     """Settings may differ, that is what is compared; the photos and the way they are measured may not."""
     seen = [("protocol", *(run["identity"]["config"].get("protocol") for run in (a, b)))]
-    seen += [("the data's digest", *(run["identity"]["inputs"].get("data") for run in (a, b)))]
+    for what, key in (("the data's digest", "data"), ("the task set's digest", "tasks")):
+        seen.append((what, *(run["identity"]["inputs"].get(key) for run in (a, b))))
     of_a, of_b = ({metric["metric"]: metric for metric in run.get("metrics", [])} for run in (a, b))
     for name in sorted(of_a.keys() & of_b.keys()):
         keys = sorted(of_a[name].keys() | of_b[name].keys())

@@ -1,10 +1,13 @@
 """From sample rows to one row an attribute. Needs no model, no image."""
 
+import itertools
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 
-from semfacediff.records.idle import names_colour
+from semfacediff.config.prompts import KINDS
+from semfacediff.records.idle import already_there, names_colour
 from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 
 SCORES = ("lpips", "ssim", "iou", "clip")
@@ -26,7 +29,7 @@ EDITING_COLUMNS = (
 def summarise_edits(
     samples: pd.DataFrame,
     attributes: list[str],
-    n_expected: int,
+    n_expected: int | Mapping[str, int],
     of_sets: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Means and standard deviations (ddof 1) over the scored rows of each attribute.
@@ -35,9 +38,10 @@ def summarise_edits(
         samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
             A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
             not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
-            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD.
+            ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD; ``n_already``
+            those where the photo had the colour of the prompt before the edit.
         attributes: order of the rows; one without samples keeps its row.
-        n_expected: samples that should be there for each attribute.
+        n_expected: samples that should be there for each attribute, or attribute -> how many.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
     """
     rows, others = [], other_scores(samples)
@@ -48,7 +52,7 @@ def summarise_edits(
         row = {
             "attribute": attribute,
             "n": len(scored),
-            "n_expected": n_expected,
+            "n_expected": n_expected if isinstance(n_expected, int) else n_expected[attribute],
             "n_empty": int((status == EMPTY_REGION).sum()),
             "n_error": int((status == ERROR).sum()),
         }
@@ -58,10 +62,11 @@ def summarise_edits(
         if "changed_pct" in samples:
             row["n_unchanged"] = int((status == UNCHANGED).sum())
             row["n_no_colour"] = int((~names_colour(scored)).sum()) if len(scored) else 0
+            row["n_already"] = int(already_there(scored).sum()) if len(scored) else 0
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
-    own += ["n_unchanged", "n_no_colour"] if "changed_pct" in samples else []
+    own += ["n_unchanged", "n_no_colour", "n_already"] if "changed_pct" in samples else []
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
 
 
@@ -73,6 +78,41 @@ def other_scores(samples: pd.DataFrame) -> list[str]:
         *(c for c in map(str, samples) if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED)),
     }
     return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]
+
+
+ALL = "all"
+"""In the columns ``attribute``, ``kind`` and ``distance``: of any."""
+DISTANCES = (0, 10, 25, 50)
+"""Lower ends of the bins of ``source_distance``; below 10 the photo has the colour of the prompt already."""
+
+
+def summarise_kinds(samples: pd.DataFrame) -> pd.DataFrame:
+    """The columns of :func:`summarise_edits` by kind of task, and by distance between the photo and the colour asked.
+
+    Rows with ``attribute``, ``kind`` and ``distance``: each kind over all attributes, each kind of each attribute, and
+    each of the :data:`DISTANCES` over all attributes and kinds whose prompt names a colour. Only those that occur. No
+    scores of whole sets.
+
+    Args:
+        samples: rows with ``kind`` and ``source_distance`` too.
+    """
+    kinds = [kind for kind in KINDS if (samples["kind"] == kind).any()]
+    groups = [((ALL, kind, ALL), samples["kind"] == kind) for kind in kinds]
+    for attribute in samples["attribute"].unique():
+        own = samples["attribute"] == attribute
+        groups += [((attribute, kind, ALL), own & (samples["kind"] == kind)) for kind in kinds]
+    distance = pd.to_numeric(samples["source_distance"])
+    for low, high in itertools.pairwise((*DISTANCES, math.inf)):
+        name = f"{low}-{high}" if math.isfinite(high) else f"{low}+"
+        groups.append(((ALL, ALL, name), (distance >= low) & (distance < high)))
+    tables = []
+    for (attribute, kind, name), of_group in groups:
+        if of_group.any():
+            row = summarise_edits(samples[of_group].assign(attribute=attribute), [attribute], int(of_group.sum()))
+            row.insert(1, "kind", kind)
+            row.insert(2, "distance", name)
+            tables.append(row.drop(columns=["fid", "fid_n", "kid", "kid_sd"]))
+    return pd.concat(tables, ignore_index=True)
 
 
 TOTAL_SCORES = ("lpips_total", "ssim_total", "iou_total", "clip_total")

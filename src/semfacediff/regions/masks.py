@@ -57,14 +57,17 @@ def feather(mask: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def region_masks(labels: Tensor, attribute: str, space: LabelSpace, rule: RegionRule) -> RegionMasks:
-    """The three masks of ``attribute`` in an int64 ``[H, W]`` label map.
+    """The three masks of ``attribute`` in an int64 ``[H, W]`` label map."""
+    return masks_of(attribute_region(labels, attribute, space), rule)
+
+
+def masks_of(semantic: np.ndarray, rule: RegionRule) -> RegionMasks:
+    """The three masks of a region, bool ``[H, W]``.
 
     The blend mask is kept at 8 bits, as the thesis makes it, so that every rule of the kind "mask < 128" means the same
     for us and for a file on disk.
     """
-    height, width = labels.shape
-    scale = max(height, width) / REFERENCE_PX
-    semantic = attribute_region(labels, attribute, space)
+    scale = max(semantic.shape) / REFERENCE_PX
     generation = _morphed(semantic.astype(np.uint8) * 255, rule, scale)
     blend = feather(generation, rule.feather_sigma_px * scale)
     return RegionMasks(

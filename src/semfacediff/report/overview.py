@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from semfacediff.errors import UserError
 from semfacediff.report.reading import EDITING, SYNTHESIS, TRAININGS, Record
-from semfacediff.tables.text import run_notes, synthesis_notes
+from semfacediff.tables.text import run_notes, synthesis_notes, task_set
 
 _SHORT = 12
 _DATA_RIGHTS = {
@@ -102,6 +102,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Data digest", str(inputs.get("data") or "")[:_SHORT]),
         ("Parser", _named(parser) + (f", weights {str(weights)[:_SHORT]}" if weights else "")),
         ("Editor", _json({k: v for k, v in _mapping(config.get("editor")).items()}) if record.task == EDITING else ""),
+        ("Task set", task_set(run)),
         ("Editor's weights", str(editor.get("digest") or "")[:_SHORT]),
         *(_generation(run, config) if record.task == SYNTHESIS else []),
         ("Region", _json(config["region"]) if isinstance(config.get("region"), dict) else ""),

@@ -96,7 +96,7 @@ def overlay(photo: np.ndarray, labels: np.ndarray, space: LabelSpace) -> np.ndar
 
 
 def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, file: Path) -> None:
-    """A grid of pictures, a row a sample, the columns captioned.
+    """A grid of pictures, a row a sample, the columns captioned; so is what has another caption than the first row.
 
     Args:
         rows: (caption, picture) pairs: uint8 ``[H, W, 3]``, float32 ``[H, W]`` in [0,1], or ``None`` where the photo
@@ -111,16 +111,16 @@ def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, fi
     if title:
         figure.suptitle(title.replace("$", r"\$"), fontsize=10)
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
-        for ax, (_, picture) in zip(axes, row, strict=True):
+        for ax, (caption, picture), (above, _) in zip(axes, row, rows[0], strict=True):
             ax.set(xticks=[], yticks=[])
+            if row is rows[0] or caption != above:
+                ax.set_title(caption, fontsize=9)
             if picture is None:
                 ax.set_box_aspect(1)  # as square as its neighbours
                 ax.text(0.5, 0.5, "empty region:\nnot edited", ha="center", va="center", fontsize=8)
                 continue
             shown = cv2.resize(picture, (_PANEL_PX, _PANEL_PX), interpolation=cv2.INTER_AREA)
             ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
-    for ax, (caption, _) in zip(figure.axes[:columns], rows[0], strict=True):
-        ax.set_title(caption, fontsize=9)
     with write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():

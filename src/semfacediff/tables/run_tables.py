@@ -6,6 +6,7 @@ import pandas as pd
 
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.metrics.segmentation import AGGREGATES
+from semfacediff.records.summary import ALL
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
@@ -64,6 +65,18 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
             rows.append(Row(("  published",), (Value(_PUBLISHED_N), *values, *empty)))
     name = "stage" if "stage" in summary else "attribute"
     return Grid((name,), (_N, *columns.values(), _LATENCY), rows)
+
+
+def kinds_grid(by_kind: pd.DataFrame, run: dict | None = None) -> Grid:
+    """Of ``summary_by_kind.csv``, the rows over all attributes: by kind, then by distance from the colour asked."""
+    own = by_kind[by_kind["attribute"] == ALL]
+    names = [name for name in (*OF_EFFECT, *_ALWAYS) if _measured(own, f"{name}_mean")]
+    counts = [c for c in (_N, Column("n_unchanged", "unchanged")) if c.name in own]
+    rows = [
+        Row((row["kind"], row["distance"]), (*(Value(row[c.name]) for c in counts), *(_mean_sd(row, n) for n in names)))
+        for row in own.to_dict("records")
+    ]
+    return Grid(("kind", "distance"), (*counts, *(column(name, run) for name in names)), rows)
 
 
 def _others(summary: pd.DataFrame) -> list[str]:

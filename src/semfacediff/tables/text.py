@@ -7,7 +7,7 @@ import pandas as pd
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.tables.formats import table_markdown
-from semfacediff.tables.run_tables import editing_grid, parsing_grid, synthesis_grid
+from semfacediff.tables.run_tables import editing_grid, kinds_grid, parsing_grid, synthesis_grid
 
 RARE_IMAGES = 80
 """Photos of a class under which the interval of its pooled IoU covers less than 93 % (benchmarks/coverage.py)."""
@@ -143,6 +143,7 @@ _COUNTED = {
     "n_empty": "empty regions",
     "n_unchanged": "edits that changed nothing",
     "n_no_colour": "prompts that name no colour of CSS4 or XKCD",
+    "n_already": "prompts that ask for the colour the photo has already",
 }
 """Counts of ``summary.csv`` that a reader must know, where they are not 0."""
 
@@ -157,6 +158,15 @@ def counted(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
+def task_set(run: dict) -> str:
+    """Name, digest and kinds of a run's task set; empty for a run with the same prompts for every photo."""
+    found = run.get("task_set")
+    if not found:
+        return ""
+    kinds = ", ".join(f"{kind} {n}" for kind, n in found["kinds"].items())
+    return f"{found['name']} (digest {found['digest'][:8]}): {kinds}"
+
+
 def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | None) -> list[str]:
     """What to know about the scores of an editing run.
 
@@ -168,6 +178,8 @@ def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | No
     deviations = run.get("protocol_deviations", [])
     if deviations:
         notes.append(f"deviates from protocol {protocol}: {'; '.join(deviations)}")
+    if tasks := task_set(run):
+        notes.append(f"task set {tasks}")
     if added := [attribute for attribute, source in _prompt_sources(run).items() if source == "ours"]:
         notes.append(f"prompts of ours, not of the thesis: {', '.join(added)}")
     if published is not None:
@@ -184,4 +196,7 @@ def editing_report(folder: Path, repository: Path) -> str:
     """
     run, summary = read_run(folder), read_table(folder / "summary.csv")
     published = comparable_rows(run, summary, repository)
-    return "\n".join([editing_table(summary, published, run), "", *editing_notes(run, summary, published)])
+    tables = [editing_table(summary, published, run), ""]
+    if (file := folder / "summary_by_kind.csv").exists():
+        tables += [table_markdown(kinds_grid(read_table(file), run)), ""]
+    return "\n".join([*tables, *editing_notes(run, summary, published)])

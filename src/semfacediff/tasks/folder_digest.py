@@ -28,6 +28,8 @@ def folder_digest(settings: config.AnyTask) -> str:
     }
     if isinstance(editor, config.SCADMEditor):
         inputs["style"] = [_last(editor.checkpoint), _last(editor.reference)]
+    if settings.task == "editing" and settings.prompts.file is not None:
+        inputs["tasks"] = _last(settings.prompts.file)
     if settings.task == "synthesis":
         inputs["generation"] = _last(settings.synthesis.checkpoint)
     return config.digest([config.scientific(settings), inputs])[:8]

@@ -29,6 +29,8 @@ from semfacediff.tasks.editing.cascade import STAGE_KEY
 from semfacediff.tasks.editing.sample_row import KEY
 from semfacediff.tasks.editing.set_metrics import scored_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
+from semfacediff.tasks.editing.task_set import FILE as TASKS
+from semfacediff.tasks.editing.task_set import read_tasks
 from semfacediff.tasks.parsing.evaluate import KEY as PARSING_KEY
 from semfacediff.tasks.parsing.scores import landmark_facts, write_scores
 from semfacediff.tasks.synthesis.tables import KEY as SYNTHESIS_KEY
@@ -91,7 +93,8 @@ def _part(folder: Path) -> _Part:
         raise UserError(f"merge: {folder} is {run['status']}; repeat its command until it is done: {run['command']}")
     refuse_changed(folder, run)
     part = _Part(folder, run, list(iterate_rows(folder / "samples.jsonl", _key(run))))
-    if not part.rows or len(part.rows) % part.n:
+    wrong = len(part.rows) != run["n_expected"] if run.get("task_set") else len(part.rows) % part.n
+    if not part.rows or wrong:
         raise UserError(
             f"merge: {folder / 'samples.jsonl'} has {len(part.rows)} rows for {part.n} samples; copy the shard again"
         )
@@ -180,9 +183,15 @@ def _header(parts: list[_Part]) -> dict:
         "config_digest": config.digest(identity["config"]),
         "not_comparable": [reason for reason in reasons if not reason.startswith("shard:")],
         "metrics": [_of_photos(metric, whole["samples"]) for metric in run["metrics"]],
-        "n_expected": whole["n_expected"] * run["n_expected"] // parts[0].n,
+        "n_expected": _n_expected(parts),
         "merged_from": [part.run["run_id"] for part in parts],
     }
+
+
+def _n_expected(parts: list[_Part]) -> int:
+    """Rows of the whole run."""
+    run, of = parts[0].run, parts[0].of
+    return run["task_set"]["n"] if run.get("task_set") else of["n_expected"] * run["n_expected"] // parts[0].n
 
 
 def _config_text(folder: Path) -> str:
@@ -192,11 +201,20 @@ def _config_text(folder: Path) -> str:
 
 def _rows(parts: list[_Part]) -> list[dict]:
     """All rows in the order of one run: attribute by attribute, samples sorted."""
+    if parts[0].run.get("task_set"):
+        return _rows_of_tasks(parts)
     samples, count = parts[0].of["samples"], parts[0].of["count"]
     cells = len(parts[0].rows) // parts[0].n
     by_part = [(part.rows, part.n) for part in parts]
     places = [(*by_part[i % count], i // count) for i in range(samples)]
     return [rows[cell * n + k] for cell in range(cells) for rows, n, k in places]
+
+
+def _rows_of_tasks(parts: list[_Part]) -> list[dict]:
+    there = {(row["sample_id"], row["attribute"]): row for part in parts for row in part.rows}
+    attributes = parts[0].run["identity"]["config"]["attributes"]
+    tasks = sorted(read_tasks(parts[0].folder / TASKS), key=lambda task: attributes.index(task.attribute))
+    return [there[task.sample_id, task.attribute] for task in tasks]
 
 
 def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
@@ -213,14 +231,17 @@ def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
 def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
     write_rows(record.path / "samples.jsonl", rows)
-    specs = [
-        EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage"))
-        for row in rows[:: parts[0].of["samples"]]
-    ]
+    first, n_expected = rows[:: parts[0].of["samples"]], parts[0].of["n_expected"]
+    if tasks := run.get("task_set"):
+        shutil.copyfile(parts[0].folder / TASKS, record.path / TASKS)
+        first = [{"attribute": a, "prompt": ""} for a in run["identity"]["config"]["attributes"]]
+    specs = [EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage")) for row in first]
+    counts = Counter(row["attribute"] for row in rows)
+    expected = {spec.name: counts[spec.attribute] if tasks else n_expected for spec in specs}
     of_sets, set_notes = _sets(parts, [spec.name for spec in specs], rows, record.path)
     leaks = "leakage" in run["identity"]["config"]["metrics"]["columns"]
     labels = space(run["parser"]["label_space"]) if leaks else None
-    facts = write_editing_tables(record.path, table_of(rows), specs, parts[0].of["n_expected"], of_sets, labels)
+    facts = write_editing_tables(record.path, table_of(rows), specs, expected, of_sets, labels)
     for part in parts:
         _link(part.folder, record.path, "edits")
     return facts | {"set_notes": set_notes}
@@ -254,7 +275,7 @@ def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> 
     measured = {m["metric"]: m["weights"] for m in parts[0].run["metrics"] if m["metric"] in SET_COLUMNS}
     if not measured:
         return {}, []
-    place = {row["sample_id"]: i for i, row in enumerate(rows[: parts[0].of["samples"]])}
+    place = _places(parts, rows)
     folders = [part.folder for part in parts]
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in (PHOTOS, *names):
@@ -264,6 +285,15 @@ def _sets(parts: list[_Part], names: list[str], rows: list[dict], out: Path) -> 
     columns = tuple(column for column in SET_COLUMNS if column in measured)
     photos = found.pop(PHOTOS)
     return scored_sets(SetScores(columns, _Recorded(next(iter(measured.values())))), photos, found)
+
+
+def _places(parts: list[_Part], rows: list[dict]) -> dict[str, int]:
+    """Id of a photo -> its place in the data set."""
+    if parts[0].run.get("task_set"):
+        ids = dict.fromkeys(task.sample_id for task in read_tasks(parts[0].folder / TASKS))
+    else:
+        ids = dict.fromkeys(row["sample_id"] for row in rows[: parts[0].of["samples"]])
+    return {id_: i for i, id_ in enumerate(ids)}
 
 
 def _link(source: Path, target: Path, *folders: str) -> None:

@@ -23,7 +23,7 @@ from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
 from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import read_config
-from semfacediff.regions import RegionRule, region_masks
+from semfacediff.regions import RegionRule, masks_of, task_region
 from semfacediff.report.overview import data_rights
 from semfacediff.report.reading import SYNTHESIS, Record
 from semfacediff.report.sample_rows import Key, Pictures, extremes, group_name
@@ -209,7 +209,9 @@ class _Source:
 
     def _masks(self, row: pd.Series, name: str, labels: torch.Tensor, notes: list[str]) -> dict[str, np.ndarray]:
         attribute = name.split("_", 1)[1] if "stage" in self.rows else name
-        masks = region_masks(labels, attribute, self.space, self.rule)
+        kind = row.get("kind")
+        region = task_region(labels, attribute, self.space, kind if isinstance(kind, str) else None)
+        masks = masks_of(region, self.rule)
         found = {kind: getattr(masks, kind) for kind in MASKS}
         if any(digest_of_mask(mask) != row.get(f"mask_{kind}") for kind, mask in found.items()):
             notes.append("the masks computed here differ from the record's, so they are not shown")

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,12 +20,14 @@ from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.engine.processes import agreed, in_turn, processes
 from semfacediff.metrics.base import Metric
+from semfacediff.metrics.effect import source_distance
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import SampleLog
 from semfacediff.tasks.editing.sample_row import (
     COLUMNS,
     KEY,
+    TASK_COLUMNS,
     EditScorer,
     Parsed,
     ScoredEdit,
@@ -38,6 +40,23 @@ from semfacediff.tasks.editing.sample_row import (
 from semfacediff.types import Faces, FaceSample, to_tensor
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What every photo is edited to.
+
+    Attributes:
+        specs: one an attribute, or a stage of a cascade.
+        by_photo: of a task set, id -> its photo's own edits, in that order; ``None``: ``specs`` are every photo's.
+    """
+
+    specs: Sequence[EditSpec]
+    by_photo: Mapping[str, Sequence[EditSpec]] | None = None
+
+    def of(self, sample_id: str) -> Sequence[EditSpec]:
+        """The edits of one photo."""
+        return self.specs if self.by_photo is None else self.by_photo.get(sample_id, ())
+
+
 class EditingBench:
     """The editing benchmark of one run; reads like the method section.
 
@@ -47,7 +66,7 @@ class EditingBench:
 
     Args:
         faces: map-style data set. folder: where ``samples.jsonl`` and ``edits/`` go.
-        specs: what every photo is edited to.
+        plan: what every photo is edited to.
         state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
     """
 
@@ -62,21 +81,27 @@ class EditingBench:
         editor: Editor,
         metrics: list[Metric],
         folder: Path,
-        specs: Sequence[EditSpec],
+        plan: Plan,
         state: PartialState | None = None,
     ):
         self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
-        self.folder, self.specs, self.state = folder, specs, state or processes(torch.device("cpu"))
+        self.folder, self.plan, self.state = folder, plan, state or processes(torch.device("cpu"))
         self.rules, self._editor_threads = EditRules.of(settings), torch.get_num_threads()
         others = [c for metric in metrics for c in metric.columns if c not in self.columns]
         self.scorer = EditScorer(self.rules, parser, metrics, folder)
         raw = (*(f"{c}_raw" for c in others), *self.scorer.registered_columns)
-        self.log_columns = (*self.columns, *others, *raw)
+        of_tasks = () if plan.by_photo is None else TASK_COLUMNS
+        self.log_columns = (*self.columns, *of_tasks, *others, *raw)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
         self.earlier: dict[tuple, bool] = agreed(self.state, edited)
         """Key of a row of an earlier sitting -> whether there was anything to edit."""
+
+    @property
+    def specs(self) -> Sequence[EditSpec]:
+        """One an attribute, or a stage of a cascade; of a task set without words."""
+        return self.plan.specs
 
     @property
     def kept_log(self) -> SampleLog:
@@ -90,7 +115,7 @@ class EditingBench:
         todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
         if todo:
             self.editor.prepare()
-        total = len(self.faces) * len(self.specs)
+        total = sum(len(self.plan.of(id_)) for id_ in self.faces.ids)
         shown = tqdm if self.log else functools.partial(tqdm, disable=True)
         with shown(total=total, initial=len(self.earlier), desc="edit", unit="edit") as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
@@ -124,7 +149,7 @@ class EditingBench:
 
     def open(self, sample_id: str) -> list[EditSpec]:
         """Cells of a sample that no earlier sitting has made."""
-        return [spec for spec in self.specs if self.key_of(sample_id, spec) not in self.earlier]
+        return [spec for spec in self.plan.of(sample_id) if self.key_of(sample_id, spec) not in self.earlier]
 
     def parsed(self, sample: FaceSample) -> Parsed:
         """The photo at the working size, and its parse."""
@@ -149,15 +174,19 @@ class EditingBench:
     def _facts(self, sample_id: str, spec: EditSpec) -> dict:
         read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, spec.attribute)}
         place = {"sample_id": sample_id, "stage": spec.stage, "attribute": spec.attribute, "strength": spec.strength}
+        place |= {"kind": spec.kind, "target": spec.target}
         return {**place, **dataclasses.asdict(spec.words), "seed": self.rules.seed_of(sample_id, spec), **read}
 
     def _task(self, sample: FaceSample, parsed: Parsed | Exception, spec: EditSpec) -> Task:
         if isinstance(parsed, Exception):
             return self.failed(sample.id, spec, parsed)
         start, space = time.perf_counter(), self.parser.label_space
-        masks = self.rules.masks(parsed.labels, spec.attribute, space)
+        masks = self.rules.masks(parsed.labels, spec.attribute, space, spec.kind)
         seconds = parsed.parse_s + time.perf_counter() - start
         row = self._facts(sample.id, spec) | parsed.facts | mask_facts(masks, parsed.photo)
+        if spec.kind is not None:
+            region = masks.semantic[0].numpy() > 0
+            row["source_distance"] = source_distance(parsed.photo, region, spec.words.prompt, spec.attribute)
         if self.rules.skips(masks):
             return Task(row, spec)
         request = self.rules.request(sample.id, parsed.image, spec, masks, parsed.labels, space)

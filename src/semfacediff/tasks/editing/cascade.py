@@ -157,7 +157,7 @@ class CascadeBench(EditingBench):
             return row | {name: row.get(name.removesuffix("_total")) for name in TOTALS}
         prompt, blend = ", ".join([*state.prompts, spec.words.prompt]), np.maximum(state.blend, made.blend)
         try:
-            scores = self.scorer.measured(state.start, spec.attribute, prompt, made.photo, blend, made.labels)
+            scores = self.scorer.measured(state.start, spec, prompt, made.photo, blend, made.labels)
         except Exception as e:  # one bad sample must not cost the others
             return row | failure(e)
         return row | {f"{name}_total": value for name, value in scores.items()}

@@ -5,8 +5,6 @@ from typing import Any
 
 from semfacediff import config
 from semfacediff.data.opening import Data, label_space_of, open_data
-from semfacediff.editing.apply import EditSpec
-from semfacediff.editing.base import Editor
 from semfacediff.editing.opening import open_editor
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
@@ -20,12 +18,13 @@ from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
 from semfacediff.tables.text import editing_report
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.cascade import CascadeBench, staged
+from semfacediff.tasks.editing.cascade import CascadeBench
 from semfacediff.tasks.editing.panel_figures import draw_strips
-from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, resolve_prompt, show
+from semfacediff.tasks.editing.planning import Planned, check_prompts, planned
 from semfacediff.tasks.editing.sample_row import still_valid
 from semfacediff.tasks.editing.set_metrics import measure_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
+from semfacediff.tasks.editing.task_set import FILE, write_tasks
 from semfacediff.tasks.strata_report import check_strata, of_run
 
 
@@ -37,21 +36,23 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     device = choose_device(settings.runtime)
     state = processes(device)
     editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
-    specs, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
+    check_prompts(settings, editor)
     parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
     parser.check(settings.attributes)
     metrics = open_metrics(settings, device)
-    labels_needed = settings.parser.name == "ground_truth"
-    data, part = shard_of(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
+    labels_needed = settings.parser.name == "ground_truth" or settings.prompts.generated is not None
+    everything = open_data(settings.data, labels_needed=labels_needed, limit=settings.limit)
+    data, part = shard_of(everything, settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
-    opened_facts = {"parser": parser_facts, "editor": editor_facts, "prompts": [one.facts() for one in words], **part}
-    head = _head(settings, opened_facts, metrics, data, len(specs))
+    edits = planned(settings, editor, everything, data)
+    opened_facts = {"parser": parser_facts, "editor": editor_facts, **edits.facts(), **part}
+    head = _head(settings, opened_facts, metrics, data, sum(edits.n_expected.values()))
     inputs: dict[str, object] = {
         "data": data.digest,
         "parser": parser_facts.get("digest"),
         "metrics": {m["metric"]: m for m in head["metrics"]},
-        "words": _made_words(specs),
+        **edits.inputs(),
     }
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     if "digest" in editor_facts:
@@ -62,7 +63,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
 
     def bench() -> EditingBench:
-        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, specs, state)
+        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, edits.plan, state)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
@@ -73,25 +74,25 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             if finished:
                 refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
             else:
-                show(words)
+                edits.show()
                 whole = bench()
                 whole.run()
-                _finish(record, whole, data, metrics.sets)
+                _finish(record, whole, edits, metrics.sets)
             by_group = [of_run(folder, by) for by in settings.stratify]
             print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
 
 
 def _head(
-    settings: config.EditingEvaluation, facts: dict[str, Any], metrics: Metrics, data: Data, edits: int
+    settings: config.EditingEvaluation, facts: dict[str, Any], metrics: Metrics, data: Data, n_expected: int
 ) -> dict[str, Any]:
-    """The record's first facts; ``edits``: of each sample."""
+    """The record's first facts."""
     facts = facts | {
         "data": {"skipped": data.skipped},
         "metrics": metrics.identities(),
         "protocol_deviations": protocol_deviations(settings),
         "empty_columns": metrics.absent,
-        "n_expected": data.n_expected * edits,
+        "n_expected": n_expected,
         "overlap": settings.runtime.overlap,
     }
     head = header(settings, facts)
@@ -99,34 +100,13 @@ def _head(
     return head
 
 
-def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[EditSpec], list[ResolvedPrompt]]:
-    """What every photo is edited to, and what the editor is told of it.
-
-    Raises:
-        UserError: a prompt that the editor cannot follow or read whole.
-    """
-    rules, negatives = PromptRules.of(settings), settings.negative_prompts or {}
-    if settings.cascade is not None:
-        return staged(settings.cascade.ordered(), negatives, rules, editor)
-    words = [
-        resolve_prompt(a, settings.prompts[a], negatives.get(a), rules, editor, f"for '{a}'")
-        for a in settings.attributes
-    ]
-    editor.check({one.attribute: one.words.read for one in words})
-    return [EditSpec(one.attribute, one.words) for one in words], words
-
-
-def _made_words(specs: list[EditSpec]) -> dict | None:
-    """EditSpec's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
-    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in specs}
-    return made if any(text for texts in made.values() for text in texts) else None
-
-
-def _finish(record: RunFolder, bench: EditingBench, data: Data, sets: SetScores | None) -> None:
+def _finish(record: RunFolder, bench: EditingBench, edits: Planned, sets: SetScores | None) -> None:
     """Tables of the whole run, strips of its first samples, and its status."""
-    samples = bench.kept_log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in data.faces.ids])
+    if edits.tasks is not None:
+        write_tasks(record.path / FILE, edits.tasks.tasks)
+    samples = bench.kept_log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in bench.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
     space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
-    facts = write_editing_tables(record.path, samples, bench.specs, data.n_expected, of_sets, space)
+    facts = write_editing_tables(record.path, samples, bench.specs, edits.n_expected, of_sets, space)
     draw_strips(bench)
     record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

@@ -31,11 +31,17 @@ def draw_strips(bench: EditingBench) -> None:
     for attribute in settings.attributes:
         strips: list[list[Panel]] = []
         for p, row in zip(parsed, rows, strict=True):
-            mask = bench.rules.masks(p.labels, attribute, space).blend[0].numpy()
-            edit = _saved(bench, attribute, p.sample.id)
-            strips.append([*row[:2], ("mask", mask), ("edit", edit)])
+            spec = next((s for s in bench.plan.of(p.sample.id) if s.attribute == attribute), None)
+            edit = None
+            if spec is not None:
+                mask = bench.rules.masks(p.labels, attribute, space, spec.kind).blend[0].numpy()
+                edit = _saved(bench, attribute, p.sample.id)
+                said = spec.words.prompt if spec.kind else "edit"
+                strips.append([*row[:2], ("mask", mask), (said, edit)])
             row.append((attribute, edit))
-        panel_figure(strips, f"{attribute}: {settings.prompts[attribute]}", figures / f"{attribute}.png")
+        title = attribute if settings.prompts.of_tasks else f"{attribute}: {settings.prompts.texts[attribute]}"
+        if strips:
+            panel_figure(strips, title, figures / f"{attribute}.png")
     panel_figure(rows, "", figures / "overview.png")
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from semfacediff.config.prompts import ADD, REMOVE
 from semfacediff.editing.apply import EditRules, EditSpec, is_empty
 from semfacediff.editing.base import Editor, EditRequest
 from semfacediff.metrics.alignment import Alignment
@@ -20,7 +21,7 @@ from semfacediff.metrics.effect import UNCHANGED_PCT, Effect
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.writing import write_bytes
-from semfacediff.regions import attribute_region
+from semfacediff.regions import attribute_region, task_region
 from semfacediff.types import FaceSample, RegionMasks, to_tensor
 
 COLUMNS = (
@@ -31,6 +32,8 @@ COLUMNS = (
     "ita_deg pose_proxy traits expanded_prompt"
 ).split()
 
+TASK_COLUMNS = ("kind", "target", "source_distance")
+"""Of a task set: what was asked, and how far from the colour of the prompt the photo was (CIELAB)."""
 KEY = ("sample_id", "attribute")
 MASKS = ("semantic", "generation", "blend")
 
@@ -190,7 +193,7 @@ class EditScorer:
         after = self.parser.after(p.sample, spec.attribute, to_tensor(edit))
         seconds = time.perf_counter() - start
         made = ScoredEdit(edit, blend, after, seconds)
-        return made, self._pair(p, spec.attribute, spec.words.prompt, edit, blend, after)
+        return made, self._pair(p, spec, spec.words.prompt, edit, blend, after)
 
     def _scores(self, pairs: Sequence[EditPair]) -> list[dict | Exception]:
         """Every metric of each pair, or what went wrong with that pair."""
@@ -203,32 +206,34 @@ class EditScorer:
     def measured(
         self,
         p: Parsed,
-        attribute: str,
+        spec: EditSpec,
         prompt: str,
         edit: np.ndarray,
         blend: np.ndarray,
         after: torch.Tensor | None,
     ) -> dict[str, float | str | None]:
         """Every metric of ``edit`` (uint8 ``[H, W, 3]``, with the parse ``after``) against the photo ``p``."""
-        pair = self._pair(p, attribute, prompt, edit, blend, after)
+        pair = self._pair(p, spec, prompt, edit, blend, after)
         return {k: v for metric in self.metrics for k, v in metric.score(pair).items()}
 
     def _pair(
         self,
         p: Parsed,
-        attribute: str,
+        spec: EditSpec,
         prompt: str,
         edit: np.ndarray,
         blend: np.ndarray,
         after: torch.Tensor | None,
     ) -> EditPair:
-        space = self.parser.label_space
+        space, attribute = self.parser.label_space, spec.attribute
+        # What is added or removed does not keep its place and shape.
+        keeps = after is not None and spec.kind not in (ADD, REMOVE)
         return EditPair(
             photo=p.photo,
             edit=edit,
             blend=blend,
-            before=attribute_region(p.labels, attribute, space),
-            after=None if after is None else attribute_region(after, attribute, space),
+            before=task_region(p.labels, attribute, space, spec.kind),
+            after=attribute_region(after, attribute, space) if keeps else None,
             prompt=prompt,
             attribute=attribute,
             labels_before=p.labels.numpy(),
