@@ -28,7 +28,7 @@ def test_the_index_lists_every_page(repository):
     assert listed == {page.name for page in repository.glob("docs/*.md")} - {"index.md"}
 
 
-@pytest.mark.parametrize("package", ["data", "parsing", "tasks", "regions", "editing", "synthesis", "metrics"])
+@pytest.mark.parametrize("package", ["data", "faces", "parsing", "tasks", "regions", "editing", "synthesis", "metrics"])
 def test_the_architecture_names_packages_that_exist(repository, package):
     assert f"| `{package}/` |" in (repository / "docs" / "architecture.md").read_text("utf-8")
     assert (repository / "src" / "semfacediff" / package / "__init__.py").is_file()

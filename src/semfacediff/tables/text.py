@@ -143,6 +143,7 @@ _COUNTED = {
     "n_empty": "empty regions",
     "n_unchanged": "edits that changed nothing",
     "n_no_colour": "prompts that name no colour of CSS4 or XKCD",
+    "n_no_face": "edits without identity, as no face was found in photo or edit",
 }
 """Counts of ``summary.csv`` that a reader must know, where they are not 0."""
 
