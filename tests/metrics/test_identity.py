@@ -52,6 +52,11 @@ def pair(photo, edit, blend=None, attribute="hair"):
     return EditPair(photo, edit, blend, blend > 0, None, attribute=attribute)
 
 
+def framed(stranger):
+    """At the portrait's size."""
+    return np.pad(stranger, ((28, 28), (28, 28), (0, 0)), mode="edge")
+
+
 def blank(photo):
     return np.full_like(photo, GREY)
 
@@ -76,7 +81,7 @@ def test_the_same_person_in_another_light_mirrored_and_grey(metric, portrait):
 
 
 def test_strangers_are_strangers(metric, portrait, strangers):
-    for a, b in ((portrait, strangers[0]), (strangers[0], strangers[1]), (strangers[1], strangers[2])):
+    for a, b in ((portrait, framed(strangers[0])), (strangers[0], strangers[1]), (strangers[1], strangers[2])):
         said = metric.score(pair(a, b))
         assert said["identity_distance"] > 0.6, "dlib's threshold for one person"
         assert said["identity"] < 0.4
@@ -122,11 +127,9 @@ def beside(left, right):
 
 
 def test_of_two_faces_the_edited_one_counts(metric, portrait, strangers):
-    other = np.pad(strangers[0], ((28, 28), (28, 28), (0, 0)), mode="edge")
-    photo = beside(portrait, other)
+    photo = beside(portrait, framed(strangers[0]))
     none = np.zeros(portrait.shape[:2], np.uint8)
-    stranger = np.pad(strangers[1], ((28, 28), (28, 28), (0, 0)), mode="edge")
-    edit, upper = beside(portrait, stranger), none.copy()
+    edit, upper = beside(portrait, framed(strangers[1])), none.copy()
     upper[:100] = 255
     assert metric.score(pair(photo, edit, beside(upper, none)))["identity_distance"] == 0
     assert metric.score(pair(photo, edit, beside(none, upper)))["identity_distance"] > 0.6

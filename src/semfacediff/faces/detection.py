@@ -101,8 +101,8 @@ class Detector:
         with self._lock:
             found = _boxes(self._hog, photo, HOG_SIDE)
             thorough = not found
-            if self._cnn is not None and not found:
-                found = _boxes(lambda x, n: [one.rect for one in self._cnn(x, n)], photo, CNN_SIDE)
+            if (cnn := self._cnn) and not found:
+                found = _boxes(lambda x, n: [one.rect for one in cnn(x, n)], photo, CNN_SIDE)
             faces = [Face(box, self._five_points(photo, box), thorough) for box in found]
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
