@@ -4,6 +4,7 @@ import importlib.metadata
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class FaceEmbedding(ABC):
     neutral: tuple[int, int, int]
     distance_of: str
     bounds: tuple[float, float | None]
-    facts: dict[str, object]
+    facts: dict[str, str]
 
     def frame(self, points: np.ndarray) -> np.ndarray:
         """float64 ``[2, 3]``: from a photo in which a face has the five ``points`` to the square."""
@@ -140,7 +141,7 @@ def _arcface_points() -> np.ndarray:
     return MEAN_POINTS @ matrix[:, :2].T + matrix[:, 2]
 
 
-def _session(file: Path):
+def _session(file: Path) -> Any:
     if not file.is_file():
         raise UserError(f"weights.arcface: no file at {file}; correct the path")
     try:

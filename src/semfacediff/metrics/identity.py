@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -145,8 +146,7 @@ class Identity(Metric):
     def _found(self, pair: EditPair) -> tuple[Face | None, Face | None]:
         """The face of the photo, and the same one of the edit."""
         of_photo, of_edit = (
-            self._faces.get(content(photo), lambda photo=photo: self.detector.faces(photo))
-            for photo in (pair.photo, pair.edit)
+            self._faces.get(content(photo), partial(self.detector.faces, photo)) for photo in (pair.photo, pair.edit)
         )
         before = edited_face(of_photo, pair.blend > 0)
         if before is None:
