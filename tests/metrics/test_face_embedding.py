@@ -1,5 +1,6 @@
 """Embeddings against dlib's own, and against what a small network in an ONNX file must give."""
 
+import json
 import sys
 
 import dlib
@@ -8,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.faces.detection import model_file
+from semfacediff.metrics.base import EditPair
 from semfacediff.metrics.face_embedding import RESNET, ArcFace, DlibFace
+from semfacediff.metrics.identity import calibration_file, open_identity
 
 FIRST, LAST = ["N", 3, 112, 112], ["N", 112, 112, 3]
 
@@ -119,3 +123,17 @@ def test_no_file_a_damaged_one_and_no_onnxruntime(onnx_file, tmp_path, monkeypat
 def test_an_embedding_without_a_direction_is_no_number(onnx_file):
     with pytest.raises(ValueError, match=r"the embedding is zero or not finite"):
         ArcFace(onnx_file(), "bytes").embed(np.zeros((112, 112, 3), np.uint8))
+
+
+def test_the_metric_with_an_arcface_file_and_its_calibration(onnx_file, portrait):
+    file, settings = onnx_file(), config.IdentityConfig(backend="arcface", values="signed")
+    hidden = np.zeros(portrait.shape[:2], np.uint8)
+    pair = EditPair(portrait, (portrait * 0.6).astype(np.uint8), hidden, hidden > 0, None, attribute="hair")
+    bare = open_identity(settings, str(file))
+    said = bare.score(pair)
+    assert 0 < said["identity_distance"] < 2
+    assert said["identity"] is None
+    anchors = {"whole": {"same": 0, "different": 2 * said["identity_distance"]}}
+    plain = {"weights": bare.network.facts["weights"], "anchors": anchors}
+    calibration_file(file).write_text(json.dumps(plain))
+    assert open_identity(settings, str(file)).score(pair)["identity"] == pytest.approx(0.5)
