@@ -32,9 +32,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from skimage import data
 
 from semfacediff import hydra_app
 from semfacediff.data.toy import ToyFaces
+from semfacediff.faces.detection import Detector
 
 from .drawn_files import alexnet_file, checkpoint, drawn, write_files  # noqa: F401  fixtures
 
@@ -141,6 +143,27 @@ def toy_samples() -> Callable[[int, int], list]:
         return known[:n]
 
     return first
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """uint8 ``[256, 256, 3]``: the head of an astronaut, in the public domain (NASA)."""
+    return np.ascontiguousarray(data.astronaut()[:256, 96:352])
+
+
+@pytest.fixture(scope="session")
+def face_detector() -> Detector:
+    """Opened once, which takes most of a second."""
+    return Detector()
+
+
+@pytest.fixture(scope="session")
+def strangers() -> np.ndarray:
+    """uint8 ``[N, 200, 200, 3]``: grey faces of other people, enlarged from the 25 px that scikit-image carries."""
+    small = data.lfw_subset()[:100]
+    large = [cv2.resize(x, (200, 200), interpolation=cv2.INTER_CUBIC) for x in small[[1, 6, 8]]]
+    grey = np.rint(255 * np.clip(large, 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 @pytest.fixture

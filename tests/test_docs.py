@@ -41,7 +41,7 @@ def test_every_dependency_and_extra_is_explained(repository):
     assert listed == (wanted - {"semfacediff"}) | set(extras)
 
 
-@pytest.mark.parametrize("package", ["data", "parsing", "tasks", "regions", "editing", "synthesis", "metrics"])
+@pytest.mark.parametrize("package", ["data", "faces", "parsing", "tasks", "regions", "editing", "synthesis", "metrics"])
 def test_the_architecture_names_packages_that_exist(repository, package):
     assert f"| `{package}/` |" in (repository / "docs" / "architecture.md").read_text("utf-8")
     assert (repository / "src" / "semfacediff" / package / "__init__.py").is_file()

@@ -28,12 +28,13 @@ BASE = {
 }
 """What every part may import. ``config`` holds the settings as plain models."""
 MAY_IMPORT = {
+    "faces": set(),
     "data": set(),
-    "parsing": {"data"},
-    "regions": {"data", "parsing"},
+    "parsing": {"data", "faces"},
+    "regions": {"data", "faces", "parsing"},
     "synthesis": {"data", "parsing", "metrics"},
-    "editing": {"data", "parsing", "regions", "synthesis"},
-    "metrics": set(),
+    "editing": {"data", "faces", "parsing", "regions", "synthesis"},
+    "metrics": {"faces"},
     "records": {"metrics"},
     "tables": {"metrics", "records"},
     "report": {"metrics", "records", "tables"},

@@ -32,7 +32,14 @@ from semfacediff.config.editing import (
     RegionConfig,
     SCADMEditor,
 )
-from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, ShardConfig, WeightsConfig
+from semfacediff.config.evaluation import (
+    ClipConfig,
+    Evaluation,
+    IdentityConfig,
+    MetricsConfig,
+    ShardConfig,
+    WeightsConfig,
+)
 from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import (
@@ -103,6 +110,7 @@ __all__ = [
     "FolderData",
     "Fraction",
     "HelenData",
+    "IdentityConfig",
     "IdentityEditor",
     "InpaintEditor",
     "LapaData",

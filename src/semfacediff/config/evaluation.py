@@ -9,7 +9,7 @@ from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
 from semfacediff.plugins import find
 
-METRICS = ("effect", "alignment", "ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
+METRICS = tuple("effect alignment identity ssim psnr seam lpips iou geometry leakage clip fid kid".split())
 
 
 class WeightsConfig(Closed):
@@ -17,6 +17,7 @@ class WeightsConfig(Closed):
     lpips_alexnet: str | None
     inception: str | None
     clip: str | None
+    arcface: str | None
     sdxl_inpaint: str | None
     sd_inpaint: str | None
     inpaint: str | None
@@ -25,6 +26,13 @@ class WeightsConfig(Closed):
 
 class ClipConfig(Closed):
     model: Annotated[str, Field(min_length=1)]
+
+
+class IdentityConfig(Closed):
+    """``values``: what the network of ``weights.arcface`` takes, see :mod:`semfacediff.metrics.face_embedding`."""
+
+    backend: Literal["dlib", "arcface"]
+    values: Literal["signed", "bytes"]
 
 
 def _known(name: str) -> str:
@@ -36,6 +44,7 @@ def _known(name: str) -> str:
 class MetricsConfig(Closed):
     columns: list[Annotated[str, AfterValidator(_known)]]
     clip: ClipConfig
+    identity: IdentityConfig
     on_missing: Literal["error", "skip"]
 
 

@@ -50,6 +50,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
     if plain.get("shard", {}).get("count") == 1:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
+        if "identity" not in config.metrics.columns:
+            del plain["metrics"]["identity"]
         plain |= _prompts(config)
         if plain["editor"].get("resize", "") is None:
             del plain["editor"]["resize"]  # as all was before there was a choice

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from semfacediff import config, plugins
+from semfacediff.faces.detection import MissingFacesError
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.clip import CLIP
 from semfacediff.metrics.fidelity import PSNR, SSIM
+from semfacediff.metrics.identity import Identity, calibration_file, open_identity
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
@@ -64,6 +66,9 @@ def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     """
     named = {w: getattr(settings.weights, w.key) for w in PUBLIC}
     places = [Path(path).expanduser() if path else find_local(w, settings.weights.root) for w, path in named.items()]
+    if settings.weights.arcface:
+        network = Path(settings.weights.arcface).expanduser()
+        places += [network, calibration_file(network)]
     files = [path and file_state(path) for path in places]
     asked = (settings.metrics, settings.protocol, settings.weights, on)
     return _metrics.get((asked, files), lambda: _made_metrics(settings, on))
@@ -80,6 +85,9 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
         elif column == "clip":
             if found := weights.find(CLIP_VIT_B_32, column):
                 each.append(CLIP(clip, found.state, found.name, on))
+        elif column == "identity":
+            if identity := weights.identity():
+                each.append(identity)
         elif column in _OF_PROTOCOL:
             each.append(_OF_PROTOCOL[column](protocol))
         elif column not in SET_COLUMNS:
@@ -119,3 +127,13 @@ class _MetricWeights:
         if not found.comparable:
             self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.files[0].file}")
         return found
+
+    def identity(self) -> Identity | None:
+        """``None`` if the packages or the network are missing and the columns may stay empty."""
+        try:
+            return open_identity(self.settings.metrics.identity, self.settings.weights.arcface)
+        except (MissingFacesError, MissingWeightsError) as e:
+            if self.settings.metrics.on_missing == "error":
+                raise
+            self.absent["identity"] = str(e)
+            return None

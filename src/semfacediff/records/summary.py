@@ -15,7 +15,7 @@ RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
 _OF_RAW = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
 """Scores before the composite that say what the one after it no longer shows; so does the registered outside."""
-_NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage")
+_NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage", "no_face")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
     + [f"{s}_{part}" for s in SCORES for part in ("mean", "sd")]
@@ -39,7 +39,8 @@ def summarise_edits(
             A row counts in ``n`` if it was edited and scored: under the strict protocol rows of an empty region were
             not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
             ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD; ``n_already``
-            those where the photo had the colour of the prompt before the edit.
+            those where the photo had the colour of the prompt before the edit; ``n_no_face`` those in which identity
+            found no face in the photo or the edit.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute, or attribute -> how many.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
@@ -63,10 +64,13 @@ def summarise_edits(
             row["n_unchanged"] = int((status == UNCHANGED).sum())
             row["n_no_colour"] = int((~names_colour(scored)).sum()) if len(scored) else 0
             row["n_already"] = int(already_there(scored).sum()) if len(scored) else 0
+        if "no_face" in samples:
+            row["n_no_face"] = int(scored["no_face"].notna().sum()) if len(scored) else 0
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
     own += ["n_unchanged", "n_no_colour", "n_already"] if "changed_pct" in samples else []
+    own += ["n_no_face"] if "no_face" in samples else []
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
 
 

@@ -16,7 +16,7 @@ from semfacediff.report.wording import RAW, Score, numbers, scores_of
 from semfacediff.tables.leakage import disturbed
 from semfacediff.tables.scores import OF_EFFECT
 
-_STRATIFIED = (*OF_EFFECT, "lpips", "ssim", "iou", "clip", "seam", "geometry_shift_pct")
+_STRATIFIED = (*OF_EFFECT, *"lpips ssim iou clip identity identity_distance seam geometry_shift_pct".split())
 _SAME = 1e-6
 
 

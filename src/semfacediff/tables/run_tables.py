@@ -11,7 +11,7 @@ from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
 _ALWAYS = ("lpips", "ssim", "iou", "clip")
-_WHERE_MEASURED = ("seam", "geometry_shift_pct")
+_WHERE_MEASURED = ("identity", "identity_distance", "identity_outside", "seam", "geometry_shift_pct")
 _LATENCY = Column("latency_s_median", "latency s", None, 3)
 _N = Column("n", "n")
 _PUBLISHED_N = 100

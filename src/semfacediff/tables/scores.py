@@ -39,6 +39,10 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "clip": ScoreFormat("CLIP", True, 2, 100),  # the record holds the cosine
     "psnr_outside": ScoreFormat("PSNR outside", True, 2),
     "max_abs_outside": ScoreFormat("largest change outside", False, 1),
+    "identity": ScoreFormat("identity", True, 3),
+    "identity_distance": ScoreFormat("identity distance", False, 3),
+    "identity_outside": ScoreFormat("identity outside", True, 3),
+    "identity_outside_distance": ScoreFormat("identity distance outside", False, 3),
     "seam": ScoreFormat("seam", False, 3),
     "geometry_shift_pct": ScoreFormat("shape shift", False, 2),
     "parts_lost": ScoreFormat("parts lost", False, 2),
