@@ -9,12 +9,13 @@ from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, ParserConfig, RuntimeConfig
 from semfacediff.plugins import find
 
-METRICS = ("effect", "alignment", "ssim", "psnr", "seam", "lpips", "iou", "geometry", "leakage", "clip", "fid", "kid")
+METRICS = tuple("effect alignment ssim psnr seam lpips iou iou_floor geometry leakage clip fid kid".split())
 
 
 class WeightsConfig(Closed):
     root: str | None
     lpips_alexnet: str | None
+    lpips_squeeze: str | None
     inception: str | None
     clip: str | None
     sdxl_inpaint: str | None

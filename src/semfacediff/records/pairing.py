@@ -146,9 +146,11 @@ def _settings(a: dict, b: dict) -> list[str]:
 def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:
     configs = [run["identity"]["config"] for run in (a, b)]
     notes = [f"{key} differs: {why}" for key, why in MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
-    if a["identity"]["inputs"].get("parser") != b["identity"]["inputs"].get("parser"):
+    judges = [run["identity"]["inputs"].get("judge", run["identity"]["inputs"].get("parser")) for run in (a, b)]
+    if judges[0] != judges[1]:
+        who = "parser" if all(run["identity"]["inputs"].get("judge") is None for run in (a, b)) else "judge"
         notes.append(
-            "the parser differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"
+            f"the {who} differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"
         )
     commits = [run.get("code", {}).get("commit") for run in (a, b)]
     if commits[0] != commits[1]:

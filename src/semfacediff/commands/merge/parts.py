@@ -25,8 +25,7 @@ from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report, synthesis_report
-from semfacediff.tasks.editing.cascade import STAGE_KEY
-from semfacediff.tasks.editing.sample_row import KEY
+from semfacediff.tasks.editing.sample_row import row_key
 from semfacediff.tasks.editing.set_metrics import scored_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.parsing.evaluate import KEY as PARSING_KEY
@@ -101,7 +100,7 @@ def _part(folder: Path) -> _Part:
 def _key(run: dict) -> tuple[str, ...]:
     if run["task"] != "editing":
         return {"parsing": PARSING_KEY, "synthesis": SYNTHESIS_KEY}[run["task"]]
-    return KEY if run["identity"]["config"].get("cascade") is None else STAGE_KEY
+    return row_key(run["identity"]["config"])
 
 
 def _identity(run: dict) -> dict:
@@ -214,12 +213,12 @@ def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
     write_rows(record.path / "samples.jsonl", rows)
     specs = [
-        EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage"))
+        EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage"), repeat=row.get("repeat"))
         for row in rows[:: parts[0].of["samples"]]
     ]
     of_sets, set_notes = _sets(parts, [spec.name for spec in specs], rows, record.path)
     leaks = "leakage" in run["identity"]["config"]["metrics"]["columns"]
-    labels = space(run["parser"]["label_space"]) if leaks else None
+    labels = space(run.get("judge", run["parser"])["label_space"]) if leaks else None
     facts = write_editing_tables(record.path, table_of(rows), specs, parts[0].of["n_expected"], of_sets, labels)
     for part in parts:
         _link(part.folder, record.path, "edits")

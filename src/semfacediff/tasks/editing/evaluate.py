@@ -1,12 +1,17 @@
 """``evaluate.py task=editing``: what is to be done, the bench that does it, and the record of it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semfacediff import config
+from semfacediff.controls import TRUE_MASK
 from semfacediff.data.opening import Data, label_space_of, open_data
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion.weights import NoPipelineError
 from semfacediff.editing.opening import open_editor
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
@@ -14,7 +19,7 @@ from semfacediff.engine.provenance import config_text, header, identity, protoco
 from semfacediff.engine.shards import shard_of
 from semfacediff.metrics.opening import Metrics, open_metrics
 from semfacediff.metrics.set_scores import SetScores
-from semfacediff.parsing.opening import open_parser
+from semfacediff.parsing.opening import open_judge, open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
@@ -23,7 +28,7 @@ from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.cascade import CascadeBench, staged
 from semfacediff.tasks.editing.panel_figures import draw_strips
 from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, resolve_prompt, show
-from semfacediff.tasks.editing.sample_row import still_valid
+from semfacediff.tasks.editing.sample_row import Parsers, row_key, still_valid
 from semfacediff.tasks.editing.set_metrics import measure_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.strata_report import check_strata, of_run
@@ -36,16 +41,24 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     """
     device = choose_device(settings.runtime)
     state = processes(device)
-    editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
+    try:
+        editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
+    except NoPipelineError as e:
+        if settings.editor.name != "control" or settings.metrics.on_missing == "error":
+            raise
+        print(f"not run, for want of weights: editor.kind={settings.editor.kind}: {e}", file=sys.stderr)
+        return 0
     specs, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
-    parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
-    parser.check(settings.attributes)
+    parsers, parser_facts, judge_facts = _parsers(settings, device)
+    for parser in parsers:
+        parser.check(settings.attributes)
     metrics = open_metrics(settings, device)
-    labels_needed = settings.parser.name == "ground_truth"
+    labels_needed = parser_facts["name"] == "ground_truth"
     data, part = shard_of(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
-    opened_facts = {"parser": parser_facts, "editor": editor_facts, "prompts": [one.facts() for one in words], **part}
+    opened_facts = {"parser": parser_facts, "judge": judge_facts, "editor": editor_facts, **part}
+    opened_facts["prompts"] = [one.facts() for one in words]
     head = _head(settings, opened_facts, metrics, data, len(specs))
     inputs: dict[str, object] = {
         "data": data.digest,
@@ -53,6 +66,8 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         "metrics": {m["metric"]: m for m in head["metrics"]},
         "words": _made_words(specs),
     }
+    if parsers.judge is not parsers.mask:
+        inputs["judge"] = judge_facts.get("digest")
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     if "digest" in editor_facts:
         inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
@@ -62,7 +77,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
         return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
 
     def bench() -> EditingBench:
-        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, specs, state)
+        return of_kind(settings, data.faces, parsers, editor, metrics, folder, specs, state)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
@@ -71,7 +86,9 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             return 0
         with tracked(record, settings.tracking.model_dump(), settings.name):
             if finished:
-                refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
+                refuse_changed_inputs(
+                    folder / "samples.jsonl", row_key(settings.model_dump()), still_valid(parsers, editor)
+                )
             else:
                 show(words)
                 whole = bench()
@@ -80,6 +97,17 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             by_group = [of_run(folder, by) for by in settings.stratify]
             print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
+
+
+def _parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[Parsers, dict, dict]:
+    """The parsers of masks and of scores, and the facts of each."""
+    space = label_space_of(settings.data)
+    mask = open_parser(settings.parser, space, device)
+    judge = open_judge(settings.judge, settings.protocol, mask, device)
+    if settings.editor.name == "control" and settings.editor.kind == TRUE_MASK:
+        labels = settings.parser.model_copy(update={"name": "ground_truth", "checkpoint": None, "root": None})
+        mask = open_parser(labels, space, device)
+    return Parsers(mask[0], judge[0]), mask[1], judge[1]
 
 
 def _head(
@@ -113,12 +141,15 @@ def planned(settings: config.EditingEvaluation, editor: Editor) -> tuple[list[Ed
         for a in settings.attributes
     ]
     editor.check({one.attribute: one.words.read for one in words})
-    return [EditSpec(one.attribute, one.words) for one in words], words
+    repeats = [None] if settings.editor.repeats == 1 else range(1, settings.editor.repeats + 1)
+    return [EditSpec(one.attribute, one.words, repeat=repeat) for one in words for repeat in repeats], words
 
 
 def _made_words(specs: list[EditSpec]) -> dict | None:
     """EditSpec's name -> what the lexicon made for it, for another lexicon makes another result; ``None`` = nothing."""
-    made = {c.name: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in specs}
+    made = {
+        c.name if c.stage else c.attribute: [c.words.expanded_prompt, c.words.negative_prompt or None] for c in specs
+    }
     return made if any(text for texts in made.values() for text in texts) else None
 
 
@@ -126,7 +157,7 @@ def _finish(record: RunFolder, bench: EditingBench, data: Data, sets: SetScores 
     """Tables of the whole run, strips of its first samples, and its status."""
     samples = bench.kept_log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in data.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
-    space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
+    space = bench.judge.label_space if "leakage" in bench.settings.metrics.columns else None
     facts = write_editing_tables(record.path, samples, bench.specs, data.n_expected, of_sets, space)
     draw_strips(bench)
     record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

@@ -32,9 +32,13 @@ def draw_strips(bench: EditingBench) -> None:
         strips: list[list[Panel]] = []
         for p, row in zip(parsed, rows, strict=True):
             mask = bench.rules.masks(p.labels, attribute, space).blend[0].numpy()
-            edit = _saved(bench, attribute, p.sample.id)
-            strips.append([*row[:2], ("mask", mask), ("edit", edit)])
-            row.append((attribute, edit))
+            edits = [
+                (f"edit {spec.repeat or ''}".strip(), _saved(bench, spec.name, p.sample.id))
+                for spec in bench.specs
+                if spec.attribute == attribute
+            ]
+            strips.append([*row[:2], ("mask", mask), *edits])
+            row.append((attribute, edits[0][1]))
         panel_figure(strips, f"{attribute}: {settings.prompts[attribute]}", figures / f"{attribute}.png")
     panel_figure(rows, "", figures / "overview.png")
 

@@ -10,7 +10,7 @@ from semfacediff.labels import LabelSpace
 from semfacediff.metrics.leakage import leakage_table
 from semfacediff.records.pairing import by_stage
 from semfacediff.records.samples import ERROR, write_csv, write_parquet
-from semfacediff.records.summary import summarise_edits, summarise_stages
+from semfacediff.records.summary import repeat_facts, summarise_edits, summarise_stages
 
 
 def write_editing_tables(
@@ -27,7 +27,7 @@ def write_editing_tables(
         samples: all rows, in order.
         n_expected: samples that should be there for each spec.
         of_sets: spec's name -> what was measured of all its edits together.
-        space: of the parser's labels; ``None`` where leakage was not measured.
+        space: of the judge's labels; ``None`` where leakage was not measured.
     """
     write_parquet(samples, folder / "samples.parquet")
     write_csv(_summary(samples, specs, n_expected, of_sets), folder / "summary.csv")
@@ -36,14 +36,29 @@ def write_editing_tables(
     failed = int((samples["status"] == ERROR).sum())
     noted = samples[samples["note"].notna()].groupby("attribute")["note"]
     notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
-    return {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes}
+    facts: dict[str, object] = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes}
+    return facts | ({"repeats": repeat_facts(samples)} if "repeat" in samples else {})
 
 
 def _summary(
     samples: pd.DataFrame, specs: Sequence[EditSpec], n_expected: int, of_sets: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
     if specs[0].stage is None:
-        return summarise_edits(samples, [spec.attribute for spec in specs], n_expected, of_sets)
+        of_each: dict[str, list[EditSpec]] = {}
+        for spec in specs:
+            of_each.setdefault(spec.attribute, []).append(spec)
+        repeats = len(specs) // len(of_each)
+        measured = {a: _mean_of([of_sets[s.name] for s in own if s.name in of_sets]) for a, own in of_each.items()}
+        return summarise_edits(samples, list(of_each), n_expected * repeats, measured)
     of_stages = {spec.stage: of_sets[spec.name] for spec in specs if spec.stage is not None and spec.name in of_sets}
     attributes = {spec.stage: spec.attribute for spec in specs if spec.stage is not None}
     return summarise_stages(samples, attributes, n_expected, of_stages)
+
+
+def _mean_of(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of the repeats, each of which is a set of edits of all photos: a distance of sets has no values to pool."""
+    known: dict[str, list[float]] = {}
+    for of_set in sets:
+        for name, value in of_set.items():
+            known.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else sum(values) / len(values) for name, values in known.items()}
