@@ -59,9 +59,9 @@ def test_the_model_reads_another_prompt_or_none(inpainter, requested):
 
 
 def test_true_masks_are_those_of_the_labels_and_the_parser_judges(settings, tiny_sdxl, tmp_path):
-    words = f"weights.root={tiny_sdxl}", "attributes=[hair]", "parser=face_lite"
+    words = f"weights.root={tiny_sdxl}", "attributes=[hair]", "data.size=64", "parser=face_lite"
     assert tasks.start(settings(*words, "editor.kind=true_mask"), tmp_path / "true") == 0
-    assert tasks.start(settings("parser=ground_truth", "attributes=[hair]"), tmp_path / "labels") == 0
+    assert tasks.start(settings("parser=ground_truth", *words[1:3]), tmp_path / "labels") == 0
     true, labels = (pd.read_parquet(tmp_path / name / "samples.parquet") for name in ("true", "labels"))
     assert true["mask_semantic"].tolist() == labels["mask_semantic"].tolist()
     assert true["iou"].notna().all()

@@ -88,7 +88,7 @@ def bench(folder: Path, faces, editor, parser=None, *words: str) -> EditingBench
     shared = ["data.count=1", f"attributes=[{','.join(ATTRIBUTES)}]", "metrics=no_weights", *words]
     settings = config.typed(composed("evaluate", shared, REPOSITORY), config.EditingEvaluation)
     cells = [EditSpec(a, Words(settings.prompts[a])) for a in ATTRIBUTES]
-    metrics = Metrics([SSIM("strict"), PSNR("strict"), MaskIoU("strict")], None, None, {}, [])
+    metrics = Metrics([SSIM("strict"), PSNR("strict"), MaskIoU("strict")])
     parser = parser or Counting()
     return EditingBench(settings, faces, Parsers(parser, parser), editor, metrics, folder, cells)
 

@@ -69,7 +69,7 @@ def _inpaint_editor(
     memory.check()
     files = find_pipeline(settings.name, explicit, root, download)
     files = files if settings.safety_checker else files.without("safety_checker")
-    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker"}))
+    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker", "repeats"}))
     dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
     opened_as = (files, dtype, on, memory, watch)
     unchanged = (opened_as, files.state(dtype != torch.float32))

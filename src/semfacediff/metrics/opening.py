@@ -1,7 +1,7 @@
 """The metrics that the configuration names, with their weights."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ class Metrics:
     """
 
     each: list[Metric]
-    sets: SetScores | None
-    floor: IoUFloor | None
-    absent: dict[str, str]
-    doubts: list[str]
+    sets: SetScores | None = None
+    floor: IoUFloor | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
 
     def identities(self) -> list[dict[str, object]]:
         """What every metric says of itself."""

@@ -84,14 +84,16 @@ def by_stage(samples: pd.DataFrame) -> pd.DataFrame:
 def directions(run: dict) -> dict[str, bool | None]:
     """Score -> whether higher is better, from the identities of a run's metrics; ``None`` where they do not say.
 
-    ``*_raw`` columns, which score the edit before the composite, have the direction of theirs.
+    ``*_raw`` columns, which score the edit before the composite, and the same with its motion undone
+    (``*_raw_registered``) have the direction of theirs.
     """
     found = {}
     for metric in run.get("metrics", []):
         of_all = metric.get("higher_is_better")
         for column in metric["metric"].split(", "):
             found[column] = of_all.get(column) if isinstance(of_all, dict) else of_all
-    return found | {f"{column}_raw": up for column, up in found.items()}
+    twins = {f"{column}{suffix}": up for suffix in ("_raw", "_raw_registered") for column, up in found.items()}
+    return found | twins
 
 
 def numeric_scores(samples: pd.DataFrame, known: dict[str, bool | None]) -> dict[str, bool | None]:

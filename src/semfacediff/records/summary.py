@@ -10,7 +10,7 @@ from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
-_OF_RAW = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
+OF_ALIGNMENT = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
 """Scores before the composite that say what the one after it no longer shows; so does the registered outside."""
 IOU_FLOOR = ("iou_floor_jpeg_95", "iou_floor_shift_1px")
 """Of each photo's region, not of its edit."""
@@ -97,7 +97,7 @@ def other_scores(samples: pd.DataFrame) -> list[str]:
     """Columns of metrics that nothing above names: those with a ``*_raw`` twin, and what is known of it alone."""
     known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
     of_raw = {
-        *_OF_RAW,
+        *OF_ALIGNMENT,
         *IOU_FLOOR,
         *(c for c in map(str, samples) if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED)),
     }

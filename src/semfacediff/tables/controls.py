@@ -17,6 +17,7 @@ from semfacediff.tables.scores import OF_SETS, column, edit_scores, refuse_unkno
 from semfacediff.tables.text import judged_by
 
 _SHOWN = (
+    *("shift_px_raw", "zoom_pct_raw"),
     *("ssim_raw", "psnr_outside_raw", "max_abs_outside_raw", "lpips_raw", "seam_raw"),
     *("iou_raw", "geometry_shift_pct_raw", "parts_lost_raw", "clip_raw"),
 )
@@ -40,9 +41,10 @@ def control_means(sweep: Path, names: Sequence[str], command: str) -> tuple[dict
     settings = read_sweep(sweep)
     if not settings:
         raise UserError(f"{sweep}: no finished run; make the sweep with: {command}")
-    own = ["editor.kind", *(("parser", "judge") if _same_parser(settings) else ())]
+    of_control = of_controls(sweep)
+    own = ["editor.kind", *(("parser", "judge") if of_control and _same_parser(settings) else ())]
     more = sorted(k for k in settings[0].values if k not in own and not k.startswith("editor.of."))
-    if more or not of_controls(sweep):
+    if more or not of_control:
         got = f"runs that also differ in {', '.join(more)}" if more else "runs of another editor"
         raise UserError(f"{sweep}: expected runs of editor=control that differ in editor.kind, got {got}")
     refuse_unknown(names, [n for n in edit_scores() if n not in OF_SETS], str(sweep))

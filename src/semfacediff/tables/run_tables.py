@@ -6,12 +6,19 @@ import pandas as pd
 
 from semfacediff.metrics.photo_counts import CHALLENGE_F, SUMMARY_ROWS
 from semfacediff.metrics.segmentation import AGGREGATES
-from semfacediff.records.summary import IOU_FLOOR
+from semfacediff.records.summary import IOU_FLOOR, OF_ALIGNMENT
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
 _ALWAYS = ("lpips", "ssim", "iou", *IOU_FLOOR, "clip")
-_WHERE_MEASURED = ("psnr_background", "mse_background", "seam", "geometry_shift_pct")
+_WHERE_MEASURED = (
+    "psnr_background",
+    "mse_background",
+    *OF_ALIGNMENT,
+    "ssim_raw_registered",
+    "seam",
+    "geometry_shift_pct",
+)
 _LATENCY = Column("latency_s_median", "latency s", None, 3)
 _N = Column("n", "n")
 _PUBLISHED_N = 100

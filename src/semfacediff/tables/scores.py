@@ -98,7 +98,7 @@ def column(name: str, run: dict | None = None) -> Column:
     bare = name.removesuffix("_registered").removesuffix("_raw").removesuffix("_total")
     shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}.get(bare) or ScoreFormat(bare.replace("_", " "), None, 4)
     up = directions(run or {}).get(name)
-    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))
+    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :].replace("_", " "))))
     return Column(name, label, shown.up if up is None else up, shown.digits, shown.factor)
 
 

@@ -186,8 +186,9 @@ def judged_by(run: dict) -> str:
     judge = run.get("judge")
     if judge is None:
         return ""
-    own = run["identity"]["inputs"].get("judge") is None
-    return ", judged by the same" if own else f", judged by {judge['name']} {judge['digest'][:8]}"
+    if judge == run["parser"]:
+        return ", judged by the same"
+    return f", judged by {judge['name']} {judge.get('digest', '')[:8]}".rstrip()
 
 
 def repeat_notes(run: dict) -> list[str]:

@@ -134,14 +134,16 @@ class EditingBench:
         """Cells of a sample that no earlier sitting has made."""
         return [spec for spec in self.specs if self.key_of(sample_id, spec) not in self.earlier]
 
-    def parsed(self, sample: FaceSample) -> Parsed:
-        """The photo at the working size, and its parses."""
+    def parsed(self, sample: FaceSample, to_score: bool = True) -> Parsed:
+        """The photo at the working size, and its parses; the judge is only asked where edits are scored."""
         photo = at_working_size(sample.photo, self.settings.working_size)
         image = to_tensor(photo)
         start = time.perf_counter()
         labels = self.parser.before(sample, image)
         seconds = time.perf_counter() - start
         facts = face_facts(sample, photo, labels.numpy(), self.parser.label_space)
+        if not to_score:
+            return Parsed(sample, photo, labels, seconds, facts, labels, {})
         judged = labels if self.judge is self.parser else self.judge.before(sample, image)
         return Parsed(sample, photo, labels, seconds, facts, judged, self._floor(sample, photo, judged))
 

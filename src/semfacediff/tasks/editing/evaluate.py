@@ -40,14 +40,20 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     Under ``torchrun`` every process edits and scores its share; the first keeps the record.
     """
     device = choose_device(settings.runtime)
-    state = processes(device)
     try:
-        editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
+        opened = open_editor(settings.editor, device, settings.weights, settings.runtime)
     except NoPipelineError as e:
         if settings.editor.name != "control" or settings.metrics.on_missing == "error":
             raise
         print(f"not run, for want of weights: editor.kind={settings.editor.kind}: {e}", file=sys.stderr)
         return 0
+    return _evaluated(settings, folder, device, *opened)
+
+
+def _evaluated(
+    settings: config.EditingEvaluation, folder: Path, device: torch.device, editor: Editor, editor_facts: dict
+) -> int:
+    state = processes(device)
     specs, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
     parsers, parser_facts, judge_facts = _parsers(settings, device)

@@ -20,7 +20,7 @@ def draw_strips(bench: EditingBench) -> None:
     settings, space, figures = bench.settings, bench.parser.label_space, bench.folder / "figures"
     failed = {row["sample_id"] for row in bench.kept_log if row["status"] == ERROR}
     first = [i for i, id_ in enumerate(bench.faces.ids[: settings.strips]) if id_ not in failed]
-    parsed = [bench.parsed(bench.faces[i]) for i in first]
+    parsed = [bench.parsed(bench.faces[i], to_score=False) for i in first]
     if not parsed:
         return
     if settings.cascade is not None:

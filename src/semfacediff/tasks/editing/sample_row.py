@@ -272,8 +272,10 @@ def inputs_fingerprint(
     parsers: Parsers, editor: Editor, sample_id: str, attribute: str, repeat: int | None
 ) -> str | None:
     """Digest of the precomputed files behind a row; ``None`` if all of it is computed."""
-    judged = attribute if parsers.judge is parsers.mask else None
-    read = parsers.mask.fingerprint(sample_id, judged), editor.fingerprint(sample_id, edit_name(attribute, repeat))
+    two = parsers.judge is not parsers.mask
+    read = [parsers.mask.fingerprint(sample_id, None if two else attribute)]
+    read += [parsers.judge.fingerprint(sample_id, attribute)] * two
+    read += [editor.fingerprint(sample_id, edit_name(attribute, repeat))]
     return "-".join(filter(None, read)) or None
 
 
