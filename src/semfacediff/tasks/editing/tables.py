@@ -56,9 +56,12 @@ def _summary(
 
 
 def _mean_of(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of the repeats, each of which is a set of edits of all photos: a distance of sets has no values to pool."""
+    """Of the repeats, each of which is a set of edits of all photos: a distance of sets has no values to pool.
+
+    ``fid_n`` is that of the smallest set.
+    """
     known: dict[str, list[float]] = {}
     for of_set in sets:
         for name, value in of_set.items():
             known.setdefault(name, []).append(value)
-    return {name: values[0] if len(values) == 1 else sum(values) / len(values) for name, values in known.items()}
+    return {name: min(of) if name == "fid_n" else sum(of) / len(of) for name, of in known.items()}
