@@ -57,8 +57,6 @@ def _evaluated(
     specs, words = planned(settings, editor)
     # Everything that can be refused cheaply comes before the photos are read.
     parsers, parser_facts, judge_facts = _parsers(settings, device)
-    for parser in parsers:
-        parser.check(settings.attributes)
     metrics = open_metrics(settings, device)
     labels_needed = parser_facts["name"] == "ground_truth"
     data, part = shard_of(open_data(settings.data, labels_needed=labels_needed, limit=settings.limit), settings.shard)
@@ -66,17 +64,8 @@ def _evaluated(
     opened_facts = {"parser": parser_facts, "judge": judge_facts, "editor": editor_facts, **part}
     opened_facts["prompts"] = [one.facts() for one in words]
     head = _head(settings, opened_facts, metrics, data, len(specs))
-    inputs: dict[str, object] = {
-        "data": data.digest,
-        "parser": parser_facts.get("digest"),
-        "metrics": {m["metric"]: m for m in head["metrics"]},
-        "words": _made_words(specs),
-    }
-    if parsers.judge is not parsers.mask:
-        inputs["judge"] = judge_facts.get("digest")
+    inputs = _inputs(head, data, specs, parsers)
     of_kind = EditingBench if settings.cascade is None else CascadeBench
-    if "digest" in editor_facts:
-        inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
 
     def opened() -> RunFolder:
@@ -106,14 +95,35 @@ def _evaluated(
 
 
 def _parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[Parsers, dict, dict]:
-    """The parsers of masks and of scores, and the facts of each."""
+    """The parsers of masks and of scores, and the facts of each.
+
+    Raises:
+        UserError: one cannot be opened, or cannot tell an attribute.
+    """
     space = label_space_of(settings.data)
     mask = open_parser(settings.parser, space, device)
     judge = open_judge(settings.judge, settings.protocol, mask, device)
     if settings.editor.name == "control" and settings.editor.kind == TRUE_MASK:
         labels = settings.parser.model_copy(update={"name": "ground_truth", "checkpoint": None, "root": None})
         mask = open_parser(labels, space, device)
+    for parser in (mask[0], judge[0]):
+        parser.check(settings.attributes)
     return Parsers(mask[0], judge[0]), mask[1], judge[1]
+
+
+def _inputs(head: dict[str, Any], data: Data, specs: list[EditSpec], parsers: Parsers) -> dict[str, object]:
+    """What beside the configuration determines the results."""
+    inputs: dict[str, object] = {
+        "data": data.digest,
+        "parser": head["parser"].get("digest"),
+        "metrics": {m["metric"]: m for m in head["metrics"]},
+        "words": _made_words(specs),
+    }
+    if parsers.judge is not parsers.mask:
+        inputs["judge"] = head["judge"].get("digest")
+    if "digest" in head["editor"]:
+        inputs["editor"] = {k: head["editor"][k] for k in ("digest", "numerics")}
+    return inputs
 
 
 def _head(
