@@ -101,7 +101,7 @@ def test_json_has_the_same_facts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SEMFACEDIFF_DATA", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found["weights"]) == {"lpips_alexnet", "inception", "clip"}
+    assert set(found["weights"]) == {"lpips_alexnet", "inception", "clip", "lpips_squeeze"}
     assert {w["state"] for w in found["weights"].values()} == {"missing"}
     assert found["data"]["SEMFACEDIFF_DATA"] == found["data"]["place"] == str(tmp_path)
     assert (found["data"]["there"], found["data"]["layout"]) == (True, None)
