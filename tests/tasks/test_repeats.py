@@ -128,7 +128,7 @@ def test_shards_are_merged_into_the_same_record(settings, thrice, tmp_path, caps
 
 
 def test_edits_made_elsewhere_are_read_by_the_stated_layout(settings, thrice, tmp_path):
-    words = "editor=precomputed", f"editor.root={thrice / 'edits'}", "editor.repeats=3"
+    words = "editor=precomputed", f"+editor.root={thrice / 'edits'}", "editor.repeats=3"
     assert tasks.start(settings(*words), tmp_path / "read") == 0
     ours, made = rows_of(tmp_path / "read"), rows_of(thrice)
     same = ["sample_id", "attribute", "repeat", "edit_sha256", "change_de", "status"]
@@ -145,7 +145,7 @@ def test_edits_made_elsewhere_are_read_by_the_stated_layout(settings, thrice, tm
     [
         (["editor.repeats=0"], r"editor\.repeats: .* greater than or equal to 1"),
         (
-            ["parser=precomputed", "parser.root=x"],
+            ["parser=precomputed", "+parser.root=x"],
             r"editor\.repeats=2: parser=precomputed has one parse .*judge=",
         ),
         (["cascade={stages:[{attribute:hair,prompt:x}]}"], r"cascade: editor\.repeats=2 makes edits of one photo"),
