@@ -36,13 +36,14 @@ from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.geometry import GeometryShift
 from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.opening import Metrics
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.seam import Seam
 from semfacediff.parsing import ModelParser, ParserCard, build_parser, load_parser
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.tasks.editing.bench import EditingBench
-from semfacediff.tasks.editing.sample_row import encoded_png
+from semfacediff.tasks.editing.sample_row import Parsers, encoded_png
 
 ATTRIBUTES = ("hair", "lips", "skin", "eyes", "eyebrows")
 CPU = torch.device("cpu")
@@ -113,8 +114,8 @@ class Case:
         entries = index_folder(self.root, "images", "masks", labels_needed=False).entries[:n]
         cells = [EditSpec(a, Words(p)) for a, p in self.prompts.items()]
         with tempfile.TemporaryDirectory() as out:
-            parts = (FileFaces(entries, CELEBAMASK), self.parser, FreeEditor(), metrics, Path(out), cells)
-            bench = EditingBench(self.settings, *parts)
+            faces, parsers = FileFaces(entries, CELEBAMASK), Parsers(self.parser, self.parser)
+            bench = EditingBench(self.settings, faces, parsers, FreeEditor(), Metrics(metrics), Path(out), cells)
             bench.run()
             bench.log.close()
             return bench.log.rows

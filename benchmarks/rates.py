@@ -23,6 +23,7 @@ from semfacediff.hydra_app import composed
 from semfacediff.metrics.opening import open_metrics
 from semfacediff.parsing import ModelParser, ParserCard, build_parser
 from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.sample_row import Parsers
 
 ATTRIBUTES = ["hair", "lips", "skin", "eyes", "eyebrows"]
 
@@ -65,10 +66,10 @@ def edit_rate(size: int, n: int) -> float:
     card = ParserCard.of_kind("fastscnn_lite", "celebamask", 512)
     parser = LabelledParser(build_parser("fastscnn_lite"), card, torch.device("cpu"))
     editor, _ = open_editor(settings.editor, torch.device("cpu"))
-    metrics = open_metrics(settings, torch.device("cpu")).each
+    metrics = open_metrics(settings, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         cells = [EditSpec(attribute, Words(settings.prompts[attribute])) for attribute in ATTRIBUTES]
-        bench = EditingBench(settings, Drawn(faces), parser, editor, metrics, Path(folder), cells)
+        bench = EditingBench(settings, Drawn(faces), Parsers(parser, parser), editor, metrics, Path(folder), cells)
         start = time.perf_counter()
         bench.run()
         return n * len(ATTRIBUTES) / (time.perf_counter() - start)

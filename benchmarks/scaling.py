@@ -32,11 +32,13 @@ from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.geometry import GeometryShift
 from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.opening import Metrics
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.seam import Seam
 from semfacediff.tasks.editing import bench as editing_bench
 from semfacediff.tasks.editing import sample_row as edit_scoring
 from semfacediff.tasks.editing.bench import EditingBench
+from semfacediff.tasks.editing.sample_row import Parsers
 
 OF_PHOTO = ("read", "parse photo", "face facts")
 
@@ -93,7 +95,8 @@ class Timed:
         read = self.ledger.timed("read", type(faces).__getitem__)
         watched = type("Watched", (FileFaces,), {"__getitem__": read})(faces.entries, CELEBAMASK)
         cells = [EditSpec(a, Words(self.settings.prompts[a])) for a in ATTRIBUTES]
-        bench = EditingBench(self.settings, watched, self.parser, self.editor, self.metrics, out, cells)
+        parsers = Parsers(self.parser, self.parser)
+        bench = EditingBench(self.settings, watched, parsers, self.editor, Metrics(self.metrics), out, cells)
         start = time.process_time()
         bench.run()
         seconds = time.process_time() - start

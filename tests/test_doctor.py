@@ -101,7 +101,7 @@ def test_json_has_the_same_facts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SEMFACEDIFF_DATA", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found["weights"]) == {"lpips_alexnet", "inception", "clip"}
+    assert set(found["weights"]) == {"lpips_alexnet", "inception", "clip", "lpips_squeeze"}
     assert {w["state"] for w in found["weights"].values()} == {"missing"}
     assert found["data"]["SEMFACEDIFF_DATA"] == found["data"]["place"] == str(tmp_path)
     assert (found["data"]["there"], found["data"]["layout"]) == (True, None)
@@ -118,7 +118,7 @@ def test_files_of_the_right_name_are_checked_by_digest(tmp_path, monkeypatch, ca
     assert found["commands"]["evaluate.py metrics=full"]["missing_weights"] == []
     assert found["commands"]["evaluate.py metrics=full"]["other_weights"] == ["lpips_alexnet", "inception", "clip"]
     assert main(["doctor", "--root", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("not the public one") == 3
+    assert capsys.readouterr().out.count("not the public one") == len(PUBLIC)
     digests = {public.files[0].file: public.files[0].sha256 for public in PUBLIC}
     monkeypatch.setattr(weights, "file_digest", lambda path: digests[path.name])
     assert {w["state"] for w in doctor.examined(str(tmp_path))["weights"].values()} == {"there"}

@@ -123,7 +123,7 @@ def test_what_measures_knows_no_model(file):
 
 def test_the_configuration_knows_names_and_no_stage():
     for file in (SRC / "config").glob("*.py"):
-        assert ours(file) <= {"labels", "errors", "places", "plugins", "threads"}
+        assert ours(file) <= {"labels", "errors", "places", "plugins", "threads", "controls"}
 
 
 def test_the_page_stands_at_the_edge():

@@ -24,10 +24,11 @@ PIXELS = (
     "other_face",
     "half_outside",
 )
-"""Kinds of ``editor=control``; what each does: :mod:`semfacediff.editing.control`."""
-SYSTEM = ("vae_round_trip", "empty_prompt", "other_prompt", "true_mask")
-"""Controls of a diffusion editor: its autoencoder without diffusion, the empty prompt, another attribute's prompt, the
-mask of the labels instead of the parser's."""
+"""Kinds of ``editor=control`` that need no weights; what each does: :mod:`semfacediff.editing.control`."""
+TRUE_MASK = "true_mask"
+SYSTEM = ("vae_round_trip", "empty_prompt", "other_prompt", TRUE_MASK)
+"""Kinds of ``editor=control`` that are of a diffusion editor: its autoencoder without diffusion, the empty prompt,
+another attribute's prompt, the mask of the labels instead of the parser's."""
 
 KEPT_OUTSIDE = "nothing = region_blur = region_noise = asked_colour = wrong_colour = other_face"
 """The order of a score that sees nothing but pixels outside the region."""

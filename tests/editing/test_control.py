@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from semfacediff import plugins
+from semfacediff import config, plugins
 from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
-from semfacediff.controls import PIXELS, contradicted, relations
+from semfacediff.controls import PIXELS, SYSTEM, contradicted, relations
 from semfacediff.editing.base import EditRequest
 from semfacediff.editing.control import NOISE_SD, Control
+from semfacediff.editing.opening import open_editor
 from semfacediff.editing.recolor import NOTE_NO_COLOUR
 from semfacediff.errors import UserError
 from semfacediff.types import RegionMasks, to_uint8
@@ -198,9 +199,11 @@ def test_it_is_chosen_by_name_and_the_preset_runs_every_kind(repository, compose
 
     assert plugins.find("editor", "control") is Control
     preset = yaml.safe_load((repository / "experiments/experiment/controls.yaml").read_text())
-    assert tuple(preset["hydra"]["sweeper"]["params"]["editor.kind"].split(",")) == PIXELS
+    assert tuple(preset["hydra"]["sweeper"]["params"]["editor.kind"].split(",")) == PIXELS + SYSTEM
     cfg = compose("evaluate", "experiment=controls", "editor.kind=zoom_1pct")
-    assert plugins.made("editor", "control", {k: v for k, v in cfg.editor.items() if k != "name"}).kind == "zoom_1pct"
+    editor, facts = open_editor(config.typed(cfg, config.EditingEvaluation).editor, torch.device("cpu"))
+    assert (type(editor), editor.kind) == (Control, "zoom_1pct")
+    assert facts == {"name": "control", "digest": plugins.code_digest(Control), "numerics": None}
 
 
 def test_a_chain_of_controls_and_what_contradicts_it():

@@ -198,3 +198,21 @@ def test_what_the_numbers_depend_on_is_said():
     assert (interval["seed"], interval["photos"], interval["resamples"], interval["level"]) == (5, 7, 1000, 0.95)
     assert said["loss"]["criterion"] == "cross-entropy"
     assert "loss" not in {entry["metric"] for entry in identities(5, 7, None)}
+
+
+def test_the_challenges_f_score_is_that_of_precision_and_recall_by_photo():
+    truth = np.array([[[0, 0, 1, 1], [2, 2, 2, 1]], [[0, 0, 0, 0], [0, 0, 1, 1]]])
+    seen = np.array([[[0, 1, 1, 1], [2, 2, 3, 0]], [[0, 0, 0, 3], [0, 0, 0, 0]]])
+    of_photos = []
+    for t, p in zip(truth, seen, strict=True):
+        scores = []
+        for c in np.unique(t):
+            tp, fp, fn = (t == c) & (p == c), (t != c) & (p == c), (t == c) & (p != c)
+            precision, recall = tp.sum() / max(1, (tp | fp).sum()), tp.sum() / (tp | fn).sum()
+            scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+        of_photos.append(np.mean(scores))
+    counts = PhotoCounts.of(rows_of(zip(truth, seen, strict=True)), N)
+    table = summary(counts, CLASSES, 0, "ce7454").set_index("class")
+    assert table.loc["challenge_f", "f1"] == pytest.approx(np.mean(of_photos), rel=1e-12)
+    assert np.mean(of_photos) not in (0, 1)
+    assert "challenge_f" not in set(summary(counts, CLASSES, 0)["class"])

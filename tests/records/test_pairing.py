@@ -118,6 +118,10 @@ def test_directions_of_several_columns():
         "parts_lost_raw": None,
         "x_raw": False,
         "y_raw": False,
+        "geometry_shift_pct_raw_registered": False,
+        "parts_lost_raw_registered": None,
+        "x_raw_registered": False,
+        "y_raw_registered": False,
     }
 
 

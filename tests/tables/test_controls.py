@@ -92,3 +92,13 @@ def test_the_definition_and_the_preset_name_the_same_sweep(repository):
     assert definition.command == "python evaluate.py -m experiment=controls hydra.sweep.dir=results/runs/controls"
     opening = (repository / "experiments/experiment/controls.yaml").read_text().split("defaults:")[0]
     assert "table controls (add hydra.sweep.dir=results/runs/controls)" in opening
+
+
+def test_controls_of_a_system_stand_behind_those_of_pixels(controls, edited_run, tmp_path):
+    sweep = controls(nothing=scores(1.0, 50.0, 0.0))
+    rows = edits(4).assign(**scores(0.7, 20.0, 0.3))
+    of = {"name": "sdxl_inpaint", "steps": 50}
+    edited_run(sweep / "vae", rows, editor={"name": "control", "kind": "vae_round_trip", "of": of}, **SHARED)
+    grid = controls_grid(sweep, NAMES, "")
+    assert [row.labels[0] for row in grid.rows] == ["nothing", "vae_round_trip"]
+    assert grid.notes[-1].endswith("half_outside, empty_prompt, other_prompt, true_mask")

@@ -20,8 +20,10 @@ from semfacediff.engine.prefetch import in_order, one_core_each, torch_threads
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.opening import Metrics
 from semfacediff.parsing import GroundTruthParser, ModelParser, load_parser
 from semfacediff.tasks.editing.bench import EditingBench, Plan
+from semfacediff.tasks.editing.sample_row import Parsers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ATTRIBUTES = ("hair", "lips", "skin")
@@ -86,8 +88,9 @@ def bench(folder: Path, faces, editor, parser=None, *words: str) -> EditingBench
     shared = ["data.count=1", f"attributes=[{','.join(ATTRIBUTES)}]", "metrics=no_weights", *words]
     settings = config.typed(composed("evaluate", shared, REPOSITORY), config.EditingEvaluation)
     cells = [EditSpec(a, Words(settings.prompts.texts[a])) for a in ATTRIBUTES]
-    metrics = [SSIM("strict"), PSNR("strict"), MaskIoU("strict")]
-    return EditingBench(settings, faces, parser or Counting(), editor, metrics, folder, Plan(cells))
+    metrics = Metrics([SSIM("strict"), PSNR("strict"), MaskIoU("strict")])
+    parser = parser or Counting()
+    return EditingBench(settings, faces, Parsers(parser, parser), editor, metrics, folder, Plan(cells))
 
 
 def rows(made: EditingBench) -> list[str]:

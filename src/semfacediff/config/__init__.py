@@ -23,6 +23,7 @@ from semfacediff.config.data import (
 )
 from semfacediff.config.editing import (
     AnyEditor,
+    ControlEditor,
     EditingEvaluation,
     IdentityEditor,
     InpaintEditor,
@@ -99,6 +100,7 @@ __all__ = [
     "CelebAMaskHQData",
     "ClipConfig",
     "Closed",
+    "ControlEditor",
     "DataConfig",
     "DeviceConfig",
     "DiffusionConfig",

@@ -16,20 +16,27 @@ from pydantic import (
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, PromptsConfig, without_words
+from semfacediff.controls import PIXELS, SYSTEM
 from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
 
 
-class IdentityEditor(Closed):
+class _Repeated(Closed):
+    """``repeats``: edits of every photo and attribute, each with a seed of its own."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class IdentityEditor(_Repeated):
     name: Literal["identity"]
 
 
-class RecolorEditor(Closed):
+class RecolorEditor(_Repeated):
     name: Literal["recolor"]
     no_colour: Literal["keep", "error"]
     strength: Fraction
 
 
-class PrecomputedEditor(Closed):
+class PrecomputedEditor(_Repeated):
     """``resize``: of an edit with another aspect ratio than its photo's; ``None`` refuses it."""
 
     name: Literal["precomputed"]
@@ -37,7 +44,7 @@ class PrecomputedEditor(Closed):
     resize: Literal["fit", "stretch"] | None
 
 
-class InpaintEditor(Closed):
+class InpaintEditor(_Repeated):
     """See :class:`semfacediff.editing.diffusion.InpaintOptions`.
 
     ``safety_checker``: whether the pipeline's is opened, if it has one.
@@ -65,7 +72,7 @@ class InpaintEditor(Closed):
         return self
 
 
-class SCADMEditor(Closed):
+class SCADMEditor(_Repeated):
     """See :mod:`semfacediff.editing.reference`."""
 
     name: Literal["sca_dm"]
@@ -88,7 +95,16 @@ class SCADMEditor(Closed):
         return self
 
 
-class OtherEditor(Closed):
+class ControlEditor(_Repeated):
+    """``of``: the diffusion editor that the controls of a system are made of; those of pixels leave it alone."""
+
+    name: Literal["control"]
+    kind: Literal[(*PIXELS, *SYSTEM)]
+    donors: str | None
+    of: InpaintEditor
+
+
+class OtherEditor(_Repeated):
     """An editor that :mod:`semfacediff.plugins` finds by its name; every other key is one of its options."""
 
     model_config = ConfigDict(extra="allow")
@@ -105,6 +121,7 @@ _KINDS = {
     "precomputed": "precomputed",
     **dict.fromkeys(("sdxl_inpaint", "sd_inpaint", "inpaint"), "inpaint"),
     "sca_dm": "sca_dm",
+    "control": "control",
 }
 
 
@@ -119,6 +136,7 @@ AnyEditor = Annotated[
     | Annotated[PrecomputedEditor, Tag("precomputed")]
     | Annotated[InpaintEditor, Tag("inpaint")]
     | Annotated[SCADMEditor, Tag("sca_dm")]
+    | Annotated[ControlEditor, Tag("control")]
     | Annotated[OtherEditor, Tag("other")],
     Discriminator(_kind),
 ]
@@ -136,7 +154,7 @@ class EditingEvaluation(Evaluation):
     """``evaluate.py task=editing``."""
 
     task: Literal["editing"]
-    protocol: Literal["thesis", "strict"]
+    protocol: Literal["thesis", "strict", "pie"]
     attributes: Annotated[list[str], Field(min_length=1), Once]
     prompts: PromptsConfig
     negatives: Negatives
@@ -146,6 +164,7 @@ class EditingEvaluation(Evaluation):
     cascade: CascadeConfig | None
     working_size: Annotated[int, Field(ge=32, le=4096)] | None
     region: RegionConfig
+    judge: Annotated[str, Field(min_length=1)] | None
     editor: AnyEditor
     inpaint_mask: Literal["generation", "blend"]
     composite: Literal["off", "blend", "exact"]
@@ -159,7 +178,7 @@ class EditingEvaluation(Evaluation):
     def _of_edits(cls, plain: dict) -> dict:
         if plain.get("protocol") in ("ce7454", "segface"):
             raise ValueError(
-                f"protocol={plain['protocol']} scores label maps; drop task=editing, or use strict or thesis"
+                f"protocol={plain['protocol']} scores label maps; drop task=editing, or use strict, thesis or pie"
             )
         return plain
 
@@ -225,6 +244,30 @@ class EditingEvaluation(Evaluation):
             except ValidationError as e:
                 why = e.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"cascade: stage {i} ('{stage.attribute}'): {why}") from e
+        return self
+
+    @model_validator(mode="after")
+    def _judged(self):
+        """A judge parses whatever edit it is shown."""
+        if self.judge in ("ground_truth", "precomputed"):
+            raise ValueError(
+                f"judge={self.judge} parses no edits; name a trained parser, or leave it out: parser={self.judge} has "
+                f"the say then"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _repeated(self):
+        if self.editor.repeats == 1:
+            return self
+        asked = f"editor.repeats={self.editor.repeats}"
+        if self.cascade is not None:
+            raise ValueError(f"cascade: {asked} makes edits of one photo, a cascade one after another; drop one of two")
+        if self.parser.name == "precomputed" and self.judge is None:
+            raise ValueError(
+                f"{asked}: parser=precomputed has one parse for all edits of an attribute; set judge=PARSER to score "
+                f"each by its own"
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,12 +9,13 @@ from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
 from semfacediff.plugins import find
 
-METRICS = tuple("effect alignment identity ssim psnr seam lpips iou geometry leakage clip fid kid".split())
+METRICS = tuple("effect alignment identity ssim psnr seam lpips iou iou_floor geometry leakage clip fid kid".split())
 
 
 class WeightsConfig(Closed):
     root: str | None
     lpips_alexnet: str | None
+    lpips_squeeze: str | None
     inception: str | None
     clip: str | None
     arcface: str | None

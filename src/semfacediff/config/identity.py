@@ -8,6 +8,7 @@ from typing import Any
 from semfacediff.config.editing import EditingEvaluation
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
+from semfacediff.controls import PIXELS
 
 VOLATILE = ("runtime", "tracking", "optimise")
 """Top-level keys that change how fast or where a run works, never what comes out."""
@@ -39,7 +40,7 @@ WITHOUT_EFFECT = (
 
 def scientific(config: AnyTask) -> dict[str, Any]:
     """What determines the results: the configuration without volatile keys, names and input paths."""
-    plain = config.model_dump(mode="json", exclude={*VOLATILE, "name"})
+    plain = config.model_dump(mode="json", exclude={*VOLATILE, "name", "judge"})  # whose digest says it
     if config.task == "synthesis":
         plain["generation"] = plain.pop("synthesis")  # as records and folders name it since the first version
     for group, key in (*PATHS, *WITHOUT_EFFECT):
@@ -55,6 +56,10 @@ def scientific(config: AnyTask) -> dict[str, Any]:
         plain |= _prompts(config)
         if plain["editor"].get("resize", "") is None:
             del plain["editor"]["resize"]  # as all was before there was a choice
+        if plain["editor"]["repeats"] == 1:
+            del plain["editor"]["repeats"]
+        if config.editor.name == "control" and config.editor.kind in PIXELS:
+            del plain["editor"]["of"]
         if config.editor.name in _TEXTLESS:
             del plain["inpaint_mask"]  # nor does a mask for pipelines
     if config.task == "parsing":

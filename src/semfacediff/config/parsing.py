@@ -18,6 +18,8 @@ class ParsingEvaluation(Evaluation):
     @model_validator(mode="before")
     @classmethod
     def _without_edits(cls, plain: dict) -> dict:
-        if plain.get("protocol") == "thesis":
-            raise ValueError("protocol=thesis scores edits; use protocol=strict, ce7454 or segface for task=parsing")
+        if plain.get("protocol") in ("thesis", "pie"):
+            raise ValueError(
+                f"protocol={plain['protocol']} scores edits; use protocol=strict, ce7454 or segface for task=parsing"
+            )
         return {k: v for k, v in plain.items() if k in cls.model_fields or k not in EditingEvaluation.model_fields}

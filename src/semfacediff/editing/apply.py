@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from semfacediff import config
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.base import Editor, EditRequest, edit_name
 from semfacediff.editing.composite import check_outside, composite
 from semfacediff.editing.prompts.words import Words
 from semfacediff.labels import LabelSpace
@@ -33,6 +33,7 @@ class EditSpec:
         words: what the editor is told.
         strength: instead of the editor's own; ``None`` = the editor's own.
         stage: place in the cascade, from 1; ``None`` outside of one.
+        repeat: which of the edits of each photo it is, from 1; ``None`` where there is one.
         nth: how many earlier stages edit the same attribute; tells the seeds of the two apart.
         kind, target: of the task, where a task set says what each photo is edited to.
     """
@@ -44,11 +45,13 @@ class EditSpec:
     nth: int = 0
     kind: str | None = None
     target: str | None = None
+    repeat: int | None = None
 
     @property
     def name(self) -> str:
         """Of its folder below ``edits/``, of its features and of its row in the summary."""
-        return self.attribute if self.stage is None else f"{self.stage}_{self.attribute}"
+        own = edit_name(self.attribute, self.repeat)
+        return own if self.stage is None else f"{self.stage}_{own}"
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ class EditRules:
         return is_empty(masks) and not self.edit_empty
 
     def seed_of(self, sample_id: str, spec: EditSpec) -> int:
-        """What the editor draws from."""
+        """What the editor draws from; the first of several edits has the seed of the one where there is one."""
+        again = ["repeat", spec.repeat] if spec.repeat and spec.repeat > 1 else []
         if self.seeds == "run":
-            return self.seed
-        return derive_seed(self.seed, sample_id, spec.attribute, *([spec.nth] if spec.nth else []))
+            return derive_seed(self.seed, *again) if again else self.seed
+        return derive_seed(self.seed, sample_id, spec.attribute, *([spec.nth] if spec.nth else []), *again)
 
     def request(
         self,
@@ -133,6 +137,7 @@ class EditRules:
             inpaint_mask=self.inpaint_mask,
             labels=labels,
             label_space=space,
+            repeat=spec.repeat,
             on_step=on_step,
         )
 

@@ -10,6 +10,11 @@ from semfacediff.labels import LabelSpace
 from semfacediff.types import RegionMasks
 
 
+def edit_name(attribute: str, repeat: int | None) -> str:
+    """Of the folder of edits of an attribute, and of its ``repeat``-th edits where there are several of each photo."""
+    return attribute if repeat is None else f"{attribute}_{repeat}"
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """One photo, one attribute.
@@ -28,6 +33,7 @@ class EditRequest:
             with its levels, which the pipeline cuts at one half. Other editors use ``masks.generation``.
         labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
         frame: (height, width) of the photo before it was brought to the working size; ``None`` = the size it has.
+        repeat: which of the edits of this photo and attribute, from 1; ``None`` where there is one.
         on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
 
@@ -43,6 +49,7 @@ class EditRequest:
     labels: Tensor | None = None
     label_space: LabelSpace | None = None
     frame: tuple[int, int] | None = None
+    repeat: int | None = None
     on_step: Callable[[int, int], None] | None = None
 
 
@@ -73,8 +80,8 @@ class Editor:
             UserError: it cannot be loaded.
         """
 
-    def fingerprint(self, sample_id: str, attribute: str) -> str | None:
-        """Digest of the file this edit is read from; ``None`` for an editor that computes."""
+    def fingerprint(self, sample_id: str, name: str) -> str | None:
+        """Digest of the file this edit is read from, see :func:`edit_name`; ``None`` for an editor that computes."""
         return None
 
     def tokenizers(self) -> list[Any]:

@@ -79,7 +79,7 @@ class Control(Editor):
         self.kind = kind
         self.donors = None if donors is None or kind != "other_face" else _photos(Path(donors).expanduser())
 
-    def fingerprint(self, sample_id: str, attribute: str) -> str | None:
+    def fingerprint(self, sample_id: str, name: str) -> str | None:
         """Digest of all donors; ``None`` without."""
         return fingerprint(*self.donors) if self.donors else None
 

@@ -5,12 +5,15 @@ from pathlib import Path
 import torch
 
 from semfacediff import config, plugins
+from semfacediff.controls import SYSTEM
 from semfacediff.editing.base import Editor
+from semfacediff.editing.control import Control
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
+from semfacediff.editing.system_control import SystemControl
 from semfacediff.sweep_cache import SweepCache
 
 _pipeline: SweepCache[SharedPipeline] = SweepCache()
@@ -37,6 +40,12 @@ def open_editor(
         return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
     if isinstance(settings, config.InpaintEditor):
         return _inpaint_editor(settings, on, weights, runtime)
+    if isinstance(settings, config.ControlEditor):
+        if settings.kind in SYSTEM:
+            inner, facts = _inpaint_editor(settings.of, on, weights, runtime)
+            return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
+        control = Control(settings.kind, settings.donors)
+        return control, {"name": settings.name, "digest": plugins.code_digest(Control), "numerics": None}
     if isinstance(settings, config.OtherEditor):
         made = plugins.made("editor", settings.name, settings.options)
         return made, {"name": settings.name, "digest": plugins.code_digest(type(made)), "numerics": None}
@@ -45,7 +54,7 @@ def open_editor(
     if settings.name == "recolor":
         return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
     root = Path(settings.root).expanduser()
-    return Precomputed(root, settings.resize), {"name": "precomputed"}
+    return Precomputed(root, settings.resize, settings.repeats), {"name": "precomputed"}
 
 
 def _inpaint_editor(
@@ -53,14 +62,14 @@ def _inpaint_editor(
     on: torch.device,
     weights: config.WeightsConfig | None,
     runtime: config.RuntimeConfig | None,
-) -> tuple[Editor, dict]:
+) -> tuple[InpaintEditor, dict]:
     explicit = getattr(weights, settings.name, None)
     root, download = (weights.root, weights.download) if weights else (None, False)
     memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
     memory.check()
     files = find_pipeline(settings.name, explicit, root, download)
     files = files if settings.safety_checker else files.without("safety_checker")
-    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker"}))
+    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker", "repeats"}))
     dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
     opened_as = (files, dtype, on, memory, watch)
     unchanged = (opened_as, files.state(dtype != torch.float32))

@@ -1,4 +1,5 @@
-"""Edits that another tool made: ``<root>/<attribute>/<id>.png``."""
+"""Edits that another tool made: ``<root>/<attribute>/<id>.png``; of several edits of each photo, the k-th are
+``<root>/<attribute>_<k>/<id>.png``, from 1."""
 
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.sizes import resized_photo, same_aspect
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.base import Editor, EditRequest, edit_name
 from semfacediff.errors import UserError
 from semfacediff.types import to_tensor
 from semfacediff.weight_files import fingerprint
@@ -20,6 +21,8 @@ class Precomputed(Editor):
         resize: of an edit with another aspect ratio than its photo's: ``fit`` cuts what sticks out on two opposite
             sides, ``stretch`` scales each side on its own, ``None`` refuses it.
 
+        repeats: edits of each photo and attribute.
+
     Raises:
         UserError: ``root`` is no folder; on :meth:`edit`, a file is missing, unreadable or refused.
     """
@@ -28,29 +31,32 @@ class Precomputed(Editor):
     native_size = None
     batchable = True
 
-    def __init__(self, root: Path, resize: str | None = None):
+    def __init__(self, root: Path, resize: str | None = None, repeats: int = 1):
         if not root.is_dir():
             raise UserError(f"editor.root: expected a folder of edits at {root}, found none; set editor.root=DIR")
         self.root, self.resize = root, resize
+        self.repeats = [None] if repeats == 1 else list(range(1, repeats + 1))
 
     def check(self, attributes: dict[str, str]) -> None:
         """Every attribute needs its folder."""
-        missing = [a for a in attributes if not (self.root / a).is_dir()]
+        names = [edit_name(a, repeat) for a in attributes for repeat in self.repeats]
+        missing = [name for name in names if not (self.root / name).is_dir()]
         if missing:
+            layout = "<root>/<attribute>" + ("" if self.repeats == [None] else f"_<1 to {len(self.repeats)}>")
             raise UserError(
-                f"editor.root: no folder {', '.join(missing)} in {self.root}; expected <root>/<attribute>/<id>.png, "
+                f"editor.root: no folder {', '.join(missing)} in {self.root}; expected {layout}/<id>.png, "
                 f"or choose attributes=[...]"
             )
 
-    def fingerprint(self, sample_id: str, attribute: str) -> str:
-        return fingerprint(self.root / attribute / f"{sample_id}.png")
+    def fingerprint(self, sample_id: str, name: str) -> str:
+        return fingerprint(self.root / name / f"{sample_id}.png")
 
     def edit(self, requests: list[EditRequest]) -> list:
         """float32 ``[3, H, W]`` in [0,1] a request."""
         return [to_tensor(self._read(r)) for r in requests]
 
     def _read(self, request: EditRequest) -> np.ndarray:
-        relative = f"{request.attribute}/{request.sample_id}.png"
+        relative = f"{edit_name(request.attribute, request.repeat)}/{request.sample_id}.png"
         edit = decode_photo(Blob(self.root / relative, relative).read(), relative)
         size: tuple[int, int] = (request.photo.shape[-2], request.photo.shape[-1])
         (height, width), frame = edit.shape[:2], request.frame or size

@@ -29,12 +29,14 @@ class EditPair:
     Attributes:
         photo, edit: uint8 ``[H, W, 3]`` RGB.
         blend: uint8 ``[H, W]``: the blend mask, 255 = edit.
-        before, after: bool ``[H, W]``: the attribute's region in the parse of photo and edit; ``after`` is ``None``
-            where the parser has no opinion.
+        before: bool ``[H, W]``: the semantic mask, the attribute's region in the parse that the edit's mask is of.
+        after: bool ``[H, W]``: its region in the judge's parse of the edit; ``None`` where the judge has no opinion.
         prompt: what the edit was asked to be.
         attribute: what was edited.
-        labels_before, labels_after: int64 ``[H, W]``: the parses themselves, in ``space``; ``None`` where the parser
-            has no opinion, or where there is none.
+        labels_before, labels_after: int64 ``[H, W]``: the judge's parses of photo and edit, in ``space``; ``None``
+            where it has no opinion, or where there is none.
+        judged: bool ``[H, W]``: the region in ``labels_before``; ``None`` = ``before``, as where the parser of the mask
+            is the judge.
 
     Raises:
         ValueError: another type or size; floats in [0,1] or [-1,1] would be scored without complaint otherwise.
@@ -50,6 +52,7 @@ class EditPair:
     labels_before: np.ndarray | None = None
     labels_after: np.ndarray | None = None
     space: LabelSpace = CELEBAMASK
+    judged: np.ndarray | None = None
 
     def __post_init__(self):
         height, width = self.photo.shape[:2]
@@ -59,6 +62,7 @@ class EditPair:
             ("blend", np.uint8, (height, width)),
             ("before", np.bool_, (height, width)),
             ("after", np.bool_, (height, width)),
+            ("judged", np.bool_, (height, width)),
             ("labels_before", np.int64, (height, width)),
             ("labels_after", np.int64, (height, width)),
         ):

@@ -1,7 +1,7 @@
 """The metrics that the configuration names, with their weights."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.identity import Identity, calibration_file, open_identity
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.leakage import Leakage
-from semfacediff.metrics.mask_iou import MaskIoU
+from semfacediff.metrics.mask_iou import IoUFloor, MaskIoU
 from semfacediff.metrics.perceptual import LPIPS
+from semfacediff.metrics.pie import BackgroundError, BackgroundLPIPS, BackgroundSSIM
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.metrics.weights import (
     CLIP_VIT_B_32,
     INCEPTION,
     LPIPS_ALEXNET,
+    LPIPS_SQUEEZE,
     PUBLIC,
     FoundWeights,
     MissingWeightsError,
@@ -36,6 +38,10 @@ from semfacediff.weight_files import file_state
 _OF_PROTOCOL: dict[str, Callable[[str], Metric]] = {"ssim": SSIM, "psnr": PSNR, "iou": MaskIoU, "leakage": Leakage}
 """Metrics without weights whose definition depends on the protocol."""
 
+_OF_PIE: dict[str, Callable[[], Metric]] = {"ssim": BackgroundSSIM, "psnr": BackgroundError}
+"""Of ``protocol=pie``, which has its own; everything else is measured as under ``strict``."""
+_FLOOR = "iou_floor"
+
 _metrics: SweepCache["Metrics"] = SweepCache()
 
 
@@ -45,17 +51,20 @@ class Metrics:
 
     Attributes:
         each: metrics of one edit. sets: distances between all photos and all edits, if there are any to measure.
+        floor: what mask IoU is worth on a photo, if that is asked for.
         absent: column -> why it is empty. doubts: why the run is not comparable.
     """
 
     each: list[Metric]
-    sets: SetScores | None
-    absent: dict[str, str]
-    doubts: list[str]
+    sets: SetScores | None = None
+    floor: IoUFloor | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
 
     def identities(self) -> list[dict[str, object]]:
         """What every metric says of itself."""
-        return [m.identity() for m in self.each] + (self.sets.identities() if self.sets else [])
+        of_photos = [self.floor.identity()] if self.floor else []
+        return [m.identity() for m in self.each] + of_photos + (self.sets.identities() if self.sets else [])
 
 
 def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
@@ -79,7 +88,12 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     weights = _MetricWeights(settings)
     each: list[Metric] = []
     for column in columns:
-        if column == "lpips":
+        if protocol == "pie" and column in _OF_PIE:
+            each.append(_OF_PIE[column]())
+        elif protocol == "pie" and column == "lpips":
+            if found := weights.find(LPIPS_SQUEEZE, column):
+                each.append(BackgroundLPIPS(found.state, found.name, on))
+        elif column == "lpips":
             if found := weights.find(LPIPS_ALEXNET, column):
                 each.append(LPIPS(protocol, found.state, found.name, on))
         elif column == "clip":
@@ -89,18 +103,19 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
             if identity := weights.identity():
                 each.append(identity)
         elif column in _OF_PROTOCOL:
-            each.append(_OF_PROTOCOL[column](protocol))
-        elif column not in SET_COLUMNS:
+            each.append(_OF_PROTOCOL[column]("strict" if protocol == "pie" else protocol))
+        elif column not in (*SET_COLUMNS, _FLOOR):
             each.append(plugins.made("metric", column, {}))
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))
-    return Metrics(each, sets, weights.absent, weights.doubts)
+    return Metrics(each, sets, IoUFloor() if _FLOOR in columns else None, weights.absent, weights.doubts)
 
 
 def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:
     """Column -> what :attr:`Metric.orders` says of it, for the metrics that ``metrics.columns`` names."""
     classes: dict[str, Any] = {**_OF_PROTOCOL, "lpips": LPIPS, "clip": CLIP, **dict.fromkeys(SET_COLUMNS, SetScores)}
+    classes[_FLOOR] = IoUFloor
     of_each = [(classes.get(name) or plugins.find("metric", name)).orders for name in columns]
     return {column: chains for orders in of_each for column, chains in orders.items()}
 

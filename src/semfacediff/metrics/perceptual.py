@@ -65,7 +65,7 @@ class LPIPS(Metric):
             torch.default_generator.manual_seed(0)  # random trunks, where asked for, are at least the same ones
             net = lpips.LPIPS(net="alex", spatial=protocol == "strict", pnet_rand=True, verbose=False)
         if trunk is not None:
-            _load_trunk(net.net, trunk)
+            load_trunk(net.net, trunk, "lpips_alexnet", "AlexNet")
         self.net = net.eval().to(device)
         self._slices = [list(getattr(self.net.net, f"slice{k}")) for k in range(1, 6)]
         self._trunk = Trunk([layer for part in self._slices for layer in part])
@@ -158,18 +158,17 @@ def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def _load_trunk(net: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put torchvision's ``features.<i>.*`` into lpips' slices of the same layers, which keep the indices."""
-    own = {
-        f"slice{k}.{name}.{kind}": f"features.{name}.{kind}"
-        for k in range(1, 6)
-        for name, layer in getattr(net, f"slice{k}").named_children()
-        for kind in layer.state_dict()
-    }
+def load_trunk(net: torch.nn.Module, state: Mapping[str, Tensor], key: str, network: str) -> None:
+    """Put torchvision's ``features.<i>.*`` into lpips' slices of the same layers, which keep the indices.
+
+    Args:
+        key: below ``weights``. network: what ``state`` should be; both for messages.
+    """
+    own = {target: f"features.{target.partition('.')[2]}" for target in net.state_dict()}
     missing = [source for source in own.values() if source not in state]
     if missing:
-        raise UserError(f"weights.lpips_alexnet: not a torchvision AlexNet state dict (no {', '.join(missing[:3])})")
+        raise UserError(f"weights.{key}: not a torchvision {network} state dict (no {', '.join(missing[:3])})")
     try:
         net.load_state_dict({target: state[source] for target, source in own.items()})
     except RuntimeError as e:
-        raise UserError(f"weights.lpips_alexnet: not a torchvision AlexNet ({str(e).splitlines()[-1].strip()})") from e
+        raise UserError(f"weights.{key}: not a torchvision {network} ({str(e).splitlines()[-1].strip()})") from e

@@ -21,6 +21,8 @@ from semfacediff.metrics.segmentation import (
 
 QUANTILES = (("q05", 0.05), ("q25", 0.25), ("median", 0.5), ("q75", 0.75), ("q95", 0.95))
 SPREAD = ("image_miou_mean", "image_miou_sd", *(f"image_miou_{name}" for name, _ in QUANTILES))
+CHALLENGE_F = "challenge_f"
+"""Row of ``protocol=ce7454`` alone: the F-score of the course's challenge."""
 SUMMARY_ROWS = ("boundary_f1", *SPREAD, "loss")
 """Rows of ``summary.csv`` after those of :data:`semfacediff.metrics.segmentation.AGGREGATES`."""
 SUMMARY_COLUMNS = (
@@ -142,6 +144,7 @@ def summary(
 
     ``image_miou_*`` (column ``iou``): mean, sd (ddof 1) and quantiles of the photos' own mIoU. ``boundary_f1`` as a
     row is the mean over classes without the background. ``loss`` stands in a column of its own: it is no fraction.
+    ``protocol=ce7454`` adds the row ``challenge_f`` (column ``f1``): :func:`challenge_f`.
 
     Args:
         classes: names; the first is the background.
@@ -159,9 +162,21 @@ def summary(
     for name, value in _spread(photos.miou).items():
         more.loc[name, "iou"] = value
     more.loc["loss", "loss"] = photos.loss
+    if protocol == "ce7454":
+        more.loc[CHALLENGE_F, "f1"] = challenge_f(photos)
     joined = pd.concat([table, more.reset_index()], ignore_index=True)
     joined["pixels"] = joined["pixels"].astype("Int64")
     return joined[list(SUMMARY_COLUMNS)]
+
+
+def challenge_f(photos: PhotoCounts) -> float:
+    """F-score of the CE7454 course's challenge: mean over photos of the mean F1 over the classes in a photo's truth.
+
+    The background is a class like any other; a class that only the parser sees has no part in it. NaN without photos.
+    """
+    there = photos.true > 0
+    f1 = np.where(there, 2 * photos.hits / np.maximum(1, photos.true + photos.predicted), 0.0)
+    return float((f1.sum(1) / there.sum(1)).mean()) if photos.n else np.nan
 
 
 def _spread(miou: np.ndarray) -> dict[str, float]:

@@ -92,6 +92,19 @@ LPIPS_ALEXNET = PublicWeights(
         ),
     ),
 )
+LPIPS_SQUEEZE = PublicWeights(
+    "lpips_squeeze",
+    ("lpips",),
+    (
+        PublicFile(
+            "squeezenet1_1-b8a52dc0.pth",
+            4_958_839,
+            "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+            url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+        ),
+    ),
+)
+"""Of ``protocol=pie`` alone."""
 INCEPTION = PublicWeights(
     "inception",
     ("fid", "kid"),
@@ -143,7 +156,7 @@ CLIP_VIT_B_32 = PublicWeights(
 )
 CLIP_MODEL = "ViT-B-32-quickgelu"
 """The open_clip architecture that OpenAI's weights belong to."""
-PUBLIC = (LPIPS_ALEXNET, INCEPTION, CLIP_VIT_B_32)
+PUBLIC = (LPIPS_ALEXNET, INCEPTION, CLIP_VIT_B_32, LPIPS_SQUEEZE)
 
 
 class MissingWeightsError(UserError):

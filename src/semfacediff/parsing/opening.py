@@ -22,7 +22,7 @@ from semfacediff.parsing.checkpoint import (
     load_published,
     resolve,
 )
-from semfacediff.parsing.default import SHIPPED, default_parser
+from semfacediff.parsing.default import SHIPPED, default_parser, shipped_parsers
 from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
 from semfacediff.parsing.predict import GroundTruthParser, ModelParser, Parser, PrecomputedParser
@@ -40,6 +40,9 @@ class TrainedParser(NamedTuple):
 
 
 _parser: SweepCache[tuple[ModelParser, dict]] = SweepCache()
+_judge: SweepCache[tuple[ModelParser, dict]] = SweepCache()
+OF_THE_MASK = "mask"
+"""``judge=mask``: the parser that made the mask."""
 
 
 def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_size: int) -> tuple[nn.Module, ParserCard]:
@@ -161,8 +164,12 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
     if settings.name == "precomputed" and settings.root is not None:
         root = Path(settings.root).expanduser()
         return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
-    settings = or_shipped(settings)
+    return _opened(or_shipped(settings), on, _parser)
 
+
+def _opened(
+    settings: config.ParserConfig, on: torch.device, kept: SweepCache[tuple[ModelParser, dict]]
+) -> tuple[ModelParser, dict]:
     def trained() -> tuple[ModelParser, dict]:
         model, card, digest = open_trained(settings)
         fold_batch_norms(model.eval())
@@ -174,4 +181,42 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
         return ModelParser(model, card, on, precision(settings)), facts | {"backend": settings.backend}
 
     state = checkpoint_state(settings.checkpoint) if settings.checkpoint else None
-    return _parser.get((settings, on, state), trained)
+    return kept.get((settings, on, state), trained)
+
+
+def open_judge(asked: str | None, protocol: str, mask: tuple[Parser, dict], on: torch.device) -> tuple[Parser, dict]:
+    """The parser that scores edits, and its facts; those of ``mask`` itself where its parser does that.
+
+    Without a name it is another parser that ships with the package, if the mask comes from one of these: a parser does
+    not see its own mistakes. Masks of any other parser, and all of ``protocol=thesis``, are judged by their own.
+
+    Args:
+        asked: ``judge=``: ``mask``, a name of :func:`shipped_parsers`, or what ``parser.checkpoint`` takes.
+        mask: what :func:`open_parser` gave.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    place = _other_shipped(mask[1]) if asked is None and protocol != "thesis" else asked
+    if place in (None, OF_THE_MASK):
+        return mask
+    shipped = shipped_parsers()
+    try:
+        made, facts = _opened(config.ParserConfig.trained(str(shipped.get(place, place))), on, _judge)
+    except UserError as e:
+        known = ", ".join([OF_THE_MASK, *shipped])
+        raise UserError(f"judge={place}: expected {known} or a parser as parser.checkpoint takes it: {e}") from e
+    return mask if facts["digest"] == mask[1].get("digest") else (made, facts)
+
+
+def _other_shipped(mask: dict) -> str | None:
+    """Name of the first shipped parser that did not make the masks; ``None``: they are of no shipped one, or it alone.
+
+    Args:
+        mask: facts of the parser that did. An export is the parser that it was made from.
+    """
+    digests = {name: checkpoint_digest(folder) for name, folder in shipped_parsers().items()}
+    own = mask.get("exported_from", mask.get("digest"))
+    if own not in digests.values():
+        return None
+    return next((name for name, digest in digests.items() if digest != own), None)

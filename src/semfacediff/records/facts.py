@@ -116,6 +116,7 @@ class _Config(_Open):
 class _Inputs(_Open):
     data: str | None = None
     parser: str | None = None
+    judge: str | None = None
     val: str | None = None
     metrics: dict[str, _Metric] | None = None
 
@@ -141,6 +142,8 @@ class _Run(_Open):
     packages: dict[str, str | None] = {}
     not_comparable: list[str] = []
     parser: _Network | None = None
+    judge: _Network | None = None
+    repeats: dict[str, Count] | None = None
     editor: _Editor = _Editor()
     generation: _Network | None = None
     measured: _Measured | None = None

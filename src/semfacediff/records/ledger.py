@@ -18,7 +18,7 @@ from semfacediff.records.folder import DONE, INCOMPLETE, RUNNING, read_run
 from semfacediff.records.writing import write_errors, write_text
 
 INDEX = "sweep.json"
-REFUSED, INTERRUPTED, CRASHED = "refused", "interrupted", "crashed"
+REFUSED, INTERRUPTED, CRASHED, NOT_RUN = "refused", "interrupted", "crashed", "not run"
 _INDEX_LOCK = ".sweep.lock"
 STATUS = {0: DONE, 1: INCOMPLETE, 2: REFUSED, 130: INTERRUPTED, 143: INTERRUPTED, 129: INTERRUPTED}
 """Exit code -> status of a cell."""
@@ -65,7 +65,8 @@ def noted(folder: Path, cell: str, overrides: list[str]) -> Iterator[list[int]]:
         code = getattr(e, "code", None)
         note(folder, cell, overrides, CRASHED if code is None else STATUS.get(code, CRASHED), code)
         raise
-    note(folder, cell, overrides, STATUS[codes[-1]], codes[-1])
+    skipped = codes[-1] == 0 and not (folder / cell).exists()  # for want of weights, which its configuration allows
+    note(folder, cell, overrides, NOT_RUN if skipped else STATUS[codes[-1]], codes[-1])
 
 
 def note(folder: Path, cell: str, overrides: list[str], status: str, code: int | None) -> None:

@@ -84,14 +84,16 @@ def by_stage(samples: pd.DataFrame) -> pd.DataFrame:
 def directions(run: dict) -> dict[str, bool | None]:
     """Score -> whether higher is better, from the identities of a run's metrics; ``None`` where they do not say.
 
-    ``*_raw`` columns, which score the edit before the composite, have the direction of theirs.
+    ``*_raw`` columns, which score the edit before the composite, and the same with its motion undone
+    (``*_raw_registered``) have the direction of theirs.
     """
     found = {}
     for metric in run.get("metrics", []):
         of_all = metric.get("higher_is_better")
         for column in metric["metric"].split(", "):
             found[column] = of_all.get(column) if isinstance(of_all, dict) else of_all
-    return found | {f"{column}_raw": up for column, up in found.items()}
+    twins = {f"{column}{suffix}": up for suffix in ("_raw", "_raw_registered") for column, up in found.items()}
+    return found | twins
 
 
 def numeric_scores(samples: pd.DataFrame, known: dict[str, bool | None]) -> dict[str, bool | None]:
@@ -147,9 +149,11 @@ def _settings(a: dict, b: dict) -> list[str]:
 def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:
     configs = [run["identity"]["config"] for run in (a, b)]
     notes = [f"{key} differs: {why}" for key, why in MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
-    if a["identity"]["inputs"].get("parser") != b["identity"]["inputs"].get("parser"):
+    judges = [run["identity"]["inputs"].get("judge", run["identity"]["inputs"].get("parser")) for run in (a, b)]
+    if judges[0] != judges[1]:
+        who = "parser" if all(run["identity"]["inputs"].get("judge") is None for run in (a, b)) else "judge"
         notes.append(
-            "the parser differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"
+            f"the {who} differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"
         )
     commits = [run.get("code", {}).get("commit") for run in (a, b)]
     if commits[0] != commits[1]:

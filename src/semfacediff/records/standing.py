@@ -20,7 +20,11 @@ def superseded(run: dict, shipped: Mapping[str, dict] | None = None) -> str | No
         "parser face_lite 289769bd, shipped today: c0df1183"; ``None`` if the run still stands.
     """
     known = shipped if shipped is not None else json.loads(SHIPPED.read_text("utf-8"))
-    parser = run.get("parser") or {}
+    used = (_superseded(run.get(who) or {}, known) for who in ("parser", "judge"))
+    return next(filter(None, used), None)
+
+
+def _superseded(parser: Mapping, known: Mapping[str, dict]) -> str | None:
     own = parser.get("digest")
     digests = (own, known["exports"].get(own), parser.get("exported_from"))
     digest = next((d for d in digests if d in known["earlier"]), None)

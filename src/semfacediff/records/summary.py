@@ -13,8 +13,10 @@ from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 SCORES = ("lpips", "ssim", "iou", "clip")
 RAW_SCORES = ("lpips_raw", "ssim_raw", "iou_raw")
 SHAPE_SCORES = ("seam", "geometry_shift_pct", "seam_raw", "geometry_shift_pct_raw")
-_OF_RAW = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
+OF_ALIGNMENT = ("shift_px_raw", "zoom_pct_raw", "rotation_deg_raw")
 """Scores before the composite that say what the one after it no longer shows; so does the registered outside."""
+IOU_FLOOR = ("iou_floor_jpeg_95", "iou_floor_shift_1px")
+"""Of each photo's region, not of its edit."""
 _NOT_SUMMARISED = ("psnr_outside", "max_abs_outside", "parts_lost", "leakage", "no_face")
 EDITING_COLUMNS = (
     ["attribute", "n", "n_expected", "n_empty"]
@@ -33,6 +35,10 @@ def summarise_edits(
     of_sets: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Means and standard deviations (ddof 1) over the scored rows of each attribute.
+
+    Where there are several edits of each photo (``repeat``), ``*_sd`` is that between the photos' means,
+    ``*_sd_within`` the one between the edits of a photo (root of the mean variance), and ``n_photos`` counts the photos
+    behind ``n``.
 
     Args:
         samples: rows with ``attribute``, ``status``, ``latency_s`` and the score columns; missing values enter nothing.
@@ -60,6 +66,9 @@ def summarise_edits(
         for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others):
             values = pd.to_numeric(scored[score]) if score in scored else pd.Series(dtype=float)
             row |= {f"{score}_mean": values.mean(), f"{score}_sd": values.std(ddof=1)}
+            row |= _spread(score, values, scored)
+        if "repeat" in samples:
+            row["n_photos"] = scored["sample_id"].nunique()
         if "changed_pct" in samples:
             row["n_unchanged"] = int((status == UNCHANGED).sum())
             row["n_no_colour"] = int((~names_colour(scored)).sum()) if len(scored) else 0
@@ -71,14 +80,34 @@ def summarise_edits(
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
     own += ["n_unchanged", "n_no_colour", "n_already"] if "changed_pct" in samples else []
     own += ["n_no_face"] if "no_face" in samples else []
+    if "repeat" in samples:
+        own += ["n_photos", *(f"{score}_sd_within" for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others))]
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
+
+
+def _spread(score: str, values: pd.Series, scored: pd.DataFrame) -> dict[str, float]:
+    """Deviations between and within photos, where a photo has several edits; empty otherwise."""
+    if "repeat" not in scored or score not in scored:
+        return {}
+    photos = values.groupby(scored["sample_id"])
+    return {f"{score}_sd": photos.mean().std(ddof=1), f"{score}_sd_within": photos.var(ddof=1).mean() ** 0.5}
+
+
+def repeat_facts(samples: pd.DataFrame) -> dict[str, int]:
+    """``of_each``: edits of every photo and attribute; of the groups of several ``edited`` ones, how many are ``equal``
+    to the bit, as those of an editor that draws nothing from its seed are."""
+    digests = samples.dropna(subset="edit_sha256").groupby(["sample_id", "attribute"])["edit_sha256"]
+    several = digests.size() > 1
+    equal = int((digests.nunique()[several] == 1).sum())
+    return {"of_each": int(samples["repeat"].max()), "edited": int(several.sum()), "equal": equal}
 
 
 def other_scores(samples: pd.DataFrame) -> list[str]:
     """Columns of metrics that nothing above names: those with a ``*_raw`` twin, and what is known of it alone."""
     known = {*SCORES, *SHAPE_SCORES, *_NOT_SUMMARISED}
     of_raw = {
-        *_OF_RAW,
+        *OF_ALIGNMENT,
+        *IOU_FLOOR,
         *(c for c in map(str, samples) if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED)),
     }
     return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]

@@ -19,6 +19,7 @@ from semfacediff.records.samples import ERROR
 from semfacediff.records.statistics import ALPHA, LEVEL, RESAMPLES, blocks_of, bootstrap_intervals, significantly_best
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
+from semfacediff.tables.text import judged_by
 
 ALL = "all"
 """Name of the rows over all attributes together."""
@@ -130,9 +131,9 @@ def _readable(run: dict) -> dict:
 
 
 def _parser(run: dict) -> dict[str, object]:
-    """The parser that judged, where it came from a checkpoint: its configuration does not say which."""
-    digest = run["identity"]["inputs"].get("parser")
-    return {} if digest is None else {"parser": f"{run['parser']['name']} {digest[:8]}"}
+    """Parser and judge, where they came from a checkpoint: the configuration does not say which."""
+    digests = {who: run["identity"]["inputs"].get(who) for who in ("parser", "judge")}
+    return {who: f"{run[who]['name']} {digest[:8]}" for who, digest in digests.items() if digest is not None}
 
 
 def ablation_grid(sweep: Path, names: Sequence[str], command: str) -> Grid:
@@ -276,7 +277,7 @@ def _edit_notes(settings: Sequence[Setting], samples: dict, names: Sequence[str]
     if deviations := [d for d in run.get("protocol_deviations", []) if _of_all(d, settings)]:
         notes.append(f"deviates from protocol {config['protocol']}: {'; '.join(deviations)}")
     names = [f"editor {config['editor']['name']}"] * ("editor.name" not in settings[0].values)
-    names += [f"parser {run['parser']['name']}"] * ("parser" not in settings[0].values)
+    names += [f"parser {run['parser']['name']}{judged_by(run)}"] * ("parser" not in settings[0].values)
     return [*notes, ", ".join([*names, f"protocol {config['protocol']}"])]
 
 

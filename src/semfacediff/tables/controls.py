@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from semfacediff.controls import PIXELS, SYSTEM, contradicted
+from semfacediff.controls import PIXELS, SYSTEM, TRUE_MASK, contradicted
 from semfacediff.errors import UserError
 from semfacediff.records.folder import read_run
 from semfacediff.records.ledger import finished_runs
-from semfacediff.tables.ablation import ALL, edit_rows, read_sweep, unfinished
+from semfacediff.tables.ablation import ALL, Setting, edit_rows, read_sweep, unfinished
 from semfacediff.tables.drawing import Figure, new_figure, save_figure, styled
 from semfacediff.tables.formats import number
 from semfacediff.tables.grid import Grid, Row, Value
 from semfacediff.tables.scores import OF_SETS, column, edit_scores, refuse_unknown
+from semfacediff.tables.text import judged_by
 
 _SHOWN = (
+    *("shift_px_raw", "zoom_pct_raw"),
     *("ssim_raw", "psnr_outside_raw", "max_abs_outside_raw", "lpips_raw", "seam_raw"),
     *("iou_raw", "geometry_shift_pct_raw", "parts_lost_raw", "clip_raw"),
 )
@@ -31,7 +33,7 @@ def control_means(sweep: Path, names: Sequence[str], command: str) -> tuple[dict
     """(control -> score -> mean over its edits of all attributes, a run's ``run.json``, most edits behind a mean).
 
     Infinite values enter a mean only where there is no other. Controls come in the order of
-    :data:`semfacediff.controls.PIXELS`; missing ones are left out.
+    :data:`semfacediff.controls.PIXELS` and ``SYSTEM``; missing ones are left out.
 
     Raises:
         UserError: no finished run, runs that differ in more than the control, or an unknown score.
@@ -39,8 +41,10 @@ def control_means(sweep: Path, names: Sequence[str], command: str) -> tuple[dict
     settings = read_sweep(sweep)
     if not settings:
         raise UserError(f"{sweep}: no finished run; make the sweep with: {command}")
-    more = sorted(settings[0].values.keys() - {"editor.kind"})
-    if more or not of_controls(sweep):
+    of_control = of_controls(sweep)
+    own = ["editor.kind", *(("parser", "judge") if of_control and _same_parser(settings) else ())]
+    more = sorted(k for k in settings[0].values if k not in own and not k.startswith("editor.of."))
+    if more or not of_control:
         got = f"runs that also differ in {', '.join(more)}" if more else "runs of another editor"
         raise UserError(f"{sweep}: expected runs of editor=control that differ in editor.kind, got {got}")
     refuse_unknown(names, [n for n in edit_scores() if n not in OF_SETS], str(sweep))
@@ -48,11 +52,21 @@ def control_means(sweep: Path, names: Sequence[str], command: str) -> tuple[dict
     for setting in settings:
         rows = edit_rows(setting, names)
         rows = rows[rows["attribute"] == ALL] if (rows["attribute"] == ALL).any() else rows
-        found[setting.run["identity"]["config"]["editor"]["kind"]] = {
-            x: Value(_mean(rows[x].to_numpy())) for x in names
-        }
+        found[_kind(setting)] = {x: Value(_mean(rows[x].to_numpy())) for x in names}
         n = max(n, len(rows))
-    return {kind: found[kind] for kind in PIXELS if kind in found}, settings[0].run, n
+    shown = next(s.run for s in settings if _kind(s) != TRUE_MASK or len(settings) == 1)
+    return {kind: found[kind] for kind in (*PIXELS, *SYSTEM) if kind in found}, shown, n
+
+
+def _kind(setting: Setting) -> str:
+    return setting.run["identity"]["config"]["editor"]["kind"]
+
+
+def _same_parser(settings: Sequence[Setting]) -> bool:
+    """Whether one parser made the masks of all controls, but for those of the labels, and one judged all."""
+    inputs = [(_kind(s), s.run["identity"]["inputs"]) for s in settings]
+    masks = {of.get("parser") for kind, of in inputs if kind != TRUE_MASK}
+    return len(masks) <= 1 and len({of.get("judge", of.get("parser")) for _, of in inputs}) == 1
 
 
 def _mean(values: np.ndarray) -> float:
@@ -70,8 +84,10 @@ def controls_grid(sweep: Path, names: Sequence[str], command: str) -> Grid:
     means, run, n = control_means(sweep, names, command)
     rows = [Row((kind,), tuple(values.values())) for kind, values in means.items()]
     config = run["identity"]["config"]
-    notes = [f"means over {n} edits of {', '.join(config['attributes'])}, protocol {config['protocol']}, parser "
-             f"{run['parser']['name']}; infinite values count only where there are no others"]  # fmt: skip
+    notes = [
+        f"means over {n} edits of {', '.join(config['attributes'])}, protocol {config['protocol']}, parser "
+        f"{run['parser']['name']}{judged_by(run)}; infinite values count only where there are no others"
+    ]
     if config["protocol"] == "strict":
         notes += _orders(means, names, config["metrics"]["columns"])
     left = [kind for kind in (*PIXELS, *SYSTEM) if kind not in means]

@@ -88,10 +88,15 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
 
 
 def _parts(value: Value, column: Column) -> tuple[str, str]:
-    """The number, and ``±sd``, `` [low, high]`` (interval), `` (low to high)`` (range of few values) or nothing."""
+    """The number, and what stands behind it.
+
+    ``±sd``, ``±sd (within sd)`` of repeats, `` [low, high]`` (interval), `` (low to high)`` (range of few values), or
+    nothing.
+    """
     spread = ""
     if value.sd == value.sd:
         spread = "±" + number(value.sd, column)
+        spread += f" (within {number(value.within, column)})" if value.within == value.within else ""
     elif value.low == value.low and value.high == value.high:
         low, high = number(value.low, column), number(value.high, column)
         spread = f" ({low} to {high})" if value.few else f" [{low}, {high}]"
@@ -216,12 +221,13 @@ def as_csv(grid: Grid) -> str:
 def _spreads(k: int, grid: Grid) -> tuple[str, ...]:
     values = [cell for row in grid.rows if isinstance(cell := row.cells[k], Value)]
     with_sd = ("_sd",) if any(v.sd == v.sd for v in values) else ()
+    with_sd += ("_sd_within",) if any(v.within == v.within for v in values) else ()
     return with_sd + (("_low", "_high") if any(v.low == v.low for v in values) else ())
 
 
 def _csv_cells(cell: Cell, column: Column, suffixes: tuple[str, ...]) -> list[str]:
     if not isinstance(cell, Value):
         return [cell or "", *("" for _ in suffixes)]
-    shown = {"_sd": cell.sd, "_low": cell.low, "_high": cell.high}
+    shown = {"_sd": cell.sd, "_sd_within": cell.within, "_low": cell.low, "_high": cell.high}
     values = [cell.mean, *(shown[suffix] for suffix in suffixes)]
     return ["" if v != v else f"{column.factor * v:.10g}" for v in values]

@@ -28,12 +28,14 @@ class Value:
     """A number, with a standard deviation or an interval; NaN where there is none.
 
     Attributes:
+        within: standard deviation between the repeats of one photo, beside ``sd`` between photos.
         best: significantly better than every other setting; stands in bold.
         few: ``low`` and ``high`` are the range of too few values for an interval.
     """
 
     mean: float
     sd: float = float("nan")
+    within: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
     best: bool = False

@@ -10,7 +10,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, palette
-from semfacediff.metrics.photo_counts import SUMMARY_ROWS, dense
+from semfacediff.metrics.photo_counts import CHALLENGE_F, SUMMARY_ROWS, dense
 from semfacediff.metrics.segmentation import AGGREGATES, HELEN_REGIONS
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import read_run
@@ -58,7 +58,7 @@ def _rows(file: Path) -> Iterable[tuple[Hashable, pd.Series]]:
 
 def of_classes(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``summary.csv`` that are classes, by name."""
-    return summary[~summary["class"].isin([*AGGREGATES, *SUMMARY_ROWS, *HELEN_REGIONS])].set_index("class")
+    return summary[~summary["class"].isin([*AGGREGATES, *SUMMARY_ROWS, CHALLENGE_F, *HELEN_REGIONS])].set_index("class")
 
 
 def coverage_figure(summary: pd.DataFrame, published: pd.Series | None, ours: str) -> Figure:

@@ -4,14 +4,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from semfacediff.metrics.photo_counts import SUMMARY_ROWS
+from semfacediff.metrics.photo_counts import CHALLENGE_F, SUMMARY_ROWS
 from semfacediff.metrics.segmentation import AGGREGATES
-from semfacediff.records.summary import ALL
+from semfacediff.records.summary import ALL, IOU_FLOOR, OF_ALIGNMENT
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
-_ALWAYS = ("lpips", "ssim", "iou", "clip")
-_WHERE_MEASURED = ("identity", "identity_distance", "identity_outside", "seam", "geometry_shift_pct")
+_ALWAYS = ("lpips", "ssim", "iou", *IOU_FLOOR, "clip")
+_WHERE_MEASURED = (
+    "psnr_background",
+    "mse_background",
+    *OF_ALIGNMENT,
+    "ssim_raw_registered",
+    "identity",
+    "identity_distance",
+    "identity_outside",
+    "seam",
+    "geometry_shift_pct",
+)
 _LATENCY = Column("latency_s_median", "latency s", None, 3)
 _N = Column("n", "n")
 _PUBLISHED_N = 100
@@ -46,7 +56,7 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
         [name for name in names if _measured(summary, f"{name}_mean")]
         for names in (OF_EFFECT, (*_WHERE_MEASURED, *_others(summary)))
     )
-    each = [*effect, *_ALWAYS, *more]
+    each = [*effect, *(n for n in _ALWAYS if n not in IOU_FLOOR or _measured(summary, f"{n}_mean")), *more]
     of_sets = [name for name in OF_SETS if _measured(summary, name)]
     columns = {name: column(name, run) for name in (*each, *of_sets)}
     rows = []
@@ -95,8 +105,8 @@ def _number(value: float | None) -> float:
 
 def _mean_sd(row: dict | pd.Series, name: str, source: str | None = None, factor: float = 1) -> Value:
     """Mean and sd of a summary's row; published values are divided by the ``factor`` that they hold already."""
-    mean, sd = (_number(row.get(f"{source or name}_{part}")) / factor for part in ("mean", "sd"))
-    return Value(mean, sd)
+    parts = (_number(row.get(f"{source or name}_{part}")) / factor for part in ("mean", "sd", "sd_within"))
+    return Value(*parts)
 
 
 def parsing_grid(summary: pd.DataFrame) -> Grid:
@@ -108,7 +118,7 @@ def parsing_grid(summary: pd.DataFrame) -> Grid:
     for row in summary[summary["class"] != "loss"].to_dict("records"):
         cells: list[Cell] = [Value(_number(row[name])) for name, _ in named]
         cells += [_interval(row)] if with_range else []
-        strong = row["class"] in (*AGGREGATES, *SUMMARY_ROWS)
+        strong = row["class"] in (*AGGREGATES, *SUMMARY_ROWS, CHALLENGE_F)
         rows.append(Row((row["class"],), (*cells, Value(_number(row["images"]))), strong))
     interval = [Column("iou_interval", "IoU 95 %")] if with_range else []
     return Grid(("class",), (*columns, *interval, Column("images", "images")), rows)

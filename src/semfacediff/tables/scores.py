@@ -36,6 +36,8 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "lpips": ScoreFormat("LPIPS", False, 4),
     "ssim": ScoreFormat("SSIM", True, 4),
     "iou": ScoreFormat("mask IoU", True, 4),
+    "iou_floor_jpeg_95": ScoreFormat("IoU floor, JPEG 95", None, 4),
+    "iou_floor_shift_1px": ScoreFormat("IoU floor, 1 px", None, 4),
     "clip": ScoreFormat("CLIP", True, 2, 100),  # the record holds the cosine
     "psnr_outside": ScoreFormat("PSNR outside", True, 2),
     "max_abs_outside": ScoreFormat("largest change outside", False, 1),
@@ -43,6 +45,8 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "identity_distance": ScoreFormat("identity distance", False, 3),
     "identity_outside": ScoreFormat("identity outside", True, 3),
     "identity_outside_distance": ScoreFormat("identity distance outside", False, 3),
+    "psnr_background": ScoreFormat("PSNR background", True, 2),
+    "mse_background": ScoreFormat("MSE background x1000", False, 2, 1000),
     "seam": ScoreFormat("seam", False, 3),
     "geometry_shift_pct": ScoreFormat("shape shift", False, 2),
     "parts_lost": ScoreFormat("parts lost", False, 2),
@@ -52,7 +56,7 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "latency_s": ScoreFormat("latency", False, 3),
     "peak_memory_mib": ScoreFormat("peak memory", False, 0),
 }
-"""Scores with a value for each edit; all but the last two have a ``*_raw`` twin, before the composite."""
+"""Scores with a value for each edit; all but :data:`_NO_RAW` have a ``*_raw`` twin, before the composite."""
 OF_CASCADES = ("lpips", "ssim", "iou", "clip", "psnr_outside", "max_abs_outside")
 """Scores with a ``*_total`` twin: of the photo after a stage against the one before the first."""
 OF_SETS: Mapping[str, ScoreFormat] = {
@@ -70,7 +74,7 @@ OF_PARSERS: Mapping[str, ScoreFormat] = {
     "boundary_f1": ScoreFormat("boundary F1 %", True, 2, 100),
 }
 """Rows of a parser's ``summary.csv``."""
-_NO_RAW = ("latency_s", "peak_memory_mib")
+_NO_RAW = ("latency_s", "peak_memory_mib", "iou_floor_jpeg_95", "iou_floor_shift_1px")
 _UNITS = {"latency_s": "s", "peak_memory_mib": "MiB"}
 _SHORT_UNITS = {
     "CIEDE2000": "",
@@ -98,7 +102,7 @@ def column(name: str, run: dict | None = None) -> Column:
     bare = name.removesuffix("_registered").removesuffix("_raw").removesuffix("_total")
     shown = {**OF_PARSERS, **OF_SETS, **OF_EDITS}.get(bare) or ScoreFormat(bare.replace("_", " "), None, 4)
     up = directions(run or {}).get(name)
-    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :])))
+    label = " ".join(filter(None, (shown.label, _unit(bare, run or {}), name[len(bare) + 1 :].replace("_", " "))))
     return Column(name, label, shown.up if up is None else up, shown.digits, shown.factor)
 
 

@@ -49,7 +49,10 @@ def _parsing_notes(summary: pd.DataFrame, run: dict) -> list[str]:
 
 
 _PROTOCOL_NOTES = {
-    "ce7454": ["protocol ce7454: argmax at 512 px; that work defines IoU only, F1 is of the same counts"],
+    "ce7454": [
+        "protocol ce7454: argmax at 512 px; that work defines IoU only, F1 is of the same counts",
+        "challenge_f: the challenge's F-score, mean over photos of the mean F1 over the classes in a photo's truth",
+    ],
     "segface": [
         "protocol segface: photo and labels at the parser's input size; an absent class counts as IoU 0, and leaves "
         "the mean F1 undefined; native: the same at the labels' own size"
@@ -186,7 +189,36 @@ def editing_notes(run: dict, summary: pd.DataFrame, published: pd.DataFrame | No
     if published is not None:
         ours = "" if protocol == "thesis" else f"; ours is protocol {protocol}, another measurement"
         notes.append(f"published rows: thesis table 6.1, SDXL inpainting of 100 photos, protocol thesis{ours}")
-    return [*notes, f"editor {run['editor']['name']}, parser {run['parser']['name']}, protocol {protocol}"]
+    notes += repeat_notes(run)
+    said = f"editor {run['editor']['name']}, parser {run['parser']['name']}{judged_by(run)}, protocol {protocol}"
+    return [*notes, said]
+
+
+def judged_by(run: dict) -> str:
+    """Whose parses the scores rest on, to stand behind the parser's name; empty for a record that does not say."""
+    judge = run.get("judge")
+    if judge is None:
+        return ""
+    if judge == run["parser"]:
+        return ", judged by the same"
+    return f", judged by {judge['name']} {judge.get('digest', '')[:8]}".rstrip()
+
+
+def repeat_notes(run: dict) -> list[str]:
+    """What to know of several edits of each photo."""
+    repeats = run.get("repeats")
+    if repeats is None:
+        return []
+    notes = [
+        f"{repeats['of_each']} edits of every photo: ± is the deviation between the photos' means, within that between "
+        f"the edits of a photo; intervals and tests resample photos"
+    ]
+    if repeats["equal"]:
+        notes.append(
+            f"the edits of a photo are equal to the bit in {repeats['equal']} of {repeats['edited']} cases: the editor "
+            f"draws nothing from its seed there, and repeats say nothing"
+        )
+    return notes
 
 
 def editing_report(folder: Path, repository: Path) -> str:

@@ -26,6 +26,8 @@ def folder_digest(settings: config.AnyTask) -> str:
         "roots": [_last(parser.pretrained), _last(parser.root), _last(getattr(editor, "root", None))],
         "weights": {key: value for key, value in named.items() if value is not None},
     }
+    if settings.task == "editing" and settings.judge is not None:
+        inputs["judge"] = _contents(settings.judge)
     if isinstance(editor, config.SCADMEditor):
         inputs["style"] = [_last(editor.checkpoint), _last(editor.reference)]
     if settings.task == "editing" and settings.prompts.file is not None:

@@ -8,6 +8,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
 from semfacediff.records.pairing import PairedRuns, paired_runs
 from semfacediff.records.statistics import paired_differences
+from semfacediff.records.summary import OF_ALIGNMENT
 from semfacediff.tables.comparison import comparison_report
 from semfacediff.tables.scores import OF_EFFECT
 
@@ -27,9 +28,15 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
     if unknown:
         raise UserError(f"compare: no score {', '.join(unknown)} in both runs; there are {', '.join(pairs.directions)}")
     known = sorted(pairs.directions, key=lambda s: s.removesuffix("_raw") not in OF_EFFECT)
-    wanted = scores or [s for s in known if raw or not s.endswith("_raw")]
+    wanted = scores or [s for s in known if raw or _shown(s)]
     differences = paired_differences(*pairs.samples, wanted, pairs.directions)
     return comparison_report(pairs, differences, _of_sets(pairs, first, second))
+
+
+def _shown(score: str) -> bool:
+    """Whether a score is shown unasked: that of the final edit, but of a motion the one before an exact composite,
+    which undoes it."""
+    return score in OF_ALIGNMENT or not ("_raw" in score or f"{score}_raw" in OF_ALIGNMENT)
 
 
 def _of_sets(pairs: PairedRuns, first: Path, second: Path) -> list[str]:

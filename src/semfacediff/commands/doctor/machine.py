@@ -20,7 +20,7 @@ from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
 from semfacediff.folders import intact_folder
 from semfacediff.hub import cached_place
-from semfacediff.metrics.weights import CLIP_MODEL, PUBLIC, PublicWeights
+from semfacediff.metrics.weights import CLIP_MODEL, LPIPS_SQUEEZE, PUBLIC, PublicWeights
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, checkpoint_digest, read_card, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.exporting import PACKAGES
@@ -67,7 +67,13 @@ COMMANDS = {
     "evaluate.py task=parsing": Command("labelled data, parser.checkpoint", (LABELLED, PARSER)),
     "evaluate.py metrics=no_weights": Command("data, a parser, an editor (recolor needs no weights)", (DATA, PARSER)),
     "evaluate.py metrics=full": Command(
-        "data, a parser, an editor", (DATA, PARSER), PUBLIC, "or metrics.on_missing=skip"
+        "data, a parser, an editor",
+        (DATA, PARSER),
+        tuple(w for w in PUBLIC if w is not LPIPS_SQUEEZE),
+        "or metrics.on_missing=skip",
+    ),
+    "evaluate.py protocol=pie": Command(
+        "data, a parser, an editor", (DATA, PARSER), (LPIPS_SQUEEZE,), "or metrics=no_weights"
     ),
     "semfacediff prepare": Command("the official folder of CelebAMask-HQ", (OFFICIAL,)),
     "semfacediff parse": Command("photos, a parser (--checkpoint)", (PARSER,)),

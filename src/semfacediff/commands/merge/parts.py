@@ -25,8 +25,7 @@ from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report, synthesis_report
-from semfacediff.tasks.editing.cascade import STAGE_KEY
-from semfacediff.tasks.editing.sample_row import KEY
+from semfacediff.tasks.editing.sample_row import row_key
 from semfacediff.tasks.editing.set_metrics import scored_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.editing.task_set import FILE as TASKS
@@ -54,6 +53,12 @@ class _Part:
     def n(self) -> int:
         """Number of its samples."""
         return len(range(self.of["index"], self.of["samples"], self.of["count"]))
+
+    @property
+    def repeats(self) -> list[int | None]:
+        """Numbers of the edits of each photo and attribute; ``[None]`` where there is one."""
+        n = self.run["identity"]["config"]["editor"].get("repeats", 1)
+        return [None] if n == 1 else [*range(1, n + 1)]
 
 
 def merge(folders: Sequence[Path], out: Path) -> int:
@@ -104,7 +109,7 @@ def _part(folder: Path) -> _Part:
 def _key(run: dict) -> tuple[str, ...]:
     if run["task"] != "editing":
         return {"parsing": PARSING_KEY, "synthesis": SYNTHESIS_KEY}[run["task"]]
-    return KEY if run["identity"]["config"].get("cascade") is None else STAGE_KEY
+    return row_key(run["identity"]["config"])
 
 
 def _identity(run: dict) -> dict:
@@ -191,7 +196,9 @@ def _header(parts: list[_Part]) -> dict:
 def _n_expected(parts: list[_Part]) -> int:
     """Rows of the whole run."""
     run, of = parts[0].run, parts[0].of
-    return run["task_set"]["n"] if run.get("task_set") else of["n_expected"] * run["n_expected"] // parts[0].n
+    if tasks := run.get("task_set"):
+        return tasks["n"] * len(parts[0].repeats)
+    return of["n_expected"] * run["n_expected"] // parts[0].n
 
 
 def _config_text(folder: Path) -> str:
@@ -211,10 +218,10 @@ def _rows(parts: list[_Part]) -> list[dict]:
 
 
 def _rows_of_tasks(parts: list[_Part]) -> list[dict]:
-    there = {(row["sample_id"], row["attribute"]): row for part in parts for row in part.rows}
-    attributes = parts[0].run["identity"]["config"]["attributes"]
-    tasks = sorted(read_tasks(parts[0].folder / TASKS), key=lambda task: attributes.index(task.attribute))
-    return [there[task.sample_id, task.attribute] for task in tasks]
+    there = {(row["sample_id"], row["attribute"], row.get("repeat")): row for part in parts for row in part.rows}
+    attributes, tasks = parts[0].run["identity"]["config"]["attributes"], read_tasks(parts[0].folder / TASKS)
+    of_each = {a: [task.sample_id for task in tasks if task.attribute == a] for a in attributes}
+    return [there[id_, a, repeat] for a in attributes for repeat in parts[0].repeats for id_ in of_each[a]]
 
 
 def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
@@ -231,16 +238,23 @@ def _merge_parsing(parts: list[_Part], record: RunFolder) -> dict:
 def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     rows, run = _rows(parts), parts[0].run
     write_rows(record.path / "samples.jsonl", rows)
-    first, n_expected = rows[:: parts[0].of["samples"]], parts[0].of["n_expected"]
-    if tasks := run.get("task_set"):
+    repeats, tasks = parts[0].repeats, run.get("task_set")
+    if tasks:
         shutil.copyfile(parts[0].folder / TASKS, record.path / TASKS)
-        first = [{"attribute": a, "prompt": ""} for a in run["identity"]["config"]["attributes"]]
-    specs = [EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage")) for row in first]
-    counts = Counter(row["attribute"] for row in rows)
-    expected = {spec.name: counts[spec.attribute] if tasks else n_expected for spec in specs}
+        attributes = run["identity"]["config"]["attributes"]
+        first: list[dict] = [{"attribute": a, "prompt": "", "repeat": r} for a in attributes for r in repeats]
+    else:
+        first = rows[:: parts[0].of["samples"]]
+    specs = [
+        EditSpec(row["attribute"], Words(row["prompt"]), stage=row.get("stage"), repeat=row.get("repeat"))
+        for row in first
+    ]
+    counts = Counter((row["attribute"], row.get("repeat")) for row in rows)
+    of_each = parts[0].of["n_expected"]
+    expected = {spec.name: counts[spec.attribute, spec.repeat] if tasks else of_each for spec in specs}
     of_sets, set_notes = _sets(parts, [spec.name for spec in specs], rows, record.path)
     leaks = "leakage" in run["identity"]["config"]["metrics"]["columns"]
-    labels = space(run["parser"]["label_space"]) if leaks else None
+    labels = space(run.get("judge", run["parser"])["label_space"]) if leaks else None
     facts = write_editing_tables(record.path, table_of(rows), specs, expected, of_sets, labels)
     for part in parts:
         _link(part.folder, record.path, "edits")

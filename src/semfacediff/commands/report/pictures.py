@@ -18,6 +18,7 @@ from semfacediff.commands.report.data import Thumbnails, recorded_data, saved_pi
 from semfacediff.commands.report.generated import GeneratedSource, showcase_thumbnails
 from semfacediff.data.opening import Data
 from semfacediff.data.sizes import at_working_size
+from semfacediff.editing.base import edit_name
 from semfacediff.engine.prefetch import in_order, one_core_each
 from semfacediff.errors import UserError
 from semfacediff.parsing import Parser
@@ -169,9 +170,10 @@ class _Source:
         if parsed is not None:
             labels, panels["parse"] = parsed
             panels |= self._masks(row, name, labels, notes)
-        edit = self._saved(name, sample.id)
+        file_name = edit_name(name, 1) if "repeat" in self.rows else name  # of several edits the first
+        edit = self._saved(file_name, sample.id)
         if edit is None:
-            notes.append("no edit" if row["status"] != "ok" else f"edits/{name}/{sample.id}.png is missing")
+            notes.append("no edit" if row["status"] != "ok" else f"edits/{file_name}/{sample.id}.png is missing")
         elif edit.shape != given.shape:
             notes.append("the edit differs from the photo in size")
         else:

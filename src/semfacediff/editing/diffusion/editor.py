@@ -135,6 +135,29 @@ class InpaintEditor(Editor):
             edits |= dict(zip(rows, made, strict=True))
         return [edits[row] for row in range(len(requests))]
 
+    @torch.inference_mode()
+    def round_trip(self, request: EditRequest) -> Tensor:
+        """The photo through the pipeline's autoencoder, without noise and without a step, as an edit is placed.
+
+        Raises:
+            UserError: the pipeline's autoencoder is not one of single photos (``AutoencoderKL``), or produced NaN.
+        """
+        self.prepare()
+        self._notes, pipe, at = {}, self.pipe, self._placed(request)
+        if type(pipe.vae).__name__ != "AutoencoderKL":
+            raise UserError(
+                f"the autoencoder of {type(pipe).__name__} is {type(pipe.vae).__name__}, expected AutoencoderKL; leave "
+                f"out its round trip"
+            )
+        self._guard.begin(1)
+        photo = pipe.image_processor.preprocess(at.photo, height=self.native_size, width=self.native_size)
+        latents = pipe.vae.encode(photo.to(pipe._execution_device, self.dtype)).latent_dist.mode()
+        decoded = pipe.vae.decode(latents, return_dict=False)[0]
+        made = pipe.image_processor.postprocess(decoded.float(), output_type="pt").cpu()
+        self._check([request], made, None)
+        self._say([request] * bool(self._guard.retried), NOTE_RETRIED)
+        return pasted(request.photo, made[0], at)
+
     def _by_strength(self, requests: list[EditRequest]) -> dict[float, list[int]]:
         """A call of the model has one strength: rows that share it."""
         groups: dict[float, list[int]] = {}

@@ -8,8 +8,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
+from torch import Tensor
 from tqdm import tqdm
 
 from semfacediff import config
@@ -19,17 +21,19 @@ from semfacediff.editing.base import Editor
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.engine.processes import agreed, in_turn, processes
-from semfacediff.metrics.base import Metric
 from semfacediff.metrics.effect import source_distance
 from semfacediff.metrics.face_facts import face_facts
-from semfacediff.parsing import Parser
+from semfacediff.metrics.opening import Metrics
 from semfacediff.records.samples import SampleLog
+from semfacediff.regions import attribute_region
 from semfacediff.tasks.editing.sample_row import (
     COLUMNS,
     KEY,
+    REPEAT_KEY,
     TASK_COLUMNS,
     EditScorer,
     Parsed,
+    Parsers,
     ScoredEdit,
     Task,
     failure,
@@ -66,6 +70,7 @@ class EditingBench:
 
     Args:
         faces: map-style data set. folder: where ``samples.jsonl`` and ``edits/`` go.
+        metrics: what is measured of each edit, and the floor of mask IoU.
         plan: what every photo is edited to.
         state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
     """
@@ -77,23 +82,27 @@ class EditingBench:
         self,
         settings: config.EditingEvaluation,
         faces: Faces,
-        parser: Parser,
+        parsers: Parsers,
         editor: Editor,
-        metrics: list[Metric],
+        metrics: Metrics,
         folder: Path,
         plan: Plan,
         state: PartialState | None = None,
     ):
-        self.settings, self.faces, self.parser, self.editor, self.metrics = settings, faces, parser, editor, metrics
+        self.settings, self.faces, self.editor, self.floor = settings, faces, editor, metrics.floor
+        self.parser, self.judge = parsers
         self.folder, self.plan, self.state = folder, plan, state or processes(torch.device("cpu"))
         self.rules, self._editor_threads = EditRules.of(settings), torch.get_num_threads()
-        others = [c for metric in metrics for c in metric.columns if c not in self.columns]
-        self.scorer = EditScorer(self.rules, parser, metrics, folder)
+        if settings.editor.repeats > 1:
+            self.key, self.columns = REPEAT_KEY, (*REPEAT_KEY, *COLUMNS[len(KEY) :])
+        others = [c for metric in metrics.each for c in metric.columns if c not in self.columns]
+        self.scorer = EditScorer(self.rules, parsers, metrics.each, folder)
         raw = (*(f"{c}_raw" for c in others), *self.scorer.registered_columns)
         of_tasks = () if plan.by_photo is None else TASK_COLUMNS
-        self.log_columns = (*self.columns, *of_tasks, *others, *raw)
+        of_photo = self.floor.columns if self.floor else ()
+        self.log_columns = (*self.columns, *of_tasks, *others, *raw, *of_photo)
         file, first = folder / "samples.jsonl", self.state.is_main_process
-        self.log = SampleLog(file, self.key, still_valid(parser, editor)) if first else None
+        self.log = SampleLog(file, self.key, still_valid(parsers, editor)) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
         self.earlier: dict[tuple, bool] = agreed(self.state, edited)
         """Key of a row of an earlier sitting -> whether there was anything to edit."""
@@ -145,21 +154,38 @@ class EditingBench:
 
     def key_of(self, sample_id: str, spec: EditSpec) -> tuple:
         """What names a spec's row."""
-        return sample_id, spec.attribute
+        return (sample_id, spec.attribute) if spec.repeat is None else (sample_id, spec.attribute, spec.repeat)
 
     def open(self, sample_id: str) -> list[EditSpec]:
         """Cells of a sample that no earlier sitting has made."""
         return [spec for spec in self.plan.of(sample_id) if self.key_of(sample_id, spec) not in self.earlier]
 
-    def parsed(self, sample: FaceSample) -> Parsed:
-        """The photo at the working size, and its parse."""
+    def parsed(self, sample: FaceSample, to_score: bool = True) -> Parsed:
+        """The photo at the working size, and its parses; the judge is only asked where edits are scored."""
         photo = at_working_size(sample.photo, self.settings.working_size)
         image = to_tensor(photo)
         start = time.perf_counter()
         labels = self.parser.before(sample, image)
         seconds = time.perf_counter() - start
         facts = face_facts(sample, photo, labels.numpy(), self.parser.label_space)
-        return Parsed(sample, photo, labels, seconds, facts)
+        if not to_score:
+            return Parsed(sample, photo, labels, seconds, facts, labels, {})
+        judged = labels if self.judge is self.parser else self.judge.before(sample, image)
+        return Parsed(sample, photo, labels, seconds, facts, judged, self._floor(sample, photo, judged))
+
+    def _floor(self, sample: FaceSample, photo: np.ndarray, judged: Tensor) -> dict[str, dict[str, float | None]]:
+        """Attribute -> what its mask IoU is worth in this photo; empty for a judge that does not compute."""
+        network = self.judge.network()
+        if self.floor is None or network is None:
+            return {}
+        labels, space = judged.numpy(), self.judge.label_space
+        jpeg, shifted = (network.before(sample, to_tensor(x)).numpy() for x in self.floor.damaged(photo))
+        again = self.floor.undone(labels, (jpeg, shifted))
+        found = {}
+        for attribute in dict.fromkeys(spec.attribute for spec in self.specs):
+            region, *others = (attribute_region(torch.from_numpy(x), attribute, space) for x in (labels, *again))
+            found[attribute] = self.floor.score(region, (others[0], others[1]))
+        return found
 
     def _parsed_or_error(self, sample: FaceSample) -> tuple[FaceSample, Parsed | Exception]:
         try:
@@ -172,9 +198,10 @@ class EditingBench:
         return Task(self._facts(sample_id, spec) | failure(error), spec)
 
     def _facts(self, sample_id: str, spec: EditSpec) -> dict:
-        read = {"inputs_sha256": inputs_fingerprint(self.parser, self.editor, sample_id, spec.attribute)}
+        parsers = Parsers(self.parser, self.judge)
+        read = {"inputs_sha256": inputs_fingerprint(parsers, self.editor, sample_id, spec.attribute, spec.repeat)}
         place = {"sample_id": sample_id, "stage": spec.stage, "attribute": spec.attribute, "strength": spec.strength}
-        place |= {"kind": spec.kind, "target": spec.target}
+        place |= {"repeat": spec.repeat, "kind": spec.kind, "target": spec.target}
         return {**place, **dataclasses.asdict(spec.words), "seed": self.rules.seed_of(sample_id, spec), **read}
 
     def _task(self, sample: FaceSample, parsed: Parsed | Exception, spec: EditSpec) -> Task:
@@ -184,6 +211,7 @@ class EditingBench:
         masks = self.rules.masks(parsed.labels, spec.attribute, space, spec.kind)
         seconds = parsed.parse_s + time.perf_counter() - start
         row = self._facts(sample.id, spec) | parsed.facts | mask_facts(masks, parsed.photo)
+        row |= parsed.floor.get(spec.attribute, {})
         if spec.kind is not None:
             region = masks.semantic[0].numpy() > 0
             row["source_distance"] = source_distance(parsed.photo, region, spec.words.prompt, spec.attribute)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
 from semfacediff import config
 from semfacediff.editing.apply import EditSpec, mask_bytes
@@ -16,10 +18,9 @@ from semfacediff.errors import UserError
 from semfacediff.records.samples import ERROR
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.prompts import PromptRules, ResolvedPrompt, resolve_prompt
-from semfacediff.tasks.editing.sample_row import COLUMNS, Parsed, ScoredEdit, edit_file, failure
+from semfacediff.tasks.editing.sample_row import COLUMNS, STAGE_KEY, Parsed, ScoredEdit, edit_file, failure
 from semfacediff.types import FaceSample, to_tensor
 
-STAGE_KEY = ("sample_id", "stage")
 TOTALS = tuple(f"{name}_total" for name in "lpips ssim iou clip psnr_outside max_abs_outside".split())
 STAGE_COLUMNS = ("sample_id", "stage", *COLUMNS[1:], "strength", *TOTALS)
 
@@ -136,7 +137,8 @@ class CascadeBench(EditingBench):
             raise UserError(f"{file}: what stage {spec.stage} made of {sample.id} is gone; start in a new folder")
         photo = np.ascontiguousarray(pixels[..., ::-1])
         masks = self.rules.masks(state.now.labels, spec.attribute, self.parser.label_space)
-        labels = self.parser.after(sample, spec.attribute, to_tensor(photo)) if self._reparses else None
+        seen = self._reparses or self.judge is not self.parser
+        labels = self.judge.after(sample, spec.attribute, to_tensor(photo)) if seen else None
         self._advance(state, spec, ScoredEdit(photo, mask_bytes(masks.blend), labels, 0.0))
 
     @property
@@ -144,12 +146,21 @@ class CascadeBench(EditingBench):
         return self.settings.cascade is not None and self.settings.cascade.reparse
 
     def _advance(self, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> None:
-        labels, seconds = (made.labels, made.parse_s) if self._reparses else (state.start.labels, 0.0)
+        labels, seconds = self._parsed_stage(state, spec, made) if self._reparses else (state.start.labels, 0.0)
         if labels is None:
             raise UserError("cascade.reparse=true needs a parser that parses edits; set cascade.reparse=false")
-        state.now = dataclasses.replace(state.now, photo=made.photo, labels=labels, parse_s=seconds)
+        judged = labels if self.judge is self.parser else made.labels
+        state.now = dataclasses.replace(state.now, photo=made.photo, labels=labels, parse_s=seconds, judged=judged)
         state.blend = np.maximum(state.blend, made.blend)
         state.prompts = [*state.prompts, spec.words.prompt]
+
+    def _parsed_stage(self, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> tuple[torch.Tensor | None, float]:
+        """(parse of the edit that masks are made of, its seconds): the judge's, unless that is another parser."""
+        if self.judge is self.parser:
+            return made.labels, made.parse_s
+        start = time.perf_counter()
+        labels = self.parser.after(state.start.sample, spec.attribute, to_tensor(made.photo))
+        return labels, time.perf_counter() - start
 
     def _with_totals(self, row: dict, state: CascadeState, spec: EditSpec, made: ScoredEdit) -> dict:
         """``row`` with its ``*_total`` columns, or the row of a failure if they cannot be measured."""

@@ -1,10 +1,16 @@
 """``evaluate.py task=editing``: what is to be done, the bench that does it, and the record of it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semfacediff import config
+from semfacediff.controls import TRUE_MASK
 from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion.weights import NoPipelineError
 from semfacediff.editing.opening import open_editor
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, processes, shared_record
@@ -12,7 +18,7 @@ from semfacediff.engine.provenance import config_text, header, identity, protoco
 from semfacediff.engine.shards import shard_of
 from semfacediff.metrics.opening import Metrics, open_metrics
 from semfacediff.metrics.set_scores import SetScores
-from semfacediff.parsing.opening import open_parser
+from semfacediff.parsing.opening import open_judge, open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
@@ -21,7 +27,7 @@ from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.cascade import CascadeBench
 from semfacediff.tasks.editing.panel_figures import draw_strips
 from semfacediff.tasks.editing.planning import Planned, check_prompts, planned
-from semfacediff.tasks.editing.sample_row import still_valid
+from semfacediff.tasks.editing.sample_row import Parsers, row_key, still_valid
 from semfacediff.tasks.editing.set_metrics import measure_sets
 from semfacediff.tasks.editing.tables import write_editing_tables
 from semfacediff.tasks.editing.task_set import FILE, write_tasks
@@ -34,36 +40,40 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     Under ``torchrun`` every process edits and scores its share; the first keeps the record.
     """
     device = choose_device(settings.runtime)
+    try:
+        opened = open_editor(settings.editor, device, settings.weights, settings.runtime)
+    except NoPipelineError as e:
+        if settings.editor.name != "control" or settings.metrics.on_missing == "error":
+            raise
+        print(f"not run, for want of weights: editor.kind={settings.editor.kind}: {e}", file=sys.stderr)
+        return 0
+    return _evaluated(settings, folder, device, *opened)
+
+
+def _evaluated(
+    settings: config.EditingEvaluation, folder: Path, device: torch.device, editor: Editor, editor_facts: dict
+) -> int:
     state = processes(device)
-    editor, editor_facts = open_editor(settings.editor, device, settings.weights, settings.runtime)
     # Everything that can be refused cheaply comes before the photos are read.
     check_prompts(settings, editor)
-    parser, parser_facts = open_parser(settings.parser, label_space_of(settings.data), device)
-    parser.check(settings.attributes)
+    parsers, parser_facts, judge_facts = _parsers(settings, device)
     metrics = open_metrics(settings, device)
-    labels_needed = settings.parser.name == "ground_truth" or settings.prompts.generated is not None
+    labels_needed = parser_facts["name"] == "ground_truth" or settings.prompts.generated is not None
     everything = open_data(settings.data, labels_needed=labels_needed, limit=settings.limit)
     data, part = shard_of(everything, settings.shard)
     check_strata(settings.stratify, data.faces[0].attributes)
     edits = planned(settings, editor, everything, data)
-    opened_facts = {"parser": parser_facts, "editor": editor_facts, **edits.facts(), **part}
+    opened_facts = {"parser": parser_facts, "judge": judge_facts, "editor": editor_facts, **edits.facts(), **part}
     head = _head(settings, opened_facts, metrics, data, sum(edits.n_expected.values()))
-    inputs: dict[str, object] = {
-        "data": data.digest,
-        "parser": parser_facts.get("digest"),
-        "metrics": {m["metric"]: m for m in head["metrics"]},
-        **edits.inputs(),
-    }
+    inputs = _inputs(head, data, edits, parsers)
     of_kind = EditingBench if settings.cascade is None else CascadeBench
-    if "digest" in editor_facts:
-        inputs["editor"] = {k: editor_facts[k] for k in ("digest", "numerics")}
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
 
     def opened() -> RunFolder:
         return RunFolder(folder, identity(settings, inputs), head, config_text(settings))
 
     def bench() -> EditingBench:
-        return of_kind(settings, data.faces, parser, editor, metrics.each, folder, edits.plan, state)
+        return of_kind(settings, data.faces, parsers, editor, metrics, folder, edits.plan, state)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         if record is None:
@@ -72,7 +82,9 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             return 0
         with tracked(record, settings.tracking.model_dump(), settings.name):
             if finished:
-                refuse_changed_inputs(folder / "samples.jsonl", of_kind.key, still_valid(parser, editor))
+                refuse_changed_inputs(
+                    folder / "samples.jsonl", row_key(settings.model_dump()), still_valid(parsers, editor)
+                )
             else:
                 edits.show()
                 whole = bench()
@@ -81,6 +93,38 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             by_group = [of_run(folder, by) for by in settings.stratify]
             print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")
     return 0 if record.finished else 1
+
+
+def _parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[Parsers, dict, dict]:
+    """The parsers of masks and of scores, and the facts of each.
+
+    Raises:
+        UserError: one cannot be opened, or cannot tell an attribute.
+    """
+    space = label_space_of(settings.data)
+    mask = open_parser(settings.parser, space, device)
+    judge = open_judge(settings.judge, settings.protocol, mask, device)
+    if settings.editor.name == "control" and settings.editor.kind == TRUE_MASK:
+        labels = settings.parser.model_copy(update={"name": "ground_truth", "checkpoint": None, "root": None})
+        mask = open_parser(labels, space, device)
+    for parser in (mask[0], judge[0]):
+        parser.check(settings.attributes)
+    return Parsers(mask[0], judge[0]), mask[1], judge[1]
+
+
+def _inputs(head: dict[str, Any], data: Data, edits: Planned, parsers: Parsers) -> dict[str, object]:
+    """What beside the configuration determines the results."""
+    inputs: dict[str, object] = {
+        "data": data.digest,
+        "parser": head["parser"].get("digest"),
+        "metrics": {m["metric"]: m for m in head["metrics"]},
+        **edits.inputs(),
+    }
+    if parsers.judge is not parsers.mask:
+        inputs["judge"] = head["judge"].get("digest")
+    if "digest" in head["editor"]:
+        inputs["editor"] = {k: head["editor"][k] for k in ("digest", "numerics")}
+    return inputs
 
 
 def _head(
@@ -106,7 +150,7 @@ def _finish(record: RunFolder, bench: EditingBench, edits: Planned, sets: SetSco
         write_tasks(record.path / FILE, edits.tasks.tasks)
     samples = bench.kept_log.finish([bench.key_of(id_, spec) for spec in bench.specs for id_ in bench.faces.ids])
     of_sets, set_notes = measure_sets(bench, sets) if sets else ({}, [])
-    space = bench.parser.label_space if "leakage" in bench.settings.metrics.columns else None
+    space = bench.judge.label_space if "leakage" in bench.settings.metrics.columns else None
     facts = write_editing_tables(record.path, samples, bench.specs, edits.n_expected, of_sets, space)
     draw_strips(bench)
     record.close(INCOMPLETE if facts["n_failed"] else DONE, **facts, set_notes=set_notes)

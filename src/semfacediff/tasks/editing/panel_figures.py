@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from semfacediff.editing.apply import EditSpec
 from semfacediff.records.samples import ERROR
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.bench import EditingBench
@@ -20,7 +21,7 @@ def draw_strips(bench: EditingBench) -> None:
     settings, space, figures = bench.settings, bench.parser.label_space, bench.folder / "figures"
     failed = {row["sample_id"] for row in bench.kept_log if row["status"] == ERROR}
     first = [i for i, id_ in enumerate(bench.faces.ids[: settings.strips]) if id_ not in failed]
-    parsed = [bench.parsed(bench.faces[i]) for i in first]
+    parsed = [bench.parsed(bench.faces[i], to_score=False) for i in first]
     if not parsed:
         return
     if settings.cascade is not None:
@@ -31,18 +32,21 @@ def draw_strips(bench: EditingBench) -> None:
     for attribute in settings.attributes:
         strips: list[list[Panel]] = []
         for p, row in zip(parsed, rows, strict=True):
-            spec = next((s for s in bench.plan.of(p.sample.id) if s.attribute == attribute), None)
-            edit = None
-            if spec is not None:
-                mask = bench.rules.masks(p.labels, attribute, space, spec.kind).blend[0].numpy()
-                edit = _saved(bench, attribute, p.sample.id)
-                said = spec.words.prompt if spec.kind else "edit"
-                strips.append([*row[:2], ("mask", mask), (said, edit)])
-            row.append((attribute, edit))
+            specs = [s for s in bench.plan.of(p.sample.id) if s.attribute == attribute]
+            edits = [(_caption(spec), _saved(bench, spec.name, p.sample.id)) for spec in specs]
+            if specs:
+                mask = bench.rules.masks(p.labels, attribute, space, specs[0].kind).blend[0].numpy()
+                strips.append([*row[:2], ("mask", mask), *edits])
+            row.append((attribute, edits[0][1] if edits else None))
         title = attribute if settings.prompts.of_tasks else f"{attribute}: {settings.prompts.texts[attribute]}"
         if strips:
             panel_figure(strips, title, figures / f"{attribute}.png")
     panel_figure(rows, "", figures / "overview.png")
+
+
+def _caption(spec: EditSpec) -> str:
+    said = spec.words.prompt if spec.kind else "edit"
+    return said if spec.repeat is None else f"{said} {spec.repeat}"
 
 
 def _draw_cascade(bench: EditingBench, parsed: list[Parsed]) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -47,8 +47,8 @@ class Planned:
     def inputs(self) -> dict[str, object]:
         """What determines the results: the words that the lexicon made, and the task set."""
         if self.plan.by_photo is None or self.tasks is None:
-            return {"words": _made_words({spec.name: spec for spec in self.plan.specs})}
-        each = {f"{id_}/{spec.name}": spec for id_, specs in self.plan.by_photo.items() for spec in specs}
+            return {"words": _made_words({_unrepeated(spec): spec for spec in self.plan.specs})}
+        each = {f"{id_}/{_unrepeated(spec)}": spec for id_, specs in self.plan.by_photo.items() for spec in specs}
         made = _made_words(each)
         return {"words": made and {"digest": config.digest(made)}, "tasks": self.tasks.digest}
 
@@ -88,10 +88,11 @@ def planned(settings: config.EditingEvaluation, editor: Editor, everything: Data
     tasks = _task_set(settings, everything)
     here = set(part.faces.ids)
     by_photo: dict[str, list[EditSpec]] = {}
+    repeats = _repeats(settings)
     for task, spec in _told([t for t in tasks.tasks if t.sample_id in here], settings, editor):
-        by_photo.setdefault(task.sample_id, []).append(spec)
+        by_photo.setdefault(task.sample_id, []).extend(replace(spec, repeat=repeat) for repeat in repeats)
     counts = Counter(spec.name for specs in by_photo.values() for spec in specs)
-    names = [EditSpec(attribute, Words("")) for attribute in settings.attributes]
+    names = [EditSpec(a, Words(""), repeat=repeat) for a in settings.attributes for repeat in repeats]
     return Planned(Plan(names, by_photo), [], tasks, {spec.name: counts[spec.name] for spec in names})
 
 
@@ -131,7 +132,18 @@ def _of_every_photo(settings: config.EditingEvaluation, editor: Editor) -> tuple
         for a in settings.attributes
     ]
     editor.check({one.attribute: one.words.read for one in words})
-    return [EditSpec(one.attribute, one.words) for one in words], words
+    repeats = _repeats(settings)
+    return [EditSpec(one.attribute, one.words, repeat=repeat) for one in words for repeat in repeats], words
+
+
+def _repeats(settings: config.EditingEvaluation) -> Sequence[int | None]:
+    """Numbers of the edits of each photo and attribute; ``[None]`` where there is one."""
+    return [None] if settings.editor.repeats == 1 else range(1, settings.editor.repeats + 1)
+
+
+def _unrepeated(spec: EditSpec) -> str:
+    """The spec's name without its repeat, for all of them have the same words."""
+    return replace(spec, repeat=None).name
 
 
 def _made_words(specs: Mapping[str, EditSpec]) -> dict | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from semfacediff.config.prompts import ADD, REMOVE
 from semfacediff.editing.apply import EditRules, EditSpec, is_empty
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.base import Editor, EditRequest, edit_name
 from semfacediff.metrics.alignment import Alignment
 from semfacediff.metrics.base import EditPair, Metric
 from semfacediff.metrics.effect import UNCHANGED_PCT, Effect
@@ -35,6 +36,8 @@ COLUMNS = (
 TASK_COLUMNS = ("kind", "target", "source_distance")
 """Of a task set: what was asked, and how far from the colour of the prompt the photo was (CIELAB)."""
 KEY = ("sample_id", "attribute")
+REPEAT_KEY = (*KEY, "repeat")
+STAGE_KEY = ("sample_id", "stage")
 MASKS = ("semantic", "generation", "blend")
 
 REGISTERED = "_raw_registered"
@@ -42,11 +45,26 @@ AT_ONCE = 8
 """Edits that are scored together where a network's batches are quicker; at 1024 px LPIPS holds some 0.2 GB of each."""
 
 
+def row_key(plain: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that name a row of a run with this configuration, as its record holds it."""
+    if plain.get("cascade") is not None:
+        return STAGE_KEY
+    return REPEAT_KEY if plain["editor"].get("repeats", 1) > 1 else KEY
+
+
+class Parsers(NamedTuple):
+    """The parser that masks are made of, and the one that scores edits; the same one, unless there are two."""
+
+    mask: Parser
+    judge: Parser
+
+
 @dataclass(frozen=True)
 class Parsed:
-    """A photo at the working size with its parse; made once, used for every attribute.
+    """A photo at the working size with its parses; made once, used for every attribute.
 
-    ``photo`` is uint8 ``[H, W, 3]``, ``labels`` int64 ``[H, W]``; ``facts`` are columns that say whose face it is.
+    ``photo`` is uint8 ``[H, W, 3]``, ``labels`` (that masks are made of) and ``judged`` (the judge's) int64 ``[H, W]``;
+    ``facts`` are columns that say whose face it is, ``floor`` those of each attribute that say how steady the judge is.
     """
 
     sample: FaceSample
@@ -54,6 +72,8 @@ class Parsed:
     labels: torch.Tensor
     parse_s: float
     facts: dict[str, float | str | None]
+    judged: torch.Tensor
+    floor: Mapping[str, Mapping[str, float | None]]
 
     @functools.cached_property
     def image(self) -> torch.Tensor:
@@ -86,8 +106,8 @@ class Task:
 class ScoredEdit:
     """An edit that was scored.
 
-    ``photo`` is uint8 ``[H, W, 3]`` after the composite, ``blend`` uint8 ``[H, W]``, ``labels`` the edit's parse
-    (int64 ``[H, W]``; ``None`` if the parser has no opinion), which took ``parse_s`` seconds.
+    ``photo`` is uint8 ``[H, W, 3]`` after the composite, ``blend`` uint8 ``[H, W]``, ``labels`` the judge's parse of it
+    (int64 ``[H, W]``; ``None`` if it has no opinion), which took ``parse_s`` seconds.
     """
 
     photo: np.ndarray
@@ -117,14 +137,9 @@ class EditScorer:
         registered_columns: scores of the outside with the motion of the edit undone, where alignment is measured.
     """
 
-    def __init__(
-        self,
-        rules: EditRules,
-        parser: Parser,
-        metrics: list[Metric],
-        folder: Path,
-    ):
-        self.rules, self.parser, self.metrics, self.folder = rules, parser, metrics, folder
+    def __init__(self, rules: EditRules, parsers: Parsers, metrics: list[Metric], folder: Path):
+        self.rules, self.metrics, self.folder = rules, metrics, folder
+        self.parser, self.judge = parsers
         self._alignment = next((metric for metric in metrics if isinstance(metric, Alignment)), None)
         self._outside = [metric for metric in metrics if self._alignment and metric.of_outside]
         self.registered_columns = tuple(f"{c}{REGISTERED}" for metric in self._outside for c in metric.columns)
@@ -190,7 +205,7 @@ class EditScorer:
         self, p: Parsed, spec: EditSpec, edit: np.ndarray, blend: np.ndarray
     ) -> tuple[ScoredEdit, EditPair]:
         start = time.perf_counter()
-        after = self.parser.after(p.sample, spec.attribute, to_tensor(edit))
+        after = self.judge.after(p.sample, spec.attribute, to_tensor(edit))
         seconds = time.perf_counter() - start
         made = ScoredEdit(edit, blend, after, seconds)
         return made, self._pair(p, spec, spec.words.prompt, edit, blend, after)
@@ -225,20 +240,21 @@ class EditScorer:
         blend: np.ndarray,
         after: torch.Tensor | None,
     ) -> EditPair:
-        space, attribute = self.parser.label_space, spec.attribute
+        space, attribute, of_two = self.judge.label_space, spec.attribute, self.judge is not self.parser
         # What is added or removed does not keep its place and shape.
         keeps = after is not None and spec.kind not in (ADD, REMOVE)
         return EditPair(
             photo=p.photo,
             edit=edit,
             blend=blend,
-            before=task_region(p.labels, attribute, space, spec.kind),
-            after=attribute_region(after, attribute, space) if keeps else None,
+            before=task_region(p.labels, attribute, self.parser.label_space, spec.kind),
+            after=attribute_region(after, attribute, space) if after is not None and keeps else None,
             prompt=prompt,
             attribute=attribute,
-            labels_before=p.labels.numpy(),
+            labels_before=p.judged.numpy(),
             labels_after=None if after is None else after.numpy(),
             space=space,
+            judged=attribute_region(p.judged, attribute, space) if of_two else None,
         )
 
     def _note(self, task: Task) -> str | None:
@@ -247,7 +263,7 @@ class EditScorer:
 
 
 def edit_file(folder: Path, spec_name: str, sample_id: str) -> Path:
-    """Where an edit is kept; for attributes, the layout that ``editor=precomputed`` reads."""
+    """Where an edit is kept: the layout that ``editor=precomputed`` reads, except of cascades."""
     return folder / "edits" / spec_name / f"{sample_id}.png"
 
 
@@ -257,15 +273,25 @@ def encoded_png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def inputs_fingerprint(parser: Parser, editor: Editor, sample_id: str, attribute: str) -> str | None:
+def inputs_fingerprint(
+    parsers: Parsers, editor: Editor, sample_id: str, attribute: str, repeat: int | None
+) -> str | None:
     """Digest of the precomputed files behind a row; ``None`` if all of it is computed."""
-    read = [source.fingerprint(sample_id, attribute) for source in (parser, editor)]
+    two = parsers.judge is not parsers.mask
+    read = [parsers.mask.fingerprint(sample_id, None if two else attribute)]
+    read += [parsers.judge.fingerprint(sample_id, attribute)] * two
+    read += [editor.fingerprint(sample_id, edit_name(attribute, repeat))]
     return "-".join(filter(None, read)) or None
 
 
-def still_valid(parser: Parser, editor: Editor) -> Callable[[dict], bool]:
+def still_valid(parsers: Parsers, editor: Editor) -> Callable[[dict], bool]:
     """Whether a row was made from the precomputed files as they are now."""
-    return lambda row: row["inputs_sha256"] == inputs_fingerprint(parser, editor, row["sample_id"], row["attribute"])
+
+    def valid(row: dict) -> bool:
+        of_row = row["sample_id"], row["attribute"], row.get("repeat")
+        return row["inputs_sha256"] == inputs_fingerprint(parsers, editor, *of_row)
+
+    return valid
 
 
 def failure(error: Exception) -> dict:

@@ -10,7 +10,7 @@ from semfacediff.labels import LabelSpace
 from semfacediff.metrics.leakage import leakage_table
 from semfacediff.records.pairing import by_stage
 from semfacediff.records.samples import ERROR, write_csv, write_parquet
-from semfacediff.records.summary import summarise_edits, summarise_kinds, summarise_stages
+from semfacediff.records.summary import repeat_facts, summarise_edits, summarise_kinds, summarise_stages
 
 
 def write_editing_tables(
@@ -29,7 +29,7 @@ def write_editing_tables(
         samples: all rows, in order.
         n_expected: spec's name -> edits that should be there.
         of_sets: spec's name -> what was measured of all its edits together.
-        space: of the parser's labels; ``None`` where leakage was not measured.
+        space: of the judge's labels; ``None`` where leakage was not measured.
     """
     write_parquet(samples, folder / "samples.parquet")
     write_csv(_summary(samples, specs, n_expected, of_sets), folder / "summary.csv")
@@ -40,7 +40,8 @@ def write_editing_tables(
     failed = int((samples["status"] == ERROR).sum())
     noted = samples[samples["note"].notna()].groupby("attribute")["note"]
     notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
-    return {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes}
+    facts: dict[str, object] = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes}
+    return facts | ({"repeats": repeat_facts(samples)} if "repeat" in samples else {})
 
 
 def _summary(
@@ -50,7 +51,24 @@ def _summary(
     of_sets: Mapping[str, Mapping[str, float]],
 ) -> pd.DataFrame:
     if specs[0].stage is None:
-        return summarise_edits(samples, [spec.attribute for spec in specs], n_expected, of_sets)
+        of_each: dict[str, list[EditSpec]] = {}
+        for spec in specs:
+            of_each.setdefault(spec.attribute, []).append(spec)
+        measured = {a: _mean_of([of_sets[s.name] for s in own if s.name in of_sets]) for a, own in of_each.items()}
+        expected = {a: sum(n_expected[s.name] for s in own) for a, own in of_each.items()}
+        return summarise_edits(samples, list(of_each), expected, measured)
     of_stages = {spec.stage: of_sets[spec.name] for spec in specs if spec.stage is not None and spec.name in of_sets}
     attributes = {spec.stage: spec.attribute for spec in specs if spec.stage is not None}
     return summarise_stages(samples, attributes, n_expected[specs[0].name], of_stages)
+
+
+def _mean_of(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of the repeats, each of which is a set of edits of all photos: a distance of sets has no values to pool.
+
+    ``fid_n`` is that of the smallest set.
+    """
+    known: dict[str, list[float]] = {}
+    for of_set in sets:
+        for name, value in of_set.items():
+            known.setdefault(name, []).append(value)
+    return {name: min(of) if name == "fid_n" else sum(of) / len(of) for name, of in known.items()}
