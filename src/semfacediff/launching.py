@@ -63,7 +63,8 @@ class _Reporting(submitit_launcher.BaseSubmititLauncher):
         cells = [self._cell(overrides) for overrides in job_overrides]
         jobs = self._submitted(job_overrides, initial_job_idx)
         own = [[word for word in words if not all(word in o for o in job_overrides)] for words in job_overrides]
-        job_id, values = jobs[0].job_id.split("_")[0], [math.nan] * len(jobs)
+        job_id = jobs[0].job_id.split("_")[0]
+        values: list[float | None] = [math.nan] * len(jobs)
         print(f"{len(jobs)} cells submitted, job {job_id}; logs in {jobs[0].paths.folder.parent}", flush=True)
         try:
             for count, (k, job) in enumerate(_as_they_end(jobs), start=1):

@@ -99,7 +99,7 @@ class ControlEditor(_Repeated):
     """``of``: the diffusion editor that the controls of a system are made of; those of pixels leave it alone."""
 
     name: Literal["control"]
-    kind: Literal[(*PIXELS, *SYSTEM)]
+    kind: Literal[(*PIXELS, *SYSTEM)]  # type: ignore[valid-type]  # the names have one place, in controls
     donors: str | None
     of: InpaintEditor
 

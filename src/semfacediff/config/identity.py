@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from semfacediff.config.editing import EditingEvaluation
+from semfacediff.config.editing import ControlEditor, EditingEvaluation
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
 from semfacediff.controls import PIXELS
@@ -58,7 +58,7 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             del plain["editor"]["resize"]  # as all was before there was a choice
         if plain["editor"]["repeats"] == 1:
             del plain["editor"]["repeats"]
-        if config.editor.name == "control" and config.editor.kind in PIXELS:
+        if isinstance(config.editor, ControlEditor) and config.editor.kind in PIXELS:
             del plain["editor"]["of"]
         if config.editor.name in _TEXTLESS:
             del plain["inpaint_mask"]  # nor does a mask for pipelines

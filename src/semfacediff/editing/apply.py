@@ -104,7 +104,7 @@ class EditRules:
 
     def seed_of(self, sample_id: str, spec: EditSpec) -> int:
         """What the editor draws from; the first of several edits has the seed of the one where there is one."""
-        again = ["repeat", spec.repeat] if spec.repeat and spec.repeat > 1 else []
+        again: list[int | str] = ["repeat", spec.repeat] if spec.repeat and spec.repeat > 1 else []
         if self.seeds == "run":
             return derive_seed(self.seed, *again) if again else self.seed
         return derive_seed(self.seed, sample_id, spec.attribute, *([spec.nth] if spec.nth else []), *again)

@@ -46,7 +46,8 @@ def _cells(folder: Path) -> dict[str, float]:
 
 
 def _means(folder: Path) -> dict[str, float]:
-    return {str(c): float(mean) for c, mean in _summary(folder).mean().items()}
+    summary = _summary(folder)
+    return {str(c): float(summary[c].mean()) for c in summary}
 
 
 def _summary(folder: Path) -> pd.DataFrame:

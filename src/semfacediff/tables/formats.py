@@ -220,7 +220,7 @@ def as_csv(grid: Grid) -> str:
 
 def _spreads(k: int, grid: Grid) -> tuple[str, ...]:
     values = [cell for row in grid.rows if isinstance(cell := row.cells[k], Value)]
-    with_sd = ("_sd",) if any(v.sd == v.sd for v in values) else ()
+    with_sd: tuple[str, ...] = ("_sd",) if any(v.sd == v.sd for v in values) else ()
     with_sd += ("_sd_within",) if any(v.within == v.within for v in values) else ()
     return with_sd + (("_low", "_high") if any(v.low == v.low for v in values) else ())
 

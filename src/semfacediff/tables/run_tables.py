@@ -105,8 +105,8 @@ def _number(value: float | None) -> float:
 
 def _mean_sd(row: dict | pd.Series, name: str, source: str | None = None, factor: float = 1) -> Value:
     """Mean and sd of a summary's row; published values are divided by the ``factor`` that they hold already."""
-    parts = (_number(row.get(f"{source or name}_{part}")) / factor for part in ("mean", "sd", "sd_within"))
-    return Value(*parts)
+    parts = [_number(row.get(f"{source or name}_{part}")) / factor for part in ("mean", "sd", "sd_within")]
+    return Value(parts[0], parts[1], parts[2])
 
 
 def parsing_grid(summary: pd.DataFrame) -> Grid:

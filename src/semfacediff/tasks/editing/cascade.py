@@ -150,6 +150,8 @@ class CascadeBench(EditingBench):
         if labels is None:
             raise UserError("cascade.reparse=true needs a parser that parses edits; set cascade.reparse=false")
         judged = labels if self.judge is self.parser else made.labels
+        if judged is None:
+            raise UserError("judge: expected a parser that parses edits; name one that does, or set judge=mask")
         state.now = dataclasses.replace(state.now, photo=made.photo, labels=labels, parse_s=seconds, judged=judged)
         state.blend = np.maximum(state.blend, made.blend)
         state.prompts = [*state.prompts, spec.words.prompt]

@@ -43,7 +43,7 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
     try:
         opened = open_editor(settings.editor, device, settings.weights, settings.runtime)
     except NoPipelineError as e:
-        if settings.editor.name != "control" or settings.metrics.on_missing == "error":
+        if not isinstance(settings.editor, config.ControlEditor) or settings.metrics.on_missing == "error":
             raise
         print(f"not run, for want of weights: editor.kind={settings.editor.kind}: {e}", file=sys.stderr)
         return 0
@@ -104,7 +104,7 @@ def _parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[
     space = label_space_of(settings.data)
     mask = open_parser(settings.parser, space, device)
     judge = open_judge(settings.judge, settings.protocol, mask, device)
-    if settings.editor.name == "control" and settings.editor.kind == TRUE_MASK:
+    if isinstance(settings.editor, config.ControlEditor) and settings.editor.kind == TRUE_MASK:
         labels = settings.parser.model_copy(update={"name": "ground_truth", "checkpoint": None, "root": None})
         mask = open_parser(labels, space, device)
     for parser in (mask[0], judge[0]):
