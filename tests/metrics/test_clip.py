@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.clip import CLIP
+from semfacediff.metrics.clip import CLIP, CLIPEffect
 
 SMALL = "ViT-S-32-alt"
 CPU = torch.device("cpu")
@@ -79,7 +79,7 @@ def test_a_photo_that_matches_the_prompt_scores_higher(metric, edit, monkeypatch
     """An untrained network knows no words; give the prompt the direction of one photo."""
     with torch.no_grad():
         wanted = metric.net.encode_image(metric.preprocess(Image.fromarray(edit.photo))[None], normalize=True)[0]
-    monkeypatch.setattr(metric, "_text", lambda prompt: wanted)
+    monkeypatch.setattr(metric, "text", lambda prompt: wanted)
     values = [
         metric.score(dataclasses.replace(edit, edit=e, prompt="that photo")) for e in (edit.photo, 255 - edit.edit)
     ]
@@ -141,3 +141,58 @@ def test_identity_names_model_weights_and_preprocessing(metric):
     assert (said["implementation"], said["version"][0]) == ("open_clip", "3")
     assert said["range"] == [-1, 1]
     assert "77 tokens" in said["prompt"]
+
+
+class TestEffect:
+    @pytest.fixture
+    def one(self, pair):
+        """An edit of the box 20:50 x 30:60 of a 90 x 120 photo."""
+        blend = np.zeros((90, 120), np.uint8)
+        blend[20:50, 30:60] = 255
+        return dataclasses.replace(pair(height=90, width=120), prompt="copper red hair", attribute="hair", blend=blend)
+
+    def test_equals_open_clip(self, metric, library, one):
+        net, preprocess, tokenizer = library
+        crop = np.ascontiguousarray(one.edit[13:57, 23:67])  # a quarter of 29 px, rounded, on every side
+        with torch.no_grad():
+            images = torch.cat([preprocess(Image.fromarray(x))[None] for x in (one.photo, one.edit, crop)])
+            photo, edit, region = (x.double() / x.double().norm() for x in net.encode_image(images))
+            asked, name = (x.double() / x.double().norm() for x in net.encode_text(tokenizer([one.prompt, "hair"])))
+        made, wanted = edit - photo, asked - name
+        scores = CLIPEffect(metric).score(one)
+        assert scores["clip_photo"] == pytest.approx(float(photo @ asked), abs=1e-5)
+        assert scores["clip_region"] == pytest.approx(float(region @ asked), abs=1e-5)
+        # Changes are differences of unit vectors: rounding weighs by their lengths.
+        bound = 1e-5 / min(float(made.norm()), float(wanted.norm()))
+        expected = float(made @ wanted / made.norm() / wanted.norm())
+        assert scores["clip_direction"] == pytest.approx(expected, abs=bound)
+
+    def test_what_is_missing(self, metric, one):
+        effect = CLIPEffect(metric)
+        same = dataclasses.replace(one, edit=one.photo)
+        assert effect.score(same)["clip_direction"] is None
+        assert effect.score(dataclasses.replace(one, prompt="hair"))["clip_direction"] is None
+        nowhere = effect.score(dataclasses.replace(one, blend=np.zeros_like(one.blend)))
+        assert nowhere["clip_region"] is None
+        assert nowhere["clip_photo"] == effect.score(one)["clip_photo"]
+
+    def test_a_batch_is_scored_as_its_edits(self, metric, one, monkeypatch):
+        effect = CLIPEffect(metric)
+        pairs = [
+            one,
+            dataclasses.replace(one, blend=np.zeros_like(one.blend)),
+            dataclasses.replace(one, edit=one.photo),
+        ]
+        alone = [effect.score(p) for p in pairs]
+        monkeypatch.setattr(effect, "together", True)
+        for together, expected in zip(effect.scores(pairs), alone, strict=True):
+            assert together.keys() == expected.keys()
+            for column, value in expected.items():
+                assert together[column] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-4))
+        assert effect.scores([]) == []
+
+    def test_it_names_the_network_of_clip(self, metric):
+        identity = CLIPEffect(metric).identity()
+        assert identity["metric"] == "clip_photo, clip_direction, clip_region"
+        assert identity["weights"] == metric.identity()["weights"]
+        assert set(identity) >= set(metric.identity())

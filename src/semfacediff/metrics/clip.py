@@ -4,20 +4,23 @@ import contextlib
 import difflib
 import importlib.metadata
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.base import EditPair, Metric, declared
-from semfacediff.metrics.cache import LRUCache
+from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.clip_layouts import as_openai
 
 _KEPT_TEXTS = 512
+_KEPT_IMAGES = 64
+_ROUNDING = 1e-6
+"""Product of the lengths of two changes of unit vectors in float32 that is nothing but rounding."""
 
 
 class CLIP(Metric):
@@ -56,26 +59,39 @@ class CLIP(Metric):
         self.net = net.eval().to(device)
         self.together = device.type != "cpu"
         self._texts: LRUCache[Tensor] = LRUCache(_KEPT_TEXTS)
+        self._images: LRUCache[Tensor] = LRUCache(_KEPT_IMAGES)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
-        return self._scored([pair])[0]
+        return {"clip": float(self.image(pair.edit) @ self.text(pair.prompt))}
 
     def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
-        return self._scored(pairs) if self.together and pairs else [self.score(pair) for pair in pairs]
+        if not self.together or not pairs:
+            return [self.score(pair) for pair in pairs]
+        texts = torch.stack([self.text(pair.prompt) for pair in pairs])
+        return [{"clip": c} for c in (self.images([pair.edit for pair in pairs]) * texts).sum(1).tolist()]
 
     @torch.inference_mode()
-    def _scored(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
-        photos = torch.stack([self.preprocess(Image.fromarray(pair.edit)) for pair in pairs]).to(self.device)
-        texts = torch.stack([self._text(pair.prompt) for pair in pairs])
-        cosines = (self.net.encode_image(photos, normalize=True) * texts).sum(1).tolist()
-        if not all(map(math.isfinite, cosines)):
-            raise ValueError(f"clip: the features are not finite; weights {self.weights} are damaged")
-        return [{"clip": cosine} for cosine in cosines]
+    def images(self, photos: Sequence[np.ndarray]) -> Tensor:
+        """float32 ``[N, D]``: embeddings of uint8 ``[H, W, 3]`` photos at length 1.
 
-    def _text(self, prompt: str) -> Tensor:
+        Raises:
+            ValueError: they are not finite.
+        """
+        prepared = torch.stack([self.preprocess(Image.fromarray(photo)) for photo in photos]).to(self.device)
+        embedded = self.net.encode_image(prepared, normalize=True)
+        if not torch.isfinite(embedded).all():
+            raise ValueError(f"clip: the features are not finite; weights {self.weights} are damaged")
+        return embedded
+
+    def image(self, photo: np.ndarray) -> Tensor:
+        """float32 ``[D]``: of one photo; the last ones are remembered."""
+        return self._images.get(content(photo), lambda: self.images([photo])[0])
+
+    def text(self, prompt: str) -> Tensor:
         """float32 ``[D]``: the prompt's embedding at length 1."""
         return self._texts.get(prompt, lambda: self._embedded(prompt))
 
+    @torch.inference_mode()
     def _embedded(self, prompt: str) -> Tensor:
         return self.net.encode_text(self.tokenizer([prompt]).to(self.device), normalize=True)[0]
 
@@ -103,6 +119,71 @@ class CLIP(Metric):
             input="8-bit RGB, the whole edit",
             prompt=f"as given, the first {self.tokenizer.context_length} tokens",
         )
+
+
+class CLIPEffect(Metric):
+    """What CLIP says of the change: read these, not ``clip`` alone, whose photo may match the prompt already.
+
+    ``clip_photo``: cosine of the *unedited* photo and the prompt. ``clip_region``: of the edit's region and the prompt:
+    the box around the blend mask, with a quarter of its longer side as margin; missing without a region.
+    ``clip_direction``: cosine of the two changes, from photo to edit and from the attribute's name to the prompt (Gal
+    et al., StyleGAN-NADA, 2022); missing where photo and edit, or name and prompt, have the same embedding.
+
+    Args:
+        clip: the metric whose network is used.
+    """
+
+    columns = ("clip_photo", "clip_direction", "clip_region")
+    higher_is_better: ClassVar = {"clip_photo": None, "clip_direction": True, "clip_region": True}
+    orders: ClassVar = {
+        "clip_photo": ("wrong_colour = asked_colour",),
+        "clip_direction": ("wrong_colour < asked_colour",),
+        "clip_region": ("wrong_colour < asked_colour",),
+    }
+
+    def __init__(self, clip: CLIP):
+        self.clip, self.together = clip, clip.together
+
+    def score(self, pair: EditPair) -> dict[str, float | None]:
+        crop = _around_the_region(pair)
+        region = None if crop is None else self.clip.image(crop)
+        return self._scored(pair, self.clip.image(pair.photo), self.clip.image(pair.edit), region)
+
+    def scores(self, pairs: Sequence[EditPair]) -> list[dict[str, float | None]]:
+        if not self.together or not pairs:
+            return [self.score(pair) for pair in pairs]
+        crops = {i: crop for i, pair in enumerate(pairs) if (crop := _around_the_region(pair)) is not None}
+        photos, edits = (self.clip.images([getattr(pair, of) for pair in pairs]) for of in ("photo", "edit"))
+        regions = dict(zip(crops, self.clip.images(list(crops.values())), strict=True)) if crops else {}
+        return [self._scored(pair, photos[i], edits[i], regions.get(i)) for i, pair in enumerate(pairs)]
+
+    def _scored(self, pair: EditPair, photo: Tensor, edit: Tensor, region: Tensor | None) -> dict[str, float | None]:
+        asked = self.clip.text(pair.prompt)
+        made, wanted = edit - photo, asked - self.clip.text(pair.attribute)
+        length = float(made.norm() * wanted.norm())
+        return {
+            "clip_photo": float(photo @ asked),
+            "clip_direction": float(made @ wanted) / length if length > _ROUNDING else None,
+            "clip_region": None if region is None else float(region @ asked),
+        }
+
+    def identity(self) -> dict[str, object]:
+        return self.clip.identity() | {
+            "metric": ", ".join(self.columns),
+            "higher_is_better": dict(self.higher_is_better),
+            "input": "8-bit RGB; of the region the box around the blend mask and a quarter of its longer side",
+            "source": "the attribute's name",
+        }
+
+
+def _around_the_region(pair: EditPair) -> np.ndarray | None:
+    """uint8 ``[h, w, 3]`` of the edit; ``None`` without a region."""
+    rows, columns = (np.flatnonzero(pair.blend.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    margin = round(max(np.ptp(rows), np.ptp(columns)) / 4)
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return np.ascontiguousarray(pair.edit[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin])
 
 
 def _check_architecture(model: str, known: list[str]) -> None:

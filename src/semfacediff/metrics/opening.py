@@ -10,7 +10,7 @@ import torch
 from semfacediff import config, plugins
 from semfacediff.faces.detection import MissingFacesError
 from semfacediff.metrics.base import Metric
-from semfacediff.metrics.clip import CLIP
+from semfacediff.metrics.clip import CLIP, CLIPEffect
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.identity import Identity, calibration_file, open_identity
 from semfacediff.metrics.inception import Inception
@@ -98,7 +98,8 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
                 each.append(LPIPS(protocol, found.state, found.name, on))
         elif column == "clip":
             if found := weights.find(CLIP_VIT_B_32, column):
-                each.append(CLIP(clip, found.state, found.name, on))
+                each.append(of_edit := CLIP(clip, found.state, found.name, on))
+                each.append(CLIPEffect(of_edit))
         elif column == "identity":
             if identity := weights.identity():
                 each.append(identity)
@@ -117,6 +118,7 @@ def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:
     classes: dict[str, Any] = {**_OF_PROTOCOL, "lpips": LPIPS, "clip": CLIP, **dict.fromkeys(SET_COLUMNS, SetScores)}
     classes[_FLOOR] = IoUFloor
     of_each = [(classes.get(name) or plugins.find("metric", name)).orders for name in columns]
+    of_each += [CLIPEffect.orders] if "clip" in columns else []
     return {column: chains for orders in of_each for column, chains in orders.items()}
 
 

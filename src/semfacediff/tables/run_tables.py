@@ -12,6 +12,9 @@ from semfacediff.tables.scores import OF_EDITS, OF_EFFECT, OF_SETS, column
 
 _ALWAYS = ("lpips", "ssim", "iou", *IOU_FLOOR, "clip")
 _WHERE_MEASURED = (
+    "clip_photo",
+    "clip_region",
+    "clip_direction",
     "psnr_background",
     "mse_background",
     *OF_ALIGNMENT,

@@ -39,6 +39,9 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "iou_floor_jpeg_95": ScoreFormat("IoU floor, JPEG 95", None, 4),
     "iou_floor_shift_1px": ScoreFormat("IoU floor, 1 px", None, 4),
     "clip": ScoreFormat("CLIP", True, 2, 100),  # the record holds the cosine
+    "clip_photo": ScoreFormat("CLIP of the photo", None, 2, 100),
+    "clip_region": ScoreFormat("CLIP of the region", True, 2, 100),
+    "clip_direction": ScoreFormat("CLIP direction", True, 3),
     "psnr_outside": ScoreFormat("PSNR outside", True, 2),
     "max_abs_outside": ScoreFormat("largest change outside", False, 1),
     "identity": ScoreFormat("identity", True, 3),
