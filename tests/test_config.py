@@ -31,6 +31,8 @@ PLACES = {
     "parser/precomputed": {"parser.root": "DIR"},
     "editor/precomputed": {"editor.root": "DIR"},
     "editor/sca_dm": {"editor.checkpoint": "DIR"},
+    "editor/command": {"editor.command": "'sh {photo} {out}'"},
+    "editor/python": {"editor.target": "semfacediff.editing.identity:Identity"},
     "optim/adam_then_sgd": {"train.best_by": "loss"},
 }
 

@@ -33,7 +33,7 @@ from semfacediff.config.editing import (
     SCADMEditor,
 )
 from semfacediff.config.evaluation import ClipConfig, Evaluation, MetricsConfig, ShardConfig, WeightsConfig
-from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
+from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific, without_folders
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import ANATOMICAL, CascadeConfig, StageConfig, too_long, without_words
 from semfacediff.config.reading import checked, typed
@@ -135,5 +135,6 @@ __all__ = [
     "scientific",
     "too_long",
     "typed",
+    "without_folders",
     "without_words",
 ]

@@ -17,6 +17,7 @@ from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.prompts import CascadeConfig, Negatives, without_words
 from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
+from semfacediff.plugins import completed, named
 
 
 class IdentityEditor(Closed):
@@ -89,10 +90,21 @@ class SCADMEditor(Closed):
 
 
 class OtherEditor(Closed):
-    """An editor that :mod:`semfacediff.plugins` finds by its name; every other key is one of its options."""
+    """An editor that :mod:`semfacediff.plugins` finds by its name; every other key is one of its options.
+
+    ``editor=python editor.target=module:Class editor.options={...}`` names it by its class.
+    """
 
     model_config = ConfigDict(extra="allow")
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found(cls, plain: object) -> object:
+        if not isinstance(plain, dict):
+            return plain
+        name, options = named("editor", plain)
+        return {"name": name, **completed("editor", name, options)}
 
     @property
     def options(self) -> dict[str, object]:

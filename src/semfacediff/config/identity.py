@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from semfacediff.config.editing import EditingEvaluation
+from semfacediff.config.editing import EditingEvaluation, OtherEditor
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
 
@@ -52,6 +52,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
         plain |= _prompts(config)
         if plain["editor"].get("resize", "") is None:
             del plain["editor"]["resize"]  # as all was before there was a choice
+        if isinstance(config.editor, OtherEditor):
+            plain["editor"] = without_folders(plain["editor"])
         if config.editor.name in _TEXTLESS:
             del plain["inpaint_mask"]  # nor does a mask for pipelines
     if config.task == "parsing":
@@ -68,6 +70,16 @@ def scientific(config: AnyTask) -> dict[str, Any]:
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
+
+
+def without_folders(value: Any) -> Any:
+    """``value`` with names in the place of absolute paths, in lists and mappings too: options of plug-ins."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    absolute = isinstance(value, str) and value.startswith(("/", "~/"))
+    return value.rstrip("/").rpartition("/")[2] if absolute else value
 
 
 _DENOISER = re.compile("style_|token_|unet_|attention_|head_|mask_|interleave_|absent_")

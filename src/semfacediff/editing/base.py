@@ -55,9 +55,13 @@ class Editor:
         batchable: whether several requests may come in one call; otherwise the list has one element.
     """
 
-    name: str
-    native_size: int | None
-    batchable: bool
+    name: str = ""
+    native_size: int | None = None
+    batchable: bool = False
+
+    def facts(self) -> dict[str, object]:
+        """What beside code and options determines its edits, for the record: ``digest``, of its weights or files."""
+        return {}
 
     def check(self, attributes: dict[str, str]) -> None:
         """Refuse prompts (attribute -> prompt) that the editor cannot follow, before any work.

@@ -1,5 +1,6 @@
 """The editor that the configuration names."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
 from semfacediff.editing.identity import Identity
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.editing.recolor import Recolor
+from semfacediff.errors import UserError
 from semfacediff.sweep_cache import SweepCache
 
 _pipeline: SweepCache[SharedPipeline] = SweepCache()
@@ -38,14 +40,28 @@ def open_editor(
     if isinstance(settings, config.InpaintEditor):
         return _inpaint_editor(settings, on, weights, runtime)
     if isinstance(settings, config.OtherEditor):
-        made = plugins.made("editor", settings.name, settings.options)
-        return made, {"name": settings.name, "digest": plugins.code_digest(type(made)), "numerics": None}
+        return _plugged(settings)
     if settings.name == "identity":
         return Identity(), {"name": "identity"}
     if settings.name == "recolor":
         return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
     root = Path(settings.root).expanduser()
     return Precomputed(root, settings.resize), {"name": "precomputed"}
+
+
+def _plugged(settings: config.OtherEditor) -> tuple[Editor, dict]:
+    made = plugins.made("editor", settings.name, settings.options)
+    if not isinstance(made, Editor):
+        raise UserError(
+            f"editor '{settings.name}': expected a subclass of semfacediff.editing.base.Editor, got "
+            f"{type(made).__name__}; derive the class from it"
+        )
+    made.name = settings.name
+    own, code = made.facts(), plugins.code_identity("editor", settings.name)
+    facts: dict = {"name": settings.name, "numerics": None, **own, **code}
+    if of_files := own.get("digest"):
+        facts["digest"] = hashlib.sha256(f"{code['digest']} {of_files}".encode()).hexdigest()
+    return made, facts
 
 
 def _inpaint_editor(

@@ -78,6 +78,8 @@ def config_text(settings: config.AnyTask) -> str:
         for name in plain.get(group, {}) if key is None else [key]:
             if isinstance(plain.get(group, {}).get(name), str):
                 plain[group][name] = _shown(plain[group][name])
+    if isinstance(getattr(settings, "editor", None), config.OtherEditor):
+        plain["editor"] = config.without_folders(plain["editor"])
     if "root" in plain["data"]:
         plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
