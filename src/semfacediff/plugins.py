@@ -24,8 +24,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from semfacediff.errors import UserError
 
 KINDS = {
@@ -81,6 +79,11 @@ def origin(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version} ({entry.value})" if entry.dist else entry.value
 
 
+def class_name(name: str) -> str:
+    """``Class`` of ``module:Class``, which Hydra takes as a key; another name as it is."""
+    return name.rpartition(":")[2]
+
+
 def named(kind: str, plain: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """(name, options) of a group of the configuration: ``{name: python, target: module:Class, options: {...}}``, or
     ``{name: ..., option: ...}``.
@@ -88,12 +91,12 @@ def named(kind: str, plain: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         UserError: a target without a class.
     """
-    options = {key: value for key, value in plain.items() if key not in ("name", "options")}
+    options = {key: value for key, value in plain.items() if key not in ("name", "target", "options")}
     options |= plain.get("options") or {}
     name = str(plain.get("name"))
     if name == "python":
-        name = str(options.pop("target", None))
-        if ":" not in name:
+        name = str(plain.get("target"))
+        if not all(name.partition(":")):
             raise UserError(f"{kind}.target: expected module:Class, got '{name}'")
     return name, options
 
@@ -108,6 +111,8 @@ def completed(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any
     model = _options(found)
     if model is None:
         return dict(options)
+    from pydantic import TypeAdapter  # late: this module is read for --help too
+
     return TypeAdapter(model).dump_python(_checked(kind, name, model, options), mode="json")
 
 
@@ -154,6 +159,8 @@ def _fields(model: Any) -> list[str]:
 
 
 def _checked(kind: str, name: str, model: Any, options: Mapping[str, Any]) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
     known = _fields(model)
     for key in options:
         if key not in known:
@@ -184,10 +191,11 @@ def code_identity(kind: str, name: str) -> dict[str, str]:
     return {"digest": digest}
 
 
-def is_foreign(kind: str, name: str) -> bool:
-    """Whether the object called ``name`` comes from elsewhere; a record has the version of our own code."""
-    found = find(kind, name)
-    return found is not None and not _module_of(found).__name__.startswith("semfacediff.")
+def foreign_code(cls: type) -> dict[str, str]:
+    """``code``: SHA-256 of the file that defines a class from elsewhere; nothing for ours, whose version is known."""
+    if cls.__module__.startswith("semfacediff."):
+        return {}
+    return {"code": hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()}
 
 
 def _module_of(found: Any) -> ModuleType:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from semfacediff.config.data import OtherData
 from semfacediff.config.editing import EditingEvaluation, OtherEditor
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
@@ -46,6 +47,10 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             plain.pop(group, None)
         elif group in plain and key in plain[group]:
             plain[group][key] = None
+    if not plain.get("metrics", {}).get("options", True):
+        del plain["metrics"]["options"]  # as all was before there were some
+    if isinstance(config.data, OtherData):
+        plain["data"] = without_folders(plain["data"])
     if plain.get("shard", {}).get("count") == 1:
         del plain["shard"]  # all of the samples
     if config.task == "editing":

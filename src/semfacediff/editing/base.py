@@ -1,7 +1,7 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -44,6 +44,13 @@ class EditRequest:
     label_space: LabelSpace | None = None
     frame: tuple[int, int] | None = None
     on_step: Callable[[int, int], None] | None = None
+
+    def copied(self) -> "EditRequest":
+        """With tensors of its own, so that an editor that writes into them harms no other edit."""
+        m = self.masks
+        masks = replace(m, semantic=m.semantic.clone(), generation=m.generation.clone(), blend=m.blend.clone())
+        labels = None if self.labels is None else self.labels.clone()
+        return replace(self, photo=self.photo.clone(), masks=masks, labels=labels)
 
 
 class Editor:

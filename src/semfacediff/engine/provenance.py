@@ -78,8 +78,9 @@ def config_text(settings: config.AnyTask) -> str:
         for name in plain.get(group, {}) if key is None else [key]:
             if isinstance(plain.get(group, {}).get(name), str):
                 plain[group][name] = _shown(plain[group][name])
-    if isinstance(getattr(settings, "editor", None), config.OtherEditor):
-        plain["editor"] = config.without_folders(plain["editor"])
+    for group in ("editor", "data"):
+        if isinstance(getattr(settings, group, None), config.OtherEditor | config.OtherData):
+            plain[group] = config.without_folders(plain[group])
     if "root" in plain["data"]:
         plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
