@@ -197,7 +197,7 @@ class Odd(Editor):
     def one(self, r):
         if self.way == "sometimes" and r.attribute == "lips":
             raise RuntimeError("no such thing")
-        if self.way == "nan" and r.attribute == "lips":
+        if self.way == "missing" and r.attribute == "lips":
             return r.photo * float("nan")
         if self.way == "size" and r.attribute == "lips":
             return r.photo[:, 1:]
@@ -293,7 +293,7 @@ def test_options_are_completed_and_known_to_the_record(here):
     ("way", "error"),
     [
         ("sometimes", "RuntimeError: no such thing"),
-        ("nan", "ValueError: the edit has values nan..nan; editors return photos in [0,1]"),
+        ("missing", "ValueError: the edit has values nan..nan; editors return photos in [0,1]"),
         ("size", "ValueError: the edit is [3, 63, 64], its photo [3, 64, 64]; editors keep the size"),
     ],
 )
