@@ -18,6 +18,7 @@ import semfacediff.editing
 import semfacediff.metrics
 import semfacediff.parsing
 from semfacediff import cli, config, plugins, tasks
+from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 
@@ -175,7 +176,10 @@ from dataclasses import dataclass
 import torch
 from pydantic import BaseModel
 from semfacediff.editing.base import Editor
+from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.base import NO_RESIZE, Metric, declared
+from semfacediff.parsing import Parser
+from semfacediff.types import FaceSample
 
 class Odd(Editor):
     batchable = True
@@ -210,6 +214,40 @@ class Odd(Editor):
 
 class Plain:
     pass
+
+class Halves(Parser):
+    label_space = CELEBAMASK
+
+    class Options(BaseModel):
+        way: str = "well"
+
+    def __init__(self, way):
+        self.way = way
+
+    def before(self, sample, photo):
+        labels = torch.zeros(photo.shape[1:], dtype=torch.int64)
+        labels[: len(labels) // 2] = 13
+        return labels[1:] if self.way == "size" else labels
+
+    def after(self, sample, attribute, photo):
+        if self.way == "sometimes" and sample.id == "00001":
+            raise RuntimeError("no face")
+        return self.before(sample, photo)
+
+class Faces:
+    label_space = CELEBAMASK
+
+    def __init__(self, bad=None):
+        self.ids, self.bad = ["b", "a"], bad
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        if self.bad == "raises":
+            raise OSError("no such disk")
+        labels = torch.full((40, 48), 99 if self.bad else 13, dtype=torch.uint8).numpy()
+        return FaceSample(self.ids[i], torch.full((40, 48, 3), 90 + i, dtype=torch.uint8).numpy(), labels)
 
 class Counting(Metric):
     columns, higher_is_better = ("counting",), {"counting": None}
@@ -373,3 +411,42 @@ def test_the_list(kind, capsys):
     expected = {"editors": "recolor", "metrics": "ssim", "parsers": "face_lite", "data": "toy"}[kind]
     assert expected in names
     assert "python" not in names
+
+
+def parsed_by(way):
+    return "parser=python", "parser.target=own_parts:Halves", f"parser.options={{way:{way}}}", "metrics.columns=[iou]"
+
+
+def test_a_class_that_parses(here):
+    run = json.loads((edited(REPOSITORY, here / "run", *parsed_by("well")) / "run.json").read_text())
+    assert run["parser"]["name"] == "own_parts:Halves"
+    parser = run["identity"]["config"]["parser"]
+    assert (parser["name"], parser["options"]) == ("own_parts:Halves", {"way": "well"})
+    assert run["identity"]["inputs"]["parser"] == run["parser"]["digest"]
+    assert pd.read_parquet(here / "run" / "samples.parquet")["iou"].eq(1).all()
+    with pytest.raises(UserError, match=r"parser 'own_parts:Halves' is no architecture but parses by itself"):
+        semfacediff.parsing.build_parser("own_parts:Halves")
+
+
+@pytest.mark.parametrize(("way", "errors"), [("sometimes", [False, True]), ("size", [True, True])])
+def test_a_parser_that_fails_costs_its_own_rows(here, way, errors):
+    with pytest.raises(AssertionError):
+        edited(REPOSITORY, here / "run", *parsed_by(way))
+    rows = [json.loads(line) for line in (here / "run" / "samples.jsonl").read_text().splitlines()]
+    assert [row["error"] is not None for row in rows] == errors
+
+
+def test_a_data_set(here):
+    def opened(**options):
+        plain = {"name": "python", "target": "own_parts:Faces", "options": options, "split": "all", "subset": None}
+        rule = {"by": "id", "modulo": 10, "val": [0], "test": []}
+        return open_data(config.checked(config.OtherData, plain | {"n": None, "split_rule": rule}))
+
+    data = opened()
+    assert data.faces.ids == ["a", "b"]
+    assert data.faces[0].photo[0, 0, 0] == 91
+    assert data.digest == opened(bad=None).digest
+    with pytest.raises(UserError, match=r"sample 'a' cannot be used \(labels: 99 lies outside space 'celebamask'"):
+        opened(bad="labels")
+    with pytest.raises(UserError, match=r"data 'own_parts:Faces': sample 'a' cannot be used \(no such disk\); fix"):
+        opened(bad="raises")

@@ -9,6 +9,7 @@ from semfacediff.config.data import OtherData
 from semfacediff.config.editing import EditingEvaluation, OtherEditor
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
+from semfacediff.plugins import find
 
 VOLATILE = ("runtime", "tracking")
 """Top-level keys that change how fast or where a run works, never what comes out."""
@@ -115,7 +116,9 @@ def _prompts(config: EditingEvaluation) -> dict[str, Any]:
 
 def _shipped(config: AnyTask) -> bool:
     """Whether an evaluation names its parser by nothing but an architecture: only the shipped one has weights then."""
-    return isinstance(config, Evaluation) and config.parser.name not in ("ground_truth", "precomputed")
+    if not isinstance(config, Evaluation) or config.parser.name in (None, "ground_truth", "precomputed"):
+        return False
+    return not isinstance(find("parser", config.parser.name), type)  # a class that parses by itself
 
 
 def digest(plain: Any) -> str:

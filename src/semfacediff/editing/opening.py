@@ -1,7 +1,6 @@
 """The editor that the configuration names."""
 
 import hashlib
-from pathlib import Path
 
 import torch
 
@@ -9,9 +8,6 @@ from semfacediff import config, plugins
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
-from semfacediff.editing.identity import Identity
-from semfacediff.editing.precomputed import Precomputed
-from semfacediff.editing.recolor import Recolor
 from semfacediff.errors import UserError
 from semfacediff.sweep_cache import SweepCache
 
@@ -41,12 +37,7 @@ def open_editor(
         return _inpaint_editor(settings, on, weights, runtime)
     if isinstance(settings, config.OtherEditor):
         return _plugged(settings)
-    if settings.name == "identity":
-        return Identity(), {"name": "identity"}
-    if settings.name == "recolor":
-        return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
-    root = Path(settings.root).expanduser()
-    return Precomputed(root, settings.resize), {"name": "precomputed"}
+    return plugins.made("editor", settings.name, settings.model_dump(exclude={"name"})), {"name": settings.name}
 
 
 def _plugged(settings: config.OtherEditor) -> tuple[Editor, dict]:
