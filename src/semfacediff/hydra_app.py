@@ -76,8 +76,8 @@ def _prepare(root: Path) -> None:
     os.environ["SEMFACEDIFF_RESULTS"] = str(results(root))
     for group in ("editor", "parser", "data"):
         for entry in plugins.installed(group):  # a choice of the group, without importing it
-            own: dict = {"defaults": ["python", "_self_"], "name": entry.name, "target": None}
-            ConfigStore.instance().store(entry.name, own, group=group)
+            choice = {"defaults": ["python", "_self_"], "name": entry.name, "target": None}
+            ConfigStore.instance().store(entry.name, choice, group=group)
 
 
 exit_codes = [0]

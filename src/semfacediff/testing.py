@@ -14,6 +14,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def check_metric(metric: Metric, parser: Parser | None = None) -> None:
     _must(set(metric.higher_is_better) == columns, "higher_is_better: expected the names in columns")
     identity = metric.identity()
     json.dumps(identity)  # goes into the record
-    bounds = identity["range"]
+    bounds: Any = identity["range"]
     chains = [chain for of_column in metric.orders.values() for chain in of_column]
     named = {kind for chain in chains for one, _, other in relations(chain) for kind in (one, other)}
     kinds = sorted((named | {"nothing", "region_blur", "photo_noise"}) - {*SYSTEM})
@@ -102,8 +103,8 @@ def check_metric(metric: Metric, parser: Parser | None = None) -> None:
             same = value == scores[key][column] or _close(value, scores[key][column])
             _must(same, f"{column}: {scores[key][column]} alone, {value} in a batch of another order")
     metric.score(dataclasses.replace(pairs["nothing", 0], after=None, labels_after=None))
-    for column, chains in metric.orders.items():
-        wrong, _ = contradicted(chains, _means(scores, column))
+    for column, of_column in metric.orders.items():
+        wrong, _ = contradicted(of_column, _means(scores, column))
         _must(not wrong, f"{column}: its declared order does not hold: {'; '.join(wrong)}")
 
 
@@ -214,14 +215,21 @@ def _pair(i: int, kind: str, parser: Parser | None) -> EditPair:
     if kind.startswith("shift") and not parser:
         drawn = (labels / 18).expand(3, -1, -1).float().contiguous()
         after = (Control(kind).edit([dataclasses.replace(request, photo=drawn)])[0][0] * 18).round().long()
-    regions = [None if of is None else attribute_region(of, "hair", CELEBAMASK) for of in (labels, after)]
-    maps = labels.numpy(), None if after is None else after.numpy()
-    blend = (request.masks.blend[0] * 255).round().byte().numpy()
-    return EditPair(sample.photo, to_uint8(edit), blend, *regions, "purple hair", "hair", *maps)  # type: ignore[arg-type]
+    return EditPair(
+        photo=sample.photo,
+        edit=to_uint8(edit),
+        blend=(request.masks.blend[0] * 255).round().byte().numpy(),
+        before=attribute_region(labels, "hair", CELEBAMASK),
+        after=None if after is None else attribute_region(after, "hair", CELEBAMASK),
+        prompt="purple hair",
+        attribute="hair",
+        labels_before=labels.numpy(),
+        labels_after=None if after is None else after.numpy(),
+    )
 
 
 def _copied(pair: EditPair) -> EditPair:
-    arrays = {field: value for field, value in vars(pair).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {field: value for field, value in vars(pair).items() if isinstance(value, np.ndarray)}
     return dataclasses.replace(pair, **{field: value.copy() for field, value in arrays.items()})
 
 
@@ -254,10 +262,12 @@ def _means(scores: Mapping[tuple[str, int], Mapping], column: str) -> dict[str, 
 
 
 def _check_labels(labels: object, photo: torch.Tensor, n: int) -> None:
-    fits = isinstance(labels, torch.Tensor) and labels.dtype == torch.int64 and labels.device.type == "cpu"
-    got = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
-    _must(fits and labels.shape == photo.shape[1:], f"expected int64 {list(photo.shape[1:])} on the CPU, got {got}")
-    low, high = int(labels.min()), int(labels.max())  # type: ignore[attr-defined]
+    size = list(photo.shape[1:])
+    if not isinstance(labels, torch.Tensor):
+        raise AssertionError(f"expected int64 {size} on the CPU, got {type(labels).__name__}")
+    fits = labels.dtype == torch.int64 and labels.device.type == "cpu" and list(labels.shape) == size
+    _must(fits, f"expected int64 {size} on the CPU, got {labels.dtype} {list(labels.shape)} on {labels.device}")
+    low, high = int(labels.min()), int(labels.max())
     _must(low >= 0 and high < n, f"labels {low}..{high} lie outside the label space (0..{n - 1})")
 
 

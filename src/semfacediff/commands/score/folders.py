@@ -87,7 +87,8 @@ def _by_stem(folder: Path, name: str, others: list[Path]) -> dict[str, Path]:
 
 def _tell_sizes(photos: dict[str, Path], edits: dict[str, Path], resize: str | None) -> None:
     """Say which edits are of another size than their photo, and what becomes of them."""
-    scaled, other = [], []
+    scaled: list[str] = []
+    other: list[str] = []
     for stem, file in edits.items():
         try:
             sizes = [photo_size(Blob(path, path.name).read(), path.name) for path in (photos[stem], file)]
