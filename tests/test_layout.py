@@ -55,6 +55,7 @@ MAY_IMPORT |= {
     "launching": {"hydra_app", "records"},
     "scripts": {"cli", "hydra_app", "tasks"},
     "api": STAGES | TASKS,
+    "testing": STAGES,
     "commands": STAGES | TASKS | {"hydra_app", "web"},
     "web": STAGES | TASKS | {"commands"},
     "cli": {"commands", "scripts"},

@@ -20,6 +20,7 @@ from typing import NoReturn, get_args
 
 import hydra
 from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -27,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from semfacediff import plugins
 from semfacediff.errors import EXIT_MISTAKE, UserError
 from semfacediff.places import results
 from semfacediff.threads import announce
@@ -72,6 +74,10 @@ def _prepare(root: Path) -> None:
         os.environ[f"SEMFACEDIFF_OWN_{name.upper()}"] = str((own if own.is_dir() else root / name).resolve())
     os.environ["SEMFACEDIFF_EXPERIMENTS"] = str(root / "experiments")
     os.environ["SEMFACEDIFF_RESULTS"] = str(results(root))
+    for group in ("editor", "parser", "data"):
+        for entry in plugins.installed(group):  # a choice of the group, without importing it
+            choice = {"defaults": ["python", "_self_"], "name": entry.name, "target": None}
+            ConfigStore.instance().store(entry.name, choice, group=group)
 
 
 exit_codes = [0]

@@ -14,6 +14,7 @@ from semfacediff.config.data import (
     FolderData,
     HelenData,
     LapaData,
+    OtherData,
     PlacedData,
     RuledData,
     ShardsData,
@@ -41,7 +42,7 @@ from semfacediff.config.evaluation import (
     ShardConfig,
     WeightsConfig,
 )
-from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific
+from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific, without_folders
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import (
     ANATOMICAL,
@@ -119,6 +120,7 @@ __all__ = [
     "LossConfig",
     "MetricsConfig",
     "NoTracking",
+    "OtherData",
     "OtherEditor",
     "ParserConfig",
     "ParserTraining",
@@ -155,5 +157,6 @@ __all__ = [
     "scientific",
     "too_long",
     "typed",
+    "without_folders",
     "without_words",
 ]

@@ -1,13 +1,13 @@
 """``metrics=``, ``weights=`` and what every evaluation has."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
-from semfacediff.plugins import find
+from semfacediff.plugins import class_name, completed, find
 
 METRICS = tuple("effect alignment identity ssim psnr seam lpips iou iou_floor geometry leakage clip fid kid".split())
 
@@ -43,10 +43,26 @@ def _known(name: str) -> str:
 
 
 class MetricsConfig(Closed):
+    """``options``: name of a metric of one's own (of ``module:Class`` the class) -> its options."""
+
     columns: list[Annotated[str, AfterValidator(_known)]]
+    options: dict[str, dict[str, Any]] = Field(default={})
     clip: ClipConfig
     identity: IdentityConfig
     on_missing: Literal["error", "skip"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, plain: object) -> object:
+        if not isinstance(plain, dict):
+            return plain
+        columns, asked = map(str, plain.get("columns") or []), plain.get("options") or {}
+        own = {class_name(name): name for name in columns if name not in METRICS}
+        if strange := [name for name in asked if name not in own]:
+            raise ValueError(f"metrics.options: '{strange[0]}' is no metric of one's own in metrics.columns")
+        own = {short: name for short, name in own.items() if find("metric", name) is not None}  # others are refused
+        options = {short: completed("metric", name, asked.get(short, {})) for short, name in own.items()}
+        return {**plain, "options": {short: of for short, of in options.items() if of}}
 
 
 class ShardConfig(Closed):

@@ -5,10 +5,12 @@ import json
 import re
 from typing import Any
 
-from semfacediff.config.editing import ControlEditor, EditingEvaluation
+from semfacediff.config.data import OtherData
+from semfacediff.config.editing import ControlEditor, EditingEvaluation, OtherEditor
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
 from semfacediff.controls import PIXELS
+from semfacediff.plugins import find
 
 VOLATILE = ("runtime", "tracking", "optimise")
 """Top-level keys that change how fast or where a run works, never what comes out."""
@@ -48,6 +50,10 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             plain.pop(group, None)
         elif group in plain and key in plain[group]:
             plain[group][key] = None
+    if not plain.get("metrics", {}).get("options", True):
+        del plain["metrics"]["options"]  # as all was before there were some
+    if isinstance(config.data, OtherData):
+        plain["data"] = without_folders(plain["data"])
     if plain.get("shard", {}).get("count") == 1:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
@@ -60,6 +66,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             del plain["editor"]["repeats"]
         if isinstance(config.editor, ControlEditor) and config.editor.kind in PIXELS:
             del plain["editor"]["of"]
+        if isinstance(config.editor, OtherEditor):
+            plain["editor"] = without_folders(plain["editor"])
         if config.editor.name in _TEXTLESS:
             del plain["inpaint_mask"]  # nor does a mask for pipelines
     if config.task == "parsing":
@@ -76,6 +84,16 @@ def scientific(config: AnyTask) -> dict[str, Any]:
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
+
+
+def without_folders(value: Any) -> Any:
+    """``value`` with names in the place of absolute paths, in lists and mappings too: options of plug-ins."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    absolute = isinstance(value, str) and value.startswith(("/", "~/"))
+    return value.rstrip("/").rpartition("/")[2] if absolute else value
 
 
 _DENOISER = re.compile("style_|token_|unet_|attention_|head_|mask_|interleave_|absent_")
@@ -108,7 +126,9 @@ def _prompts(config: EditingEvaluation) -> dict[str, Any]:
 
 def _shipped(config: AnyTask) -> bool:
     """Whether an evaluation names its parser by nothing but an architecture: only the shipped one has weights then."""
-    return isinstance(config, Evaluation) and config.parser.name not in ("ground_truth", "precomputed")
+    if not isinstance(config, Evaluation) or config.parser.name in (None, "ground_truth", "precomputed"):
+        return False
+    return not isinstance(find("parser", config.parser.name), type)  # a class that parses by itself
 
 
 def digest(plain: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semfacediff.config.closed import Closed, Positive
+from semfacediff.plugins import completed, named
 from semfacediff.threads import core_share
 
 
@@ -23,11 +24,22 @@ class ParserConfig(Closed):
     checkpoint: str | None
     root: str | None
     pretrained: str | None
-    options: dict[str, str | int | float | bool]
+    options: dict[str, str | int | float | bool | None]
     backend: Literal["torch", "onnx"]
     precision: Literal["float32", "bfloat16", "float16"]
     label_space: str | list[str | None] | None
     input_size: Annotated[int, Field(ge=32, le=4096)] | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found(cls, plain: object) -> object:
+        """``parser=python parser.target=module:Class`` as a name, with the options that its class completes."""
+        if not isinstance(plain, dict) or not ("target" in plain or ":" in (plain.get("name") or "")):
+            return plain
+        name, options = named("parser", {key: plain[key] for key in ("name", "target", "options") if key in plain})
+        if plain.get("checkpoint") is None:
+            options = completed("parser", name, options)
+        return {key: plain[key] for key in plain if key != "target"} | {"name": name, "options": options}
 
     @classmethod
     def trained(

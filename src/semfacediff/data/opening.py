@@ -2,26 +2,30 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tqdm import tqdm
 
-from semfacediff import config
+from semfacediff import config, plugins
 from semfacediff.data.celebamask_hq import OfficialFaces
 from semfacediff.data.celebamask_layout import OfficialEntry, index_official
 from semfacediff.data.files import E, FileFaces, index_folder, index_shards, select
 from semfacediff.data.helen import HelenFaces, held_out, index_helen
 from semfacediff.data.landmarks import LandmarkedFaces
 from semfacediff.data.lapa import LapaFaces, index_lapa
+from semfacediff.data.reading import MIN_SIDE_PX
 from semfacediff.data.relabelled import Relabelled
+from semfacediff.data.sizes import same_aspect
 from semfacediff.data.splits import DrawnSubset, Split, SplitRule, read_split_list
 from semfacediff.data.subset import Subset
 from semfacediff.data.toy import ToyFaces
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, LabelSpace, space
 from semfacediff.sweep_cache import SweepCache
-from semfacediff.types import Faces
+from semfacediff.types import Faces, FaceSample
 
 MAX_BAD_SHOWN = 50
 TOY_VERSION = 1
@@ -82,6 +86,8 @@ def in_space(made: Data, name: str | None) -> Data:
 
 
 def _data(settings: config.AnyData, split: str, labels_needed: bool, limit: int | None) -> Data:
+    if isinstance(settings, config.OtherData):
+        return _plugged(settings, split, labels_needed, limit)
     if settings.name == "celebamask_hq":
         return _official(settings, split, labels_needed, limit)
     if settings.name == "lapa":
@@ -98,12 +104,12 @@ def _first(a: int | None, b: int | None) -> int | None:
     return min((n for n in (a, b) if n is not None), default=None)
 
 
-def _split(settings: config.ToyData | config.FolderData | config.ShardsData, ids: Sequence[str]) -> Split:
+def _split(settings: config.RuledData, ids: Sequence[str]) -> Split:
     """Of ``ids``, every candidate in the data set."""
     if settings.subset is not None:
         return _subset(settings.subset, ids)
     rule = settings.split_rule
-    listed = read_split_list(settings.folder) if rule.by == "file" and settings.name != "toy" else None
+    listed = read_split_list(settings.folder) if rule.by == "file" and isinstance(settings, config.FileData) else None
     return SplitRule(rule.by, rule.modulo, tuple(rule.val), tuple(rule.test), listed)
 
 
@@ -120,6 +126,43 @@ def _toy(settings: config.ToyData, split: str, limit: int | None) -> Data:
     _not_empty(faces, settings, split)
     facts = f"toy:{TOY_VERSION}:{settings.size}:{settings.seed}:{','.join(faces.ids)}"
     return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {}, len(faces))
+
+
+def _plugged(settings: config.OtherData, split: str, labels_needed: bool, limit: int | None) -> Data:
+    """Of a class that is no part of this package; every sample is read and checked once."""
+    every: Faces = plugins.made("data", settings.name, settings.options)
+    order = sorted(range(len(every)), key=lambda i: every.ids[i])
+    rule = _split(settings, [every.ids[i] for i in order])
+    chosen = [i for place, i in enumerate(order) if rule.has(split, every.ids[i], place)]
+    faces = Subset(every, chosen[: _first(settings.n, limit)])
+    _not_empty(faces, settings, split)
+    digest = hashlib.sha256(faces.label_space.name.encode())
+    for i, id_ in enumerate(faces.ids):
+        try:
+            sample = checked_sample(faces[i], id_, faces.label_space, labels_needed)
+        except Exception as e:  # whatever a foreign class raises
+            raise UserError(f"data '{settings.name}': sample '{id_}' cannot be used ({e}); fix its class") from e
+        known = json.dumps([id_, sample.photo.shape, dict(sample.attributes)], sort_keys=True, default=str)
+        for part in (known.encode(), sample.photo.tobytes(), b"" if sample.labels is None else sample.labels.tobytes()):
+            digest.update(hashlib.sha256(part).digest())
+    return Data(faces, digest.hexdigest(), {}, len(faces))
+
+
+def checked_sample(sample: FaceSample, id_: str, of: LabelSpace, labels_needed: bool) -> FaceSample:
+    """``sample``, if it is what a data set may give for ``id_``; a :class:`ValueError` otherwise."""
+    photo, labels = sample.photo, sample.labels
+    if sample.id != id_:
+        raise ValueError(f"its id is '{sample.id}'")
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or min(photo.shape[:2]) < MIN_SIDE_PX:
+        raise ValueError(f"expected uint8 [H, W, 3] of at least {MIN_SIDE_PX} px, got {photo.dtype} {photo.shape}")
+    if labels is None and labels_needed:
+        raise ValueError("it has no label map, and this run needs them")
+    if labels is not None:
+        if labels.dtype != np.uint8 or labels.ndim != 2 or not same_aspect(photo.shape[:2], labels.shape):
+            raise ValueError(f"labels: expected uint8 [H, W] like the photo, got {labels.dtype} {labels.shape}")
+        if int(labels.max()) >= of.n:
+            raise ValueError(f"labels: {int(labels.max())} lies outside space '{of.name}' (0..{of.n - 1})")
+    return sample
 
 
 def _files(settings: config.FolderData | config.ShardsData, split: str, labels_needed: bool, limit: int | None) -> Data:
@@ -217,4 +260,6 @@ def _not_empty(faces: Faces, settings: config.DataConfig, split: str) -> None:
 
 def label_space_of(settings: config.AnyData) -> LabelSpace:
     """The space of a data set's labels, known before any of it is read."""
+    if isinstance(settings, config.OtherData):
+        return plugins.made("data", settings.name, settings.options).label_space
     return space(getattr(settings, "label_space", CELEBAMASK.name))

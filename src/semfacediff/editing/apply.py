@@ -167,7 +167,15 @@ def apply_edit(editor: Editor, rules: EditRules, photo: np.ndarray, request: Edi
     """
     if rules.skips(request.masks):
         return None
-    return rules.finish(photo, request, editor.edit([request])[0])
+    return rules.finish(photo, request, edits_of(editor, [request])[0])
+
+
+def edits_of(editor: Editor, requests: list[EditRequest]) -> list[torch.Tensor]:
+    """What the editor answers to copies of ``requests``; a :class:`ValueError` if it is not one photo each."""
+    edits = editor.edit([request.copied() for request in requests])
+    if len(edits) != len(requests):
+        raise ValueError(f"the editor returned {len(edits)} photos for {len(requests)} requests")
+    return edits
 
 
 def is_empty(masks: RegionMasks) -> bool:

@@ -1,7 +1,7 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -52,6 +52,13 @@ class EditRequest:
     repeat: int | None = None
     on_step: Callable[[int, int], None] | None = None
 
+    def copied(self) -> "EditRequest":
+        """With tensors of its own, so that an editor that writes into them harms no other edit."""
+        m = self.masks
+        masks = replace(m, semantic=m.semantic.clone(), generation=m.generation.clone(), blend=m.blend.clone())
+        labels = None if self.labels is None else self.labels.clone()
+        return replace(self, photo=self.photo.clone(), masks=masks, labels=labels)
+
 
 class Editor:
     """Repaints a region of a photo. Subclasses have ``edit``; the other methods have defaults that suit most editors.
@@ -62,9 +69,13 @@ class Editor:
         batchable: whether several requests may come in one call; otherwise the list has one element.
     """
 
-    name: str
-    native_size: int | None
-    batchable: bool
+    name: str = ""
+    native_size: int | None = None
+    batchable: bool = False
+
+    def facts(self) -> dict[str, object]:
+        """What beside code and options determines its edits, for the record: ``digest``, of its weights or files."""
+        return {}
 
     def check(self, attributes: dict[str, str]) -> None:
         """Refuse prompts (attribute -> prompt) that the editor cannot follow, before any work.

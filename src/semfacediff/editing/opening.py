@@ -1,6 +1,6 @@
 """The editor that the configuration names."""
 
-from pathlib import Path
+import hashlib
 
 import torch
 
@@ -10,10 +10,8 @@ from semfacediff.editing.base import Editor
 from semfacediff.editing.control import Control
 from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
 from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
-from semfacediff.editing.identity import Identity
-from semfacediff.editing.precomputed import Precomputed
-from semfacediff.editing.recolor import Recolor
 from semfacediff.editing.system_control import SystemControl
+from semfacediff.errors import UserError
 from semfacediff.sweep_cache import SweepCache
 
 _pipeline: SweepCache[SharedPipeline] = SweepCache()
@@ -47,14 +45,26 @@ def open_editor(
         control = Control(settings.kind, settings.donors)
         return control, {"name": settings.name, "digest": plugins.code_digest(Control), "numerics": None}
     if isinstance(settings, config.OtherEditor):
-        made = plugins.made("editor", settings.name, settings.options)
-        return made, {"name": settings.name, "digest": plugins.code_digest(type(made)), "numerics": None}
-    if settings.name == "identity":
-        return Identity(), {"name": "identity"}
-    if settings.name == "recolor":
-        return Recolor(settings.no_colour, settings.strength), {"name": "recolor"}
-    root = Path(settings.root).expanduser()
-    return Precomputed(root, settings.resize, settings.repeats), {"name": "precomputed"}
+        return _plugged(settings)
+    options = settings.model_dump(exclude={"name", "repeats"})
+    if isinstance(settings, config.PrecomputedEditor):
+        options["repeats"] = settings.repeats
+    return plugins.made("editor", settings.name, options), {"name": settings.name}
+
+
+def _plugged(settings: config.OtherEditor) -> tuple[Editor, dict]:
+    made = plugins.made("editor", settings.name, settings.options)
+    if not isinstance(made, Editor):
+        raise UserError(
+            f"editor '{settings.name}': expected a subclass of semfacediff.editing.base.Editor, got "
+            f"{type(made).__name__}; derive the class from it"
+        )
+    made.name = settings.name
+    own, code = made.facts(), plugins.code_identity("editor", settings.name)
+    facts: dict = {"name": settings.name, "numerics": None, **own, **code}
+    if of_files := own.get("digest"):
+        facts["digest"] = hashlib.sha256(f"{code['digest']} {of_files}".encode()).hexdigest()
+    return made, facts
 
 
 def _inpaint_editor(

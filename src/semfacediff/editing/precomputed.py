@@ -31,7 +31,8 @@ class Precomputed(Editor):
     native_size = None
     batchable = True
 
-    def __init__(self, root: Path, resize: str | None = None, repeats: int = 1):
+    def __init__(self, root: Path | str, resize: str | None = None, repeats: int = 1):
+        root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(f"editor.root: expected a folder of edits at {root}, found none; set editor.root=DIR")
         self.root, self.resize = root, resize
@@ -79,3 +80,6 @@ def _cut(edit: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
     height, width = (max(1, round(scale * side)) for side in frame)
     top, left = (edit.shape[0] - height) // 2, (edit.shape[1] - width) // 2
     return edit[top : top + height, left : left + width]
+
+
+EDITOR = Precomputed

@@ -318,3 +318,6 @@ def _along(lightness: np.ndarray, sigma_px: float) -> tuple[np.ndarray, np.ndarr
     dx, dy = np.cos(angle), np.sin(angle)
     down = np.where(dy < 0, np.float32(-1), np.float32(1))
     return dx * down, dy * down
+
+
+EDITOR = Recolor

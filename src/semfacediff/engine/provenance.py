@@ -80,6 +80,9 @@ def config_text(settings: config.AnyTask) -> str:
                 plain[group][name] = _shown(plain[group][name])
     if isinstance(plain.get("judge"), str):
         plain["judge"] = _shown(plain["judge"])
+    for group in ("editor", "data"):
+        if isinstance(getattr(settings, group, None), config.OtherEditor | config.OtherData):
+            plain[group] = config.without_folders(plain[group])
     if "root" in plain["data"]:
         plain["data"]["root"] = "${oc.env:SEMFACEDIFF_DATA,null}"
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from semfacediff import config, plugins
+from semfacediff.errors import UserError
 from semfacediff.faces.detection import MissingFacesError
 from semfacediff.metrics.base import Metric
 from semfacediff.metrics.clip import CLIP, CLIPEffect
@@ -63,8 +64,9 @@ class Metrics:
 
     def identities(self) -> list[dict[str, object]]:
         """What every metric says of itself."""
+        of_edits = [m.identity() | plugins.foreign_code(type(m)) for m in self.each]
         of_photos = [self.floor.identity()] if self.floor else []
-        return [m.identity() for m in self.each] + of_photos + (self.sets.identities() if self.sets else [])
+        return of_edits + of_photos + (self.sets.identities() if self.sets else [])
 
 
 def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
@@ -106,11 +108,21 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
         elif column in _OF_PROTOCOL:
             each.append(_OF_PROTOCOL[column]("strict" if protocol == "pie" else protocol))
         elif column not in (*SET_COLUMNS, _FLOOR):
-            each.append(plugins.made("metric", column, {}))
+            each.append(_plugged(column, settings.metrics.options.get(plugins.class_name(column), {})))
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))
     return Metrics(each, sets, IoUFloor() if _FLOOR in columns else None, weights.absent, weights.doubts)
+
+
+def _plugged(name: str, options: dict[str, Any]) -> Metric:
+    made = plugins.made("metric", name, options)
+    if not isinstance(made, Metric):
+        raise UserError(
+            f"metric '{name}': expected a subclass of semfacediff.metrics.base.Metric, got {type(made).__name__}; "
+            f"derive the class from it"
+        )
+    return made
 
 
 def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -1,6 +1,7 @@
 """The parser that the configuration names: to train, to start from, or to evaluate with."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from semfacediff import config
+from semfacediff import config, plugins
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace
 from semfacediff.parsing.checkpoint import (
@@ -151,6 +152,16 @@ def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -
         )
 
 
+def _plugged(name: str, options: Mapping[str, object]) -> tuple[Parser, dict]:
+    made = plugins.made("parser", name, options)
+    if not isinstance(made, Parser):
+        raise UserError(
+            f"parser '{name}': expected a subclass of semfacediff.parsing.Parser, got {type(made).__name__}; derive "
+            f"the class from it, or register a Kind (an architecture to train)"
+        )
+    return made, {"name": name, **plugins.code_identity("parser", name), "label_space": made.label_space.name}
+
+
 def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
     """The parser to evaluate with, and its facts for the record (name, digest, label space, input size, backend).
 
@@ -164,6 +175,8 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
     if settings.name == "precomputed" and settings.root is not None:
         root = Path(settings.root).expanduser()
         return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
+    if settings.checkpoint is None and settings.name and isinstance(plugins.find("parser", settings.name), type):
+        return _plugged(settings.name, settings.options)
     return _opened(or_shipped(settings), on, _parser)
 
 

@@ -124,8 +124,11 @@ def kind(name: str) -> Kind:
     if name.startswith(FPN):
         return _fpn(name.removeprefix(FPN))
     if name not in KINDS:
-        if (own := find("parser", name)) is not None:
+        own = find("parser", name)
+        if isinstance(own, Kind):
             return own
+        if own is not None:
+            raise UserError(f"parser '{name}' is no architecture but parses by itself; it has nothing to train or load")
         raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}, or {FPN}ENCODER (any of timm)")
     return KINDS[name]
 

@@ -18,8 +18,8 @@ from semfacediff.commands.edit.one_photo import (
 from semfacediff.editing.base import Editor
 from semfacediff.errors import UserError
 
-_NEEDS_REFERENCE = ("sca_dm",)
-"""Editors that need a reference photo; the page has a separate tab for them."""
+_NEEDS_MORE = ("sca_dm", "command", "python")
+"""Editors that need what the page does not ask for, or asks for in another tab."""
 _DEFAULT_EDITOR = "recolor"
 """Its settings define the masks; the region does not depend on the editor."""
 
@@ -42,7 +42,7 @@ class EditForm:
 
 def editor_names() -> list[str]:
     """Names of the editors offered on the page."""
-    return [name for name in editors() if name not in _NEEDS_REFERENCE]
+    return [name for name in editors() if name not in _NEEDS_MORE]
 
 
 class ModelStore:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from semfacediff import config
 from semfacediff.data.sizes import at_working_size
-from semfacediff.editing.apply import EditRules, EditSpec
+from semfacediff.editing.apply import EditRules, EditSpec, edits_of
 from semfacediff.editing.base import Editor
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
@@ -242,7 +242,7 @@ class EditingBench:
         start = time.perf_counter()
         try:
             with torch_threads(self._editor_threads):
-                edits = self.editor.edit(requests)
+                edits = edits_of(self.editor, requests)
         except Exception as e:  # recorded with the sample
             if len(tasks) > 1:
                 return [made for task in tasks for made in self._batch([task])]

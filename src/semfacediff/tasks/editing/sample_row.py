@@ -213,7 +213,7 @@ class EditScorer:
     def _scores(self, pairs: Sequence[EditPair]) -> list[dict | Exception]:
         """Every metric of each pair, or what went wrong with that pair."""
         try:
-            columns = [metric.scores(pairs) for metric in self.metrics] if pairs else []
+            columns = [_sound(metric, metric.scores(pairs)) for metric in self.metrics] if pairs else []
             return [{k: v for of_metric in columns for k, v in of_metric[i].items()} for i in range(len(pairs))]
         except Exception as e:  # one bad sample must not cost the others
             return [e] if len(pairs) == 1 else [one for pair in pairs for one in self._scores([pair])]
@@ -260,6 +260,16 @@ class EditScorer:
     def _note(self, task: Task) -> str | None:
         said = [task.note, *(metric.note(task.spec.words.prompt) for metric in self.metrics)]
         return "; ".join(filter(None, said)) or None
+
+
+def _sound(metric: Metric, scores: Sequence[Mapping]) -> Sequence[Mapping]:
+    """``scores``, if they are what ``metric`` declares."""
+    for of_pair in scores:
+        if set(of_pair) != set(metric.columns):
+            raise ValueError(f"{type(metric).__name__} returned {sorted(of_pair)}, declared {sorted(metric.columns)}")
+        if wrong := [column for column, value in of_pair.items() if value != value]:
+            raise ValueError(f"{type(metric).__name__} returned NaN for {wrong[0]}; a missing value is None")
+    return scores
 
 
 def edit_file(folder: Path, spec_name: str, sample_id: str) -> Path:
