@@ -163,7 +163,11 @@ def test_the_command_line_wins_over_an_experiment(typed):
             "+data.split_rule.mod=3",
             r"unknown key 'data.split_rule.mod'; .*known here: by, modulo, test, val",
         ),
-        ("evaluate", "+editor.power=3", r"unknown key 'editor.power'; .*known here: name, no_colour, strength"),
+        (
+            "evaluate",
+            "+editor.power=3",
+            r"unknown key 'editor.power'; .*known here: name, no_colour, repeats, strength",
+        ),
         ("train_parser", "+optim.lr=3", r"unknown key 'optim.lr'; .*known here: decay_norms_and_biases, decoder_lr"),
         ("evaluate", "seed=a", r"seed: input should be a valid integer, got 'a'"),
         ("evaluate", "seed=1.5", r"seed: input should be a valid integer, got 1.5"),
@@ -189,7 +193,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
             "metrics.columns=[ssim,fidelity]",
             r"metrics.columns.1: expected .*ssim, psnr, .*, got 'fidelity'",
         ),
-        ("evaluate", "data.name=video", r"data: input tag 'video' .* expected tags: 'toy', 'folder', 'shards'"),
+        ("evaluate", "data.name=video", r"data 'video': expected DATA in semfacediff/data/video.py or an entry"),
         ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),
         ("evaluate", "attributes=[hair,beard]", r"unknown attribute 'beard'; choose one of hair, lips, skin, eyes"),
         ("evaluate", "attributes=[hair,hair]", r"attributes: expected each once, got \['hair', 'hair'\]"),
@@ -277,10 +281,11 @@ def test_settings_are_frozen(typed):
 
 
 def test_models_have_no_defaults_that_the_files_could_contradict():
-    """A value must be readable in conf/; the split rule alone has defaults, for presets that name one part of it."""
+    """A value must be readable in conf/. Defaults have parts that presets leave out, and what conf/ sets beside a group."""
     models = [m for _, m in inspect.getmembers(config, inspect.isclass) if issubclass(m, config.Closed)]
-    with_defaults = {m.__name__ for m in models for f in m.model_fields.values() if not f.is_required()}
-    assert with_defaults <= {"SplitRuleConfig", "StageConfig", "CascadeConfig"}
+    with_defaults = {(m.__name__, n) for m in models for n, f in m.model_fields.items() if not f.is_required()}
+    parts = {"SplitRuleConfig", "StageConfig", "CascadeConfig", "PromptsConfig"}
+    assert {n for model, n in with_defaults if model not in parts} <= {"repeats", "options"}
 
 
 def test_the_repository_is_found():

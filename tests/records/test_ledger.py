@@ -52,12 +52,15 @@ def test_a_sweep_has_one_holder_and_is_free_afterwards(tmp_path):
 
 
 def test_the_index_says_how_every_cell_ended(tmp_path):
+    (tmp_path / "cell0").mkdir()
     for code in (0, 1, 2):
         with noted(tmp_path, f"cell{code}", [f"seed={code}"]) as codes:
             assert read_index(tmp_path)[f"cell{code}"] == {
                 "overrides": [f"seed={code}"], "status": RUNNING, "exit": None,
             }  # fmt: skip
             codes.append(code)
+    with noted(tmp_path, "without weights", []) as codes:
+        codes.append(0)
     for name, error in {"left": SystemExit(130), "broken": ValueError("x")}.items():
         with pytest.raises(type(error)), noted(tmp_path, name, []):
             raise error
@@ -68,6 +71,7 @@ def test_the_index_says_how_every_cell_ended(tmp_path):
         "cell1": (INCOMPLETE, 1),
         "cell2": ("refused", 2),
         "left": ("interrupted", 130),
+        "without weights": ("not run", 0),
     }
 
 

@@ -50,6 +50,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             plain.pop(group, None)
         elif group in plain and key in plain[group]:
             plain[group][key] = None
+    if isinstance(config, Evaluation) and "identity" not in config.metrics.columns:
+        del plain["metrics"]["identity"]
     if not plain.get("metrics", {}).get("options", True):
         del plain["metrics"]["options"]  # as all was before there were some
     if isinstance(config.data, OtherData):
@@ -57,8 +59,6 @@ def scientific(config: AnyTask) -> dict[str, Any]:
     if plain.get("shard", {}).get("count") == 1:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
-        if "identity" not in config.metrics.columns:
-            del plain["metrics"]["identity"]
         plain |= _prompts(config)
         if plain["editor"].get("resize", "") is None:
             del plain["editor"]["resize"]  # as all was before there was a choice

@@ -43,7 +43,7 @@ def open_editor(
             inner, facts = _inpaint_editor(settings.of, on, weights, runtime)
             return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
         control = Control(settings.kind, settings.donors)
-        return control, {"name": settings.name, "digest": plugins.code_digest(Control), "numerics": None}
+        return control, {"name": settings.name, "numerics": None, **plugins.code_identity("editor", settings.name)}
     if isinstance(settings, config.OtherEditor):
         return _plugged(settings)
     options = settings.model_dump(exclude={"name", "repeats"})
