@@ -281,7 +281,7 @@ def test_settings_are_frozen(typed):
 
 
 def test_models_have_no_defaults_that_the_files_could_contradict():
-    """Values must be readable in conf/; parts that presets leave out have defaults, and keys that stand beside a group."""
+    """Values must be readable in conf/; defaults have parts that presets leave out, and keys that conf/ sets apart."""
     models = [m for _, m in inspect.getmembers(config, inspect.isclass) if issubclass(m, config.Closed)]
     with_defaults = {(m.__name__, n) for m in models for n, f in m.model_fields.items() if not f.is_required()}
     parts = {"SplitRuleConfig", "StageConfig", "CascadeConfig", "PromptsConfig"}
