@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 
+import pandas as pd
 import pytest
 
 
@@ -63,3 +64,15 @@ def test_the_site_is_built_without_a_warning(repository, tmp_path):
     for name in ("parse", "region_mask", "edit", "score", "score_sets", "editing.base.Editor"):
         assert f'id="semfacediff.{name}"' in reference
     assert "data:image/png;base64," in (site / "examples" / "first_steps.html").read_text("utf-8")
+
+
+def test_the_thesis_lpips_by_area_is_that_of_the_record(repository):
+    """The table of docs/what-each-metric-sees.md, recomputed from the record and the published scores."""
+    samples = pd.read_parquet(repository / "results/runs/recolor_thesis/samples.parquet")
+    published = pd.read_csv(repository / "results/published/semfacediff_table_6_1.csv").set_index("attribute")
+    page = (repository / "docs/what-each-metric-sees.md").read_text("utf-8")
+    for attribute, of_region in samples.groupby("attribute"):
+        outside, scores = 1 - of_region["coverage"].mean(), published.loc[attribute]
+        lpips, damage = scores["lpips_mean"], 1 - scores["ssim_mean"]
+        values = (outside, lpips, lpips / outside, damage, damage / outside)
+        assert f"| {attribute} | " + " | ".join(f"{value:.4f}" for value in values) + " |" in page
