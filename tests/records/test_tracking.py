@@ -414,7 +414,10 @@ class TestConfiguration:
         [
             ("tracking.mode=sometimes", r"tracking.mode: input should be 'auto', 'online' or 'offline', got 'someti"),
             ("tracking.tags=['']", r"tracking.tags.0: string should have at least 1 character"),
-            ("+tracking.grup=a", r"unknown key 'tracking.grup'; did you mean 'group'\? known here: artifact, console, entity, e"),
+            (
+                "+tracking.grup=a",
+                r"unknown key 'tracking.grup'; did you mean 'group'\? known here: artifact, console, entity, e",
+            ),
         ],
     )
     def test_a_mistake_is_one_sentence(self, override, message, typed):
