@@ -85,7 +85,8 @@ class TestWhatIsSent:
             "data": [["hair", 3, 0.25, None], ["lips", 2, 0.5, None]],
         }
         assert [c["values"] for c in logs[3:]] == [{"summary": table}]
-        assert summary["values"] == {"hair/n": 3, "hair/lpips_mean": 0.25, "lips/n": 2, "lips/lpips_mean": 0.5}
+        of_rows = {"hair/n": 3, "hair/lpips_mean": 0.25, "lips/n": 2, "lips/lpips_mean": 0.5}
+        assert summary["values"] == {**of_rows, "n": 2.5, "lpips_mean": 0.375}
         assert finish == {"call": "finish", "exit_code": 0}
 
     def test_names_group_tags_and_the_resolved_configuration(self, tmp_path, stub):

@@ -14,8 +14,9 @@ RECORDER = """
 import json, os
 
 def note(call, **facts):
+    drawn = {"of": os.environ["WANDB_RUN_ID"]} if "WANDB_RUN_ID" in os.environ else {}
     with open(os.environ["WANDB_STUB"], "a") as f:
-        f.write(json.dumps({"call": call, **facts}, default=vars) + "\\n")
+        f.write(json.dumps({"call": call, **facts, **drawn}, default=vars) + "\\n")
 
 class Table:
     def __init__(self, columns, data):
@@ -50,6 +51,9 @@ class Run:
         note("artifact", **vars(artifact))
     def finish(self, exit_code):
         note("finish", exit_code=exit_code)
+
+def teardown():
+    pass
 
 def init(**options):
     sweep = {"sweep": os.environ["WANDB_SWEEP_ID"]} if "WANDB_SWEEP_ID" in os.environ else {}

@@ -102,7 +102,10 @@ def _send_best(run: "Run", folder: Path) -> None:
 
 
 def _send_summary(run: "Run", file: Path) -> None:
-    """``summary.csv`` as a table, and its numbers as ``<row>/<column>``, e.g. ``hair/lpips_mean``."""
+    """``summary.csv`` as a table, and its numbers by the names that ``optimise=`` knows.
+
+    ``<row>/<column>``, e.g. ``hair/lpips_mean``, and the mean of each column whose rows are attributes or tasks.
+    """
     import wandb
 
     if not file.exists():
@@ -111,6 +114,10 @@ def _send_summary(run: "Run", file: Path) -> None:
     values = [[row[0], *(_number(text) for text in row[1:])] for row in rows]
     run.log({"summary": wandb.Table(columns=columns, data=values)})
     scalars = {f"{row[0]}/{c}": v for row in values for c, v in zip(columns[1:], row[1:], strict=True)}
+    for place, name in enumerate(columns):
+        cells = [row[place] for row in values if row[place] is not None]
+        if cells and place and columns[0] != "class":
+            scalars[name] = sum(cells) / len(cells)
     run.summary.update({name: v for name, v in scalars.items() if v is not None})
 
 

@@ -65,6 +65,8 @@ def mirror(
 
 def _begun(folder: Path, options: WandbTracking, facts: dict, say: Callable[[str], object]) -> tuple["Run", str]:
     """The W&B run and its mode; offline where W&B was to be found by ``auto`` and refuses."""
+    import wandb
+
     chosen = mode(options.mode)
     try:
         return _init(folder, options, facts, chosen), chosen
@@ -75,6 +77,7 @@ def _begun(folder: Path, options: WandbTracking, facts: dict, say: Callable[[str
             f"W&B refused ({_reason(e)}); the copy stays offline in {folder / 'wandb'}, send it later with: "
             f"semfacediff track sync --mode online {folder}"
         )
+        wandb.teardown()  # else the id is still in use
         return _init(folder, options, facts, OFFLINE), OFFLINE
 
 
