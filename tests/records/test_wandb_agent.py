@@ -67,7 +67,8 @@ def agent(tmp_path, toy_folder, stub, monkeypatch):
     def of(name):
         ours, sweep = Agent(None, None, "s1"), swept(name)
         place = [f"hydra.run.dir={runs}/${{name}}-${{folder_digest:}}", "runtime.device=cpu", "runtime.workers=0"]
-        ours._sweep_command = [*sweep["command"], *place, *TOY[name].split()]
+        *words, drawn_values = sweep["command"]
+        ours._sweep_command = [*words, *place, *TOY[name].split(), drawn_values]
 
         def begin(run_id, values):
             args = {k: {"value": v} for k, v in values.items()}
@@ -98,7 +99,7 @@ def until(there):
 
 @pytest.mark.slow
 def test_a_sweep_of_trainings(agent, capfd):
-    sweep, rates, last = agent.of("parser_rates"), drawn("parser_rates", 0), {"train.epochs": 40}
+    sweep, rates, last = agent.of("parser_rates"), drawn("parser_rates", 0), {"train.epochs": 12}
 
     def calls(run_id, name):
         return [c for c in agent.calls(name) if c["of"] == run_id]
@@ -131,10 +132,12 @@ def test_a_sweep_of_trainings(agent, capfd):
     long = sweep.begin("r3", rates | last)
     until(lambda: len(list(agent.runs.glob("*/checkpoints/last"))) == 2)
     other = agent.of("parser_rates")
+    os.kill(long._popen.pid, signal.SIGSTOP)  # so that it is not over before the other one has begun
     assert other.begin("r4", rates | last).wait(300) == 2
     assert "is working in" in capfd.readouterr().err
     assert other.begin("r5", drawn("parser_rates", -1)).wait(300) == 0
     # The agent stops a training, as hyperband does, and it is drawn once more; then a killed one.
+    os.kill(long._popen.pid, signal.SIGCONT)
     sweep.stop("r3")
     assert long.wait(300) == 128 + signal.SIGTERM
     assert ended("r3") == 1
@@ -146,8 +149,8 @@ def test_a_sweep_of_trainings(agent, capfd):
     assert ended("r6") == 1
     assert sweep.begin("r7", rates | last).wait(300) == 0
     assert ended("r7") == 0
-    assert logged("r7", "epoch") == [*range(1, 41)], "the whole curve, also of what another run began"
-    assert logged("r7", "train/step") == [*range(1, 81)]
+    assert logged("r7", "epoch") == [*range(1, 13)], "the whole curve, also of what another run began"
+    assert logged("r7", "train/step") == [*range(1, 25)]
     assert logged("r7", "val_miou")[: len(begun)] == logged("r3", "val_miou")
     assert len(list(agent.runs.iterdir())) == 3
     assert undocumented(agent.calls) == set()

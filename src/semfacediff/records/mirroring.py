@@ -87,8 +87,8 @@ def _init(folder: Path, options: WandbTracking, facts: dict, chosen: str) -> "Ru
     return wandb.init(
         id=wandb_id(facts),
         resume=None if chosen == OFFLINE else "allow",
-        project=options.project,
-        entity=options.entity,
+        project=None if agent_run() else options.project,  # an agent's are its sweep's
+        entity=None if agent_run() else options.entity,
         group=options.group,
         tags=options.tags,
         name=facts["run_id"],
