@@ -111,14 +111,15 @@ def _send_summary(run: "Run", file: Path) -> None:
     if not file.exists():
         return
     columns, *rows = csv.reader(file.read_text().splitlines())
-    values = [[row[0], *(_number(text) for text in row[1:])] for row in rows]
-    run.log({"summary": wandb.Table(columns=columns, data=values)})
-    scalars = {f"{row[0]}/{c}": v for row in values for c, v in zip(columns[1:], row[1:], strict=True)}
-    for place, name in enumerate(columns):
-        cells = [row[place] for row in values if row[place] is not None]
-        if cells and place and columns[0] != "class":
-            scalars[name] = sum(cells) / len(cells)
-    run.summary.update({name: v for name, v in scalars.items() if v is not None})
+    cells = [[_number(text) for text in row[1:]] for row in rows]
+    data = [[row[0], *numbers] for row, numbers in zip(rows, cells, strict=True)]
+    run.log({"summary": wandb.Table(columns=columns, data=data)})
+    scalars = {f"{row[0]}/{columns[i]}": cell for row in data for i, cell in enumerate(row) if i and cell is not None}
+    for place, name in enumerate(columns[1:]):
+        column = [cell for numbers in cells if (cell := numbers[place]) is not None]
+        if column and columns[0] != "class":
+            scalars[name] = sum(column) / len(column)
+    run.summary.update(scalars)
 
 
 def _send_samples(run: "Run", folder: Path, images: bool) -> None:

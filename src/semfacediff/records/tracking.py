@@ -92,7 +92,7 @@ def _copied_output(file: Path) -> Iterator[None]:
         return
     with copy:
         out, err = (_Copied(stream, copy) for stream in (sys.stdout, sys.stderr))
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
 
 
