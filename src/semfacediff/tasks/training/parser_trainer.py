@@ -44,7 +44,7 @@ class Progress:
     Attributes:
         epoch: epochs completed. step: batches completed in the current one.
         loss_sum: sum over those of the batch loss.
-        updates, norm_sum, clipped_sum: steps with a finite gradient in the current epoch, and the sums of its norm
+        updates, norm_sum, clipped_sum: steps of the current epoch with a finite gradient, and the sums of its norm
             before and after clipping.
         ended: the course has stopped the training.
         best_epoch, best_score: of the best checkpoint, by ``train.best_by``; the higher the better.
