@@ -110,7 +110,7 @@ def _settings(options: WandbTracking) -> dict:
         "disable_code": True,
         "disable_git": not options.git,
         "disable_job_creation": True,
-        "x_disable_machine_info": not options.system,
+        "x_disable_machine_info": not (options.system or options.git),  # of which git's facts are a part
         "x_disable_meta": not (options.system or options.git),
         "x_disable_stats": not options.system,
         "x_stats_pid": os.getppid(),  # the run, not its mirror
