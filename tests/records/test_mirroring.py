@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -10,59 +9,13 @@ import time
 import pytest
 
 from semfacediff import cli
-from semfacediff.records import mirroring, tracking
+from semfacediff.records import tracking
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder
-from semfacediff.records.mirroring import RunningMeans
+from semfacediff.records.running_means import POINTS, RunningMeans
 from semfacediff.records.samples import SampleLog
 from semfacediff.records.writing import write_bytes, write_text
 
-# A wandb that writes every call into the file WANDB_STUB, one JSON line each.
-RECORDER = """
-import json, os
-
-def note(call, **facts):
-    with open(os.environ["WANDB_STUB"], "a") as f:
-        f.write(json.dumps({"call": call, **facts}, default=vars) + "\\n")
-
-class Table:
-    def __init__(self, columns, data):
-        self.columns, self.data = columns, data
-
-def Settings(**settings):
-    return settings
-
-class Summary:
-    def update(self, values):
-        note("summary", values=values)
-
-class Run:
-    summary = Summary()
-    def log(self, values, step=None):
-        note("log", values=values, step=step)
-    def finish(self, exit_code):
-        note("finish", exit_code=exit_code)
-
-def init(**options):
-    note("init", **options)
-    return Run()
-"""
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    """``stub(source)``: the mirror imports ``source`` as wandb; returns a function that reads the recorded calls."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-
-    def install(source=RECORDER):
-        folder, calls = tmp_path / "stub", tmp_path / "calls.jsonl"
-        (folder / "wandb").mkdir(parents=True, exist_ok=True)
-        (folder / "wandb" / "__init__.py").write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(folder) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-        monkeypatch.setenv("WANDB_STUB", str(calls))
-        return lambda: [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
-
-    return install
+from .wandb_stub import RECORDER, options
 
 
 def row(i, attribute, **values):
@@ -92,27 +45,28 @@ class TestRunningMeans:
         log.append(row(0, "hair", ssim=0.5, lpips=None, psnr_outside=math.inf))
         log.append(row(0, "lips", ssim=1.0))
         assert list(means.points()) == [
-            (1, {"running/rows": 1, "running/failed": 0, "running/hair/ssim": 0.5}),
-            (2, {"running/rows": 2, "running/failed": 0, "running/hair/ssim": 0.5, "running/lips/ssim": 1.0}),
+            {"running/rows": 1, "running/failed": 0, "running/hair/ssim": 0.5},
+            {"running/rows": 2, "running/failed": 0, "running/hair/ssim": 0.5, "running/lips/ssim": 1.0},
         ]
         log.append(row(1, "hair", ssim=0.7) | {"status": "error"})
-        ((step, values),) = means.points()
-        assert (step, values["running/failed"], values["running/hair/ssim"]) == (3, 1, pytest.approx(0.6))
+        (values,) = means.points()
+        names = ("running/rows", "running/failed", "running/hair/ssim")
+        assert [values[name] for name in names] == [3, 1, pytest.approx(0.6)]
         assert list(means.points(at_the_end=True)) == []
 
     def test_a_parsing_run_has_no_attributes(self, tmp_path):
         write_text(tmp_path / "s", '{"sample_id": "a", "status": "ok", "miou": 0.5, "confusion": [[0, 0, 9]]}\n')
-        ((_, values),) = RunningMeans(tmp_path / "s", 1).points()
+        (values,) = RunningMeans(tmp_path / "s", 1).points()
         assert values == {"running/rows": 1, "running/failed": 0, "running/miou": 0.5}
 
     def test_long_runs_have_a_bounded_number_of_points_and_the_last_row(self, tmp_path):
-        n = 10 * mirroring.POINTS + 3
+        n = 10 * POINTS + 3
         write_text(tmp_path / "s", "".join(json.dumps(row(i, "hair", ssim=i)) + "\n" for i in range(n)))
         means = RunningMeans(tmp_path / "s", n)
         points = [*means.points(), *means.points(at_the_end=True)]
-        assert len(points) == mirroring.POINTS + 1
-        assert points[-1][0] == n
-        assert points[-1][1]["running/hair/ssim"] == pytest.approx((n - 1) / 2)
+        assert len(points) == POINTS + 1
+        assert points[-1]["running/rows"] == n
+        assert points[-1]["running/hair/ssim"] == pytest.approx((n - 1) / 2)
 
     def test_half_a_line_is_left_until_it_is_whole(self, tmp_path):
         line = json.dumps(row(0, "hair", ssim=0.5))
@@ -120,16 +74,16 @@ class TestRunningMeans:
         means = RunningMeans(tmp_path / "s", 1)
         assert list(means.points()) == []
         (tmp_path / "s").open("a").write(line[20:] + "\n")
-        assert [step for step, _ in means.points()] == [1]
+        assert [p["running/rows"] for p in means.points()] == [1]
 
     def test_a_file_that_was_put_in_order_counts_each_row_once(self, tmp_path):
         lines = [json.dumps(row(i, "hair", ssim=i)).encode() + b"\n" for i in range(5)]
         write_bytes(tmp_path / "s", b"".join(lines[:3]))
         means = RunningMeans(tmp_path / "s", 5)
-        assert [step for step, _ in means.points()] == [1, 2, 3]
+        assert [p["running/rows"] for p in means.points()] == [1, 2, 3]
         write_bytes(tmp_path / "s", b"".join(reversed(lines)))
-        ((step, values),) = means.points()
-        assert (step, values["running/hair/ssim"]) == (5, 2.0)
+        (values,) = means.points()
+        assert (values["running/rows"], values["running/hair/ssim"]) == (5, 2.0)
         assert list(means.points(at_the_end=True)) == []
 
     def test_failed_rows_that_are_tried_again_do_not_go_back_in_time(self, tmp_path):
@@ -141,29 +95,79 @@ class TestRunningMeans:
         assert list(means.points()) == []
         with open(tmp_path / "s", "ab") as f:
             f.write(lines[2] * 2)
-        assert [step for step, _ in means.points()] == [4]
+        assert [p["running/rows"] for p in means.points()] == [4]
 
 
 def test_scores_arrive_while_the_run_goes_and_it_need_not_say_so(tmp_path, stub, monkeypatch):
     calls = stub()
-    options = {"name": "wandb", "project": "p", "entity": None, "mode": "offline", "group": None}
-    options |= {"tags": [], "images": False}
     source = "from semfacediff.records import mirroring; mirroring.LOOK_S = 0.05; mirroring._main"
     run = tmp_path / "run"
     with opened(run) as record:
         log = SampleLog(run / "samples.jsonl", ("sample_id", "attribute"))
-        words = [sys.executable, "-c", f"{source}({str(run)!r}, {json.dumps(json.dumps(options))})"]
+        words = [sys.executable, "-c", f"{source}({str(run)!r}, {json.dumps(json.dumps(options()))})"]
         mirror = subprocess.Popen(words, stdin=subprocess.PIPE)
         for i in range(2):
             log.append(row(i, "hair", ssim=0.5))
             deadline = time.monotonic() + 60
-            while [c["step"] for c in calls() if c["call"] == "log"] != list(range(1, i + 2)):
+            while [c["values"]["running/rows"] for c in calls("log")] != list(range(1, i + 2)):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         record.close(DONE)
         mirror.stdin.close()
         assert mirror.wait(60) == 0
-    assert [c["call"] for c in calls()] == ["init", "log", "log", "finish"]
+    assert [c["call"] for c in calls("init", "log", "finish")] == ["init", "log", "log", "log", "finish"]
+    assert list(calls("log")[-1]["values"]) == ["samples"]
+
+
+class TestEnd:
+    ROWS = (
+        row(0, "hair", ssim=0.5, lpips=None, width=64, psnr_outside=math.inf, confusion=[[0, 0, 9]], prompt="red"),
+        row(1, "hair", ssim=1.0, new_metric=2, unchanged=True),
+    )
+
+    @pytest.fixture
+    def sent(self, tmp_path, mirrored):
+        def send(**changed):
+            with opened(tmp_path / "run", 2) as record:
+                write_text(record.path / "samples.jsonl", "".join(json.dumps(r) + "\n" for r in self.ROWS))
+                for name in ("edits/hair/000.png", "figures/hair.png", "checkpoints/best/model.safetensors"):
+                    write_text(record.path / name, "a photo")
+                record.close(DONE)
+            calls, _ = mirrored(tmp_path / "run", **changed)
+            return calls
+
+        return send
+
+    def test_a_table_of_samples_has_every_score_and_no_picture(self, sent):
+        calls = sent()
+        running, samples = [c["values"] for c in calls("log")][-2:]
+        assert running == {
+            "running/rows": 2,
+            "running/failed": 0,
+            "running/hair/ssim": 0.75,
+            "running/hair/new_metric": 2,
+        }
+        assert samples == {
+            "samples": {
+                "columns": ["sample_id", "attribute", "status", "ssim", "new_metric"],
+                "data": [["000", "hair", "ok", 0.5, None], ["001", "hair", "ok", 1.0, 2]],
+            }
+        }
+        assert "png" not in str(calls())
+        assert calls("artifact") == []
+
+    def test_pictures_if_asked(self, tmp_path, sent):
+        (table,) = [c["values"]["samples"] for c in sent(images=True)("log") if "samples" in c["values"]]
+        assert table["columns"][-1] == "picture"
+        edit = {"path": str(tmp_path / "run" / "edits" / "hair" / "000.png")}
+        assert [cells[-1] for cells in table["data"]] == [edit, None]
+
+    @pytest.mark.parametrize(("images", "photos"), [(False, []), (True, ["figures/hair.png"])])
+    def test_an_artifact_of_the_record(self, images, photos, sent):
+        calls = sent(images=images, artifact=True)
+        (artifact,) = calls("artifact")
+        assert artifact["files"] == ["run.json", "config.yaml", "samples.jsonl", *photos]
+        assert (artifact["type"], artifact["name"]) == ("record", f"record-{calls('init')[0]['id']}")
 
 
 class TestSync:
@@ -175,7 +179,7 @@ class TestSync:
         before = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
         assert self.run(run) == 0
         first = calls()
-        assert [c["call"] for c in first] == ["init", "log", "log", "log", "log", "log", "summary", "finish"]
+        assert [c["call"] for c in first if c["call"] != "define"] == ["init", *5 * ["log"], "summary", "log", "finish"]
         assert first[0]["config"]["name"] == "toy"
         assert (first[0]["project"], first[0]["group"], first[0]["mode"]) == ("semfacediff", "toy", "offline")
         assert first[0]["resume"] is None
@@ -201,10 +205,7 @@ class TestSync:
 
     def test_a_run_that_was_tracked_has_nothing_new(self, tmp_path, stub, capsys):
         calls, run = stub(), tmp_path / "run"
-        words = "{name: wandb, project: faces, entity: null, mode: offline, group: null, tags: [a], images: false}"
-        options = {"name": "wandb", "project": "faces", "entity": None, "mode": "offline", "group": None}
-        options |= {"tags": ["a"], "images": False}
-        with opened(run, tracking_options=words) as record, tracking.tracked(record, options, "toy"):
+        with opened(run, tracking_options=json.dumps(options())) as record, tracking.tracked(record, options(), "toy"):
             record.close(DONE)
         sent = calls()
         assert self.run(run) == 0

@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
+import types
 
 import pytest
 
@@ -16,74 +18,23 @@ from semfacediff.records import mirroring, tracking
 from semfacediff.records.folder import DONE, RunFolder
 from semfacediff.records.writing import write_text
 
-OPTIONS = {
-    "name": "wandb",
-    "project": "faces",
-    "entity": None,
-    "mode": "offline",
-    "group": None,
-    "tags": ["a", "b"],
-    "images": False,
-}
-# A wandb that writes every call into the file WANDB_STUB, one JSON line each.
-RECORDER = """
-import json, os
+from .wandb_stub import RECORDER, REFUSING_ONLINE, options
 
-def note(call, **facts):
-    with open(os.environ["WANDB_STUB"], "a") as f:
-        f.write(json.dumps({"call": call, **facts}, default=vars) + "\\n")
-
-class Table:
-    def __init__(self, columns, data):
-        self.columns, self.data = columns, data
-
-class Image:
-    def __init__(self, path):
-        self.path = path
-
-def Settings(**settings):
-    return settings
-
-class Summary:
-    def update(self, values):
-        note("summary", values=values)
-
-class Run:
-    summary = Summary()
-    def log(self, values, step=None):
-        note("log", values=values, step=step)
-    def finish(self, exit_code):
-        note("finish", exit_code=exit_code)
-
-def init(**options):
-    note("init", **options)
-    print("wandb prints whatever it likes")
-    return Run()
-"""
+OPTIONS = options()
+WHERE = (
+    "tracking: W&B offline (no login for {server}), in {run}/wandb; "
+    "send it with: semfacediff track sync --mode online {run}\n"
+)
 FAILING = {
     "import": "raise ImportError('no such library')",
     "import, oddly": "import sys; sys.exit('please log in')",
     "init": RECORDER + "\ndef init(**options):\n    raise RuntimeError('refused')",
-    "log": RECORDER + "\ndef log(self, values, step=None):\n    raise OSError('quota')\nRun.log = log",
+    "log": RECORDER + "\ndef log(self, values):\n    raise OSError('quota')\nRun.log = log",
     "finish": RECORDER + "\ndef finish(self, exit_code):\n    raise TimeoutError()\nRun.finish = finish",
     "crash": RECORDER + "\nimport os\ndef init(**options):\n    os._exit(7)",
 }
+LATE = "\nimport time\nbegin = init\ndef init(**options):\n    time.sleep(0.3)\n    return begin(**options)"
 HANGING = RECORDER + "\nimport time\ndef init(**options):\n    note('hangs', pid=os.getpid())\n    time.sleep(600)"
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    """``stub(source)``: the mirror imports ``source`` as wandb; returns a function that reads the recorded calls."""
-
-    def install(source):
-        folder, calls = tmp_path / "stub", tmp_path / "calls.jsonl"
-        (folder / "wandb").mkdir(parents=True, exist_ok=True)
-        (folder / "wandb" / "__init__.py").write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-        monkeypatch.setenv("WANDB_STUB", str(calls))
-        return lambda: [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
-
-    return install
 
 
 def opened(path):
@@ -121,19 +72,21 @@ class TestWhatIsSent:
     def test_history_as_it_grows_and_the_summary_at_the_end(self, tmp_path, stub):
         calls = stub(RECORDER)
         small_run(tmp_path / "run", OPTIONS)
-        first, *logs, summary, finish = calls()
-        assert first["call"] == "init"
-        assert [(c["step"], c["values"]) for c in logs[:3]] == [
-            (1, {"epoch": 1.0, "train_loss": 1.0}),
-            (2, {"epoch": 2.0, "train_loss": 0.5}),
-            (3, {"epoch": 3.0, "train_loss": 0.3333}),
+        assert calls()[0]["call"] == "init"
+        logs, (summary,), finish = calls("log"), calls("summary"), calls()[-1]
+        assert [c["values"] for c in logs[:3]] == [
+            {"epoch": 1.0, "train_loss": 1.0},
+            {"epoch": 2.0, "train_loss": 0.5},
+            {"epoch": 3.0, "train_loss": 0.3333},
         ]
+        assert [(c["name"], c["axis"]) for c in calls("define")] == [("epoch", None), ("train_loss", "epoch")]
         table = {
             "columns": ["attribute", "n", "lpips_mean", "fid"],
             "data": [["hair", 3, 0.25, None], ["lips", 2, 0.5, None]],
         }
         assert [c["values"] for c in logs[3:]] == [{"summary": table}]
-        assert summary["values"] == {"hair/n": 3, "hair/lpips_mean": 0.25, "lips/n": 2, "lips/lpips_mean": 0.5}
+        of_rows = {"hair/n": 3, "hair/lpips_mean": 0.25, "lips/n": 2, "lips/lpips_mean": 0.5}
+        assert summary["values"] == {**of_rows, "n": 2.5, "lpips_mean": 0.375}
         assert finish == {"call": "finish", "exit_code": 0}
 
     def test_names_group_tags_and_the_resolved_configuration(self, tmp_path, stub):
@@ -146,7 +99,8 @@ class TestWhatIsSent:
         assert first["config"]["seed"] == 1
         assert first["config"]["record"]["config_digest"] == "c"
         assert first["dir"] == str(tmp_path / "toy-12345678")
-        assert first["settings"]["init_timeout"] <= 60
+        # W&B may answer after a minute, and still before the mirror gives up
+        assert 60 < first["settings"]["init_timeout"] < mirroring.GIVE_UP_S
 
     def test_the_group_of_the_options_wins(self, tmp_path, stub):
         calls = stub(RECORDER)
@@ -185,7 +139,105 @@ class TestWhatIsSent:
         with opened(tmp_path / "run") as record:
             write_text(record.path / "history.csv", "epoch,train_loss\n1,0.5\n")
         small_run(tmp_path / "run", OPTIONS, epochs=2)
-        assert [c["step"] for c in calls() if c["call"] == "log"][:2] == [1, 2]
+        assert [c["values"]["epoch"] for c in calls("log")[:2]] == [1, 2]
+
+    def test_steps_and_epochs_have_axes_of_their_own(self, tmp_path, mirrored):
+        with opened(tmp_path / "run") as record:
+            rows = "10,0.5,1e-3,inf\n20,0.25,1e-3,2\n30,0."
+            write_text(record.path / "steps.csv", "step,loss,lr_encoder,gradient_norm\n" + rows)
+            write_text(record.path / "history.csv", "epoch,phase,val_miou,val_iou_hair,val_iou_hat\n1,adamw,0.4,0.5,\n")
+        calls, _ = mirrored(tmp_path / "run")
+        assert [c["values"] for c in calls("log")] == [
+            {"train/step": 10, "train/loss": 0.5, "train/lr_encoder": 0.001},
+            {"train/step": 20, "train/loss": 0.25, "train/lr_encoder": 0.001, "train/gradient_norm": 2},
+            {"epoch": 1, "val_miou": 0.4, "val_iou_hair": 0.5},
+        ]
+        axes = {c["name"]: c["axis"] for c in calls("define")}
+        assert {n for n, axis in axes.items() if axis is None} == {"train/step", "epoch"}
+        assert {n for n, axis in axes.items() if axis == "epoch"} == {"val_miou", "val_iou_hair"}
+        assert axes["train/gradient_norm"] == axes["train/loss"] == "train/step"
+
+    def test_what_a_continued_run_has_is_not_sent_again(self, tmp_path, mirrored, monkeypatch):
+        monkeypatch.setenv("WANDB_STUB_SUMMARY", '{"epoch": 2, "train/step": 10}')
+        with opened(tmp_path / "run") as record:
+            write_text(record.path / "steps.csv", "step,loss\n10,0.5\n20,0.25\n")
+            write_text(record.path / "history.csv", "epoch,train_loss\n1,3\n2,2\n3,1\n")
+        calls, _ = mirrored(tmp_path / "run")
+        assert [c["values"] for c in calls("log")] == [
+            {"train/step": 20, "train/loss": 0.25},
+            {"epoch": 3, "train_loss": 1},
+        ]
+
+    def test_the_summary_has_the_best_epoch(self, tmp_path, mirrored):
+        with opened(tmp_path / "run") as record:
+            write_text(record.path / "history.csv", "epoch,train_loss,val_miou\n1,3,0.4\n2,2,0.6\n3,1,0.5\n")
+            record.update(best_epoch=2)
+        calls, _ = mirrored(tmp_path / "run")
+        assert [c["values"] for c in calls("summary")] == [
+            {"best/epoch": 2, "best/train_loss": 2, "best/val_miou": 0.6}
+        ]
+
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            ({}, {"disable_git": True, "x_disable_stats": True, "x_disable_meta": True, "console": "off"}),
+            ({"git": True}, {"disable_git": False, "x_disable_stats": True, "x_disable_machine_info": False}),
+            ({"system": True}, {"disable_git": True, "x_disable_stats": False, "x_disable_machine_info": False}),
+            ({"console": True}, {"console": "wrap", "x_disable_meta": True, "x_disable_machine_info": True}),
+        ],
+    )
+    def test_what_wandb_collects_by_itself_is_asked_for(self, asked, expected):
+        from wandb.sdk.wandb_settings import Settings
+
+        given = mirroring._settings(config.WandbTracking.model_validate(options(**asked)))
+        assert given.items() >= expected.items()
+        assert given["disable_code"]
+        Settings(**given)  # the library knows them all
+
+    def test_the_console_of_the_run(self, tmp_path, mirrored, capsys, monkeypatch):
+        monkeypatch.setattr(tracking, "_Mirror", lambda *_: types.SimpleNamespace(notify=None, close=lambda: None))
+        with opened(tmp_path / "run") as record, tracking.tracked(record, options(console=True), "toy"):
+            print("a result")
+            print("a warning", file=sys.stderr)
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.splitlines()[-1]) == ("a result\n", "a warning")
+        calls, _ = mirrored(tmp_path / "run", console=True)
+        assert capsys.readouterr().out.endswith("a result\na warning\n"), "for W&B, which captures it"
+        assert calls("init")[0]["settings"]["console"] == "wrap"
+
+    def test_a_console_that_cannot_be_copied(self, tmp_path, stub, capsys, monkeypatch):
+        monkeypatch.setattr(tracking, "_Mirror", lambda *_: types.SimpleNamespace(notify=None, close=lambda: None))
+        with opened(tmp_path / "run") as record:
+            (record.path / "wandb" / "console.log").mkdir(parents=True)
+            with tracking.tracked(record, options(console=True), "toy"):
+                print("a result")
+        shown = capsys.readouterr()
+        assert shown.out == "a result\n"
+        assert "tracking: the console is not copied (Is a directory)" in shown.err
+
+
+def test_a_finished_cell_appears_under_the_run_of_each_agent(tmp_path, stub, monkeypatch, capfd):
+    """``wandb agent`` names the run; see test_wandb_agent.py for whole commands."""
+    calls, asked = stub(), options(mode="auto")
+    small_run(tmp_path / "run", {"name": "none"})
+    before = digests(tmp_path / "run")
+    wanted = config.WandbTracking.model_validate({**asked, "group": "toy"})
+    for name, value in {"API_KEY": "k", "SWEEP_ID": "s1", "PROJECT": "rates"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    for run in ("r1", "r2"):
+        monkeypatch.setenv("WANDB_RUN_ID", run)
+        assert mirroring.is_new(tmp_path / "run", wanted)
+        with opened(tmp_path / "run") as record, tracking.tracked(record, asked, "toy"):
+            assert record.finished
+        assert not mirroring.is_new(tmp_path / "run", wanted)
+    assert [(c["id"], c["mode"]) for c in calls("init")] == [("r1", "online"), ("r2", "online")]
+    assert [c["values"]["epoch"] for c in calls("log") if "epoch" in c["values"]] == 2 * [1, 2, 3]
+    assert [c["exit_code"] for c in calls("finish")] == [0, 0]
+    assert digests(tmp_path / "run") == before
+    assert capfd.readouterr().err.splitlines() == [
+        "tracking: W&B online, project rates, run r1 of sweep s1",
+        "tracking: W&B online, project rates, run r2 of sweep s1",
+    ]
 
 
 class TestNothingIsMirrored:
@@ -215,7 +267,7 @@ class TestFailures:
         out, err = capfd.readouterr()
         assert out == ""
         assert err.count("tracking: W&B " + ("ended with code 7" if part == "crash" else "failed")) == 1
-        assert len(err.splitlines()) == 1
+        assert len(err.splitlines()) == 2  # where it goes, and the failure
         assert err.rstrip().endswith("the run's own record does not depend on it")
 
     def test_the_sentence_gives_the_reason(self, tmp_path, stub, capfd):
@@ -238,6 +290,40 @@ class TestFailures:
         os.kill(calls()[0]["pid"], signal.SIGKILL)
         assert time.monotonic() - start < 15
         assert "W&B is still busy after 1 s and goes on in the background" in capfd.readouterr().err
+
+    def test_an_answer_that_comes_late_is_an_answer(self, tmp_path, stub, capfd, monkeypatch):
+        calls = stub(RECORDER + LATE)
+        monkeypatch.setattr(tracking, "WAIT_S", 0.1)
+        small_run(tmp_path / "run", options(mode="online"))
+        assert "W&B is still busy after 0.1 s and goes on in the background" in capfd.readouterr().err
+        deadline = time.monotonic() + 60
+        while not calls("finish"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert [c["values"]["epoch"] for c in calls("log")[:3]] == [1, 2, 3]
+
+    def test_a_wrong_key_is_a_sentence_and_an_offline_copy(self, tmp_path, stub, capfd, monkeypatch):
+        calls = stub(REFUSING_ONLINE)
+        monkeypatch.setenv("WANDB_API_KEY", "wrong")
+        run, asked = tmp_path / "run", options(mode="auto")
+        small_run(run, asked)
+        where, refusal = capfd.readouterr().err.splitlines()
+        assert where == "tracking: W&B online, project faces"
+        assert refusal == (
+            "tracking: W&B refused (PermissionError: 401: the API key is wrong); the copy stays offline in "
+            f"{run}/wandb, send it later with: semfacediff track sync --mode online {run}"
+        )
+        assert [c["mode"] for c in calls("init")] == ["offline"]
+        assert calls("finish")[-1]["exit_code"] == 0
+        wanted = config.WandbTracking.model_validate({**asked, "group": "toy"})
+        with pytest.raises(UserError, match="401: the API key is wrong"):
+            tracking.sync(run, wanted)
+        assert mirroring.is_new(run, wanted), "of W&B, which has nothing"
+
+    def test_a_wrong_key_is_a_failure_where_online_was_asked_for(self, tmp_path, mirrored):
+        small_run(tmp_path / "run", {"name": "none"})
+        with pytest.raises(PermissionError, match="401"):
+            mirrored(tmp_path / "run", REFUSING_ONLINE, mode="online")
 
     def test_a_mirror_that_is_left_alone_gives_up(self, tmp_path, stub, monkeypatch):
         calls = stub(HANGING)
@@ -285,34 +371,18 @@ class TestTheLibrary:
         assert not list((tmp_path / "elsewhere").iterdir())
         with pytest.raises(BlockingIOError):
             server.accept()
-        assert capfd.readouterr().err == ""
+        assert capfd.readouterr().err == WHERE.format(
+            run=tmp_path / "run", server=f"127.0.0.1:{server.getsockname()[1]}"
+        )
 
     def test_online_without_a_login_is_a_sentence(self, tmp_path, server, capfd, monkeypatch):
         monkeypatch.setattr(tracking, "WAIT_S", 60)
         small_run(tmp_path / "run", {**OPTIONS, "mode": "online"})
         err = capfd.readouterr().err
-        assert err.startswith("tracking: W&B failed (")
-        assert len(err.splitlines()) == 1
+        where, failure = err.splitlines()
+        assert where == "tracking: W&B online, project faces"
+        assert failure.startswith("tracking: W&B failed (")
         assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == DONE
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "expected"),
-    [
-        ("auto", {}, "offline"),
-        ("auto", {"WANDB_API_KEY": "k"}, "online"),
-        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
-        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
-        ("online", {"WANDB_MODE": "offline"}, "online"),
-        ("offline", {"WANDB_API_KEY": "k"}, "offline"),
-    ],
-)
-def test_offline_unless_a_login_or_the_user_says_otherwise(asked, environment, expected, monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert mirroring.mode(asked) == expected
 
 
 class TestConfiguration:
@@ -343,7 +413,10 @@ class TestConfiguration:
         [
             ("tracking.mode=sometimes", r"tracking.mode: input should be 'auto', 'online' or 'offline', got 'someti"),
             ("tracking.tags=['']", r"tracking.tags.0: string should have at least 1 character"),
-            ("+tracking.grup=a", r"unknown key 'tracking.grup'; did you mean 'group'\? known here: entity, group, im"),
+            (
+                "+tracking.grup=a",
+                r"unknown key 'tracking.grup'; did you mean 'group'\? known here: artifact, console, entity, e",
+            ),
         ],
     )
     def test_a_mistake_is_one_sentence(self, override, message, typed):
@@ -364,16 +437,18 @@ class TestWholeRuns:
         differing = {k for k, v in digests(tmp_path / "run").items() if digests(tmp_path / "plain")[k] != v}
         assert differing == {"config.yaml"}
         assert next(c for c in calls() if c["call"] == "summary")["values"]["miou/iou"] == 1.0
-        points = [c for c in calls() if c["call"] == "log" and c["step"]]
-        assert points[-1]["step"] == points[-1]["values"]["running/rows"] == 2
-        assert points[-1]["values"]["running/miou"] == 1.0
+        points = [c["values"] for c in calls("log") if "running/rows" in c["values"]]
+        assert points[-1]["running/rows"] == 2
+        assert points[-1]["running/miou"] == 1.0
 
     @pytest.mark.slow
     def test_a_training_tells_each_epoch(self, tmp_path, compose, stub, capsys):
         calls = stub(RECORDER)
         small = ("data.count=6", "data.size=32", "train.size=32", "train.epochs=2", "train.batch_size=2")
         split = ("data.split_rule.modulo=3", "parser=unet_lite", "runtime.device=cpu", "runtime.workers=0")
-        cfg = compose("train_parser", *small, *split, "tracking=wandb")
+        cfg = compose("train_parser", *small, *split, "tracking=wandb", "tracking.every_steps=2")
         assert tasks.start(config.typed(cfg, config.ParserTraining), tmp_path / "run") == 0
-        assert [c["step"] for c in calls() if c["call"] == "log"] == [1, 2, None]
+        logged = [c["values"] for c in calls("log")]
+        assert [v["epoch"] for v in logged if "epoch" in v] == [1, 2]
+        assert [v["train/step"] for v in logged if "train/step" in v] == [2, 4]
         assert calls()[0]["job_type"] == "train_parser"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from semfacediff import config, tasks
 from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training import parser as train_parser
@@ -73,10 +75,13 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     assert run["data"]["val"]["n"] == 6
     history = pd.read_csv(uninterrupted / "history.csv")
     columns = ["epoch", "train_loss", "lr", "phase", "val_loss", "val_miou", "val_long_tail"]
-    assert list(history) == [*columns, "gradient_norm", "gradient_norm_clipped"]
+    of_classes = [f"val_iou_{name}" for name in CELEBAMASK.classes]
+    assert list(history) == [*columns, "gradient_norm", "gradient_norm_clipped", *of_classes]
     assert list(history["epoch"]) == [1, 2]
     summary = pd.read_csv(uninterrupted / "summary.csv").set_index("class")
     assert summary.loc["miou", "iou"] == pytest.approx(history["val_miou"].max(), abs=1e-9)
+    best = history.loc[run["best_epoch"] - 1, of_classes].astype(float).to_numpy()
+    np.testing.assert_allclose(best, summary["iou"][:19], rtol=0, atol=1e-9)  # both have 10 digits
     confusion = pd.read_csv(uninterrupted / "confusion.csv", index_col="truth")
     assert confusion.sum(1).tolist() == summary["pixels"][:19].tolist()
     model, card = load_parser(uninterrupted / "checkpoints" / "best")
@@ -96,7 +101,10 @@ def test_the_gradients_norm_before_and_after_clipping(tmp_path, capsys):
     assert clipped["gradient_norm"][0] == free["gradient_norm"][0] > 0.1
     assert clipped["gradient_norm_clipped"].tolist() == [0.01, 0.01]
     assert free["gradient_norm_clipped"].tolist() == free["gradient_norm"].tolist()
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("recipe: ")]
+    err = capsys.readouterr().err
+    assert "epoch 1: {'epoch': 1, 'train_loss'" in err
+    assert "val_iou_" not in err, "nineteen numbers more than a line can show"
+    said = [line for line in err.splitlines() if line.startswith("recipe: ")]
     assert said[0] == (
         "recipe: AdamW, encoder 0.001, decoder 0.001; class weights none; label smoothing 0; gradient clipping 0.01"
     )
@@ -353,6 +361,16 @@ def trainer(tmp_path, *overrides: str) -> ParserTrainer:
     model, card = new_parser(s.parser, train.label_space, s.train.size)
     files = TrainingFiles(tmp_path, 1, new_accelerator(torch.device("cpu")))
     return ParserTrainer(model, card, s, train, val, files, lambda _: None)
+
+
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, 5 + 3), (2, 3 + 2), (8, 1 + 1)])
+def test_optimisation_steps_are_counted_by_groups_of_batches(accumulate, expected):
+    there = SimpleNamespace(
+        steps=5,
+        progress=SimpleNamespace(epoch=1, step=3),
+        settings=SimpleNamespace(train=SimpleNamespace(accumulate=accumulate)),
+    )
+    assert ParserTrainer.steps_done.fget(there) == expected
 
 
 @pytest.mark.slow

@@ -139,13 +139,21 @@ class NoTracking(Closed):
 
 
 class WandbTracking(Closed):
+    """``every_steps``: optimisation steps of a training between two rows. ``artifact``: whether the record's files
+    are uploaded too. ``system``, ``git``, ``console``: what W&B collects by itself."""
+
     name: Literal["wandb"]
     project: Annotated[str, Field(min_length=1)]
     entity: str | None
     mode: Literal["auto", "online", "offline"]
     group: str | None
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]]
+    every_steps: Positive
     images: bool
+    artifact: bool
+    system: bool
+    git: bool
+    console: bool
 
 
 Objective = Annotated[str, Field(min_length=1)] | None

@@ -1,26 +1,21 @@
 """The process that copies a run's record to Weights & Biases, while the run goes or afterwards.
 
-Run as ``python -m semfacediff.records.mirroring FOLDER OPTIONS``. What it sends is made from the files of the record:
+Run as ``python -m semfacediff.records.mirroring FOLDER OPTIONS``. What it sends is made from the files of the record
+(:mod:`semfacediff.records.mirrored`); docs/tracking.md lists it.
 
-    history.csv      an epoch a step
-    samples.jsonl    running means of the scores, at most 200 points a run, a row a step
-    summary.csv      as a table, and its numbers as ``<row>/<column>``
-    figures/         if asked for
-
-A record always has the same W&B id. ``wandb/sent.json`` beside it says what was sent where, and so what is new. W&B
-cannot continue offline runs: each offline copy is whole, so that the newest is complete and older ones may be deleted.
+A record always has the same W&B id, except that an agent of a sweep gives its own. ``wandb/sent.json`` beside it says
+what was sent where, and so what is new. W&B cannot continue offline runs: each offline copy is whole, so that the
+newest is complete and older ones may be deleted.
 """
 
-import csv
 import hashlib
 import json
-import math
 import os
 import queue
+import signal
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -28,6 +23,8 @@ import yaml
 
 from semfacediff.config import WandbTracking
 from semfacediff.records.folder import DONE
+from semfacediff.records.mirrored import STEPS, Curves, figures, send_end
+from semfacediff.records.wandb_login import OFFLINE, ONLINE, agent_run, destination, mode
 from semfacediff.records.writing import write_text
 
 if TYPE_CHECKING:
@@ -37,40 +34,61 @@ LOOK_S = 5.0
 """How long the mirror waits for news before it looks by itself."""
 GIVE_UP_S = 600.0
 """How long it goes on after the run has ended, e.g. with an upload."""
-INIT_TIMEOUT_S = 30.0
-MAX_FIGURES = 12
-POINTS = 200
+INIT_TIMEOUT_S = 240.0
+"""How long W&B may take to answer at all; the run does not wait for it."""
 NOTHING_LOST = "the run's own record does not depend on it"
-SENT = Path("wandb") / "sent.json"
-RUNNING_MEANS = ("lpips", "ssim", "iou", "clip", "psnr_outside", "seam", "latency_s", "miou", "pixel_accuracy")
-_OFFLINE = "offline"
-# Its crash reports would be a network call that nobody asked for; host name, paths and hardware stay here too.
-_SETTINGS = {
-    "silent": True,
-    "console": "off",
-    "symlink": False,
-    "init_timeout": INIT_TIMEOUT_S,
-    "disable_code": True,
-    "disable_git": True,
-    "disable_job_creation": True,
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_save_requirements": False,
-}
+SENT, CONSOLE = Path("wandb") / "sent.json", Path("wandb") / "console.log"
 
 
-def mirror(folder: Path, options: WandbTracking, news: Iterable[object] = ()) -> None:
-    """Send the record in ``folder`` to W&B: its curves at each of ``news``, everything when there are no more."""
+def mirror(
+    folder: Path, options: WandbTracking, news: Iterable[object] = (), say: Callable[[str], object] = print
+) -> None:
+    """Send the record in ``folder`` to W&B: its curves at each of ``news``, everything when there are no more.
+
+    Args:
+        say: told in a sentence where the copy goes elsewhere than asked.
+    """
+    facts = json.loads((folder / "run.json").read_text())
+    run, chosen = _begun(folder, options, facts, say)
+    curves, printed = Curves(run, folder, int(facts.get("n_expected") or 0)), 0
+    for _ in news:
+        curves.send()
+        printed = _repeat_console(folder, printed)
+    curves.send(at_the_end=True)
+    _repeat_console(folder, printed)
+    status = json.loads((folder / "run.json").read_text())["status"]
+    state = _state(folder, options)
+    send_end(run, folder, options.images, f"record-{wandb_id(facts)}" if options.artifact else None)
+    run.finish(exit_code=0 if status == DONE else 1)
+    _remember(folder, _target(options, chosen), state)
+
+
+def _begun(folder: Path, options: WandbTracking, facts: dict, say: Callable[[str], object]) -> tuple["Run", str]:
+    """The W&B run and its mode; offline where W&B was to be found by ``auto`` and refuses."""
     import wandb
 
-    facts = json.loads((folder / "run.json").read_text())
     chosen = mode(options.mode)
-    run = wandb.init(
+    try:
+        return _init(folder, options, facts, chosen), chosen
+    except Exception as e:
+        if options.mode != "auto" or chosen != ONLINE:
+            raise
+        say(
+            f"W&B refused ({_reason(e)}); the copy stays offline in {folder / 'wandb'}, send it later with: "
+            f"semfacediff track sync --mode online {folder}"
+        )
+        wandb.teardown()  # else the id is still in use
+        return _init(folder, options, facts, OFFLINE), OFFLINE
+
+
+def _init(folder: Path, options: WandbTracking, facts: dict, chosen: str) -> "Run":
+    import wandb
+
+    return wandb.init(
         id=wandb_id(facts),
-        resume=None if chosen == _OFFLINE else "allow",
-        project=options.project,
-        entity=options.entity,
+        resume=None if chosen == OFFLINE else "allow",
+        project=None if agent_run() else options.project,  # an agent's are its sweep's
+        entity=None if agent_run() else options.entity,
         group=options.group,
         tags=options.tags,
         name=facts["run_id"],
@@ -78,51 +96,59 @@ def mirror(folder: Path, options: WandbTracking, news: Iterable[object] = ()) ->
         mode=cast(Literal["online", "offline", "disabled", "shared"], chosen),  # W&B refuses what is none
         dir=str(folder),
         config=_configuration(folder, facts),
-        settings=wandb.Settings(**_SETTINGS),
+        settings=wandb.Settings(**_settings(options)),
     )
-    sent, means = 0, RunningMeans(folder / "samples.jsonl", int(facts.get("n_expected") or 0))
-    for _ in news:
-        sent = _send_history(run, folder / "history.csv", sent)
-        _send_points(run, means.points())
-    _send_history(run, folder / "history.csv", sent)
-    _send_points(run, means.points(at_the_end=True))
-    status = json.loads((folder / "run.json").read_text())["status"]
-    state = _state(folder, options)
-    if (folder / "summary.csv").exists():
-        _send_summary(run, folder / "summary.csv")
-    if options.images:
-        run.log({f"figures/{png.stem}": wandb.Image(str(png)) for png in _figures(folder)})
-    run.finish(exit_code=0 if status == DONE else 1)
-    _remember(folder, options, state)
 
 
-def mode(asked: str) -> str:
-    """``asked``, where ``auto`` means ``WANDB_MODE`` if it is set, else online with ``WANDB_API_KEY``, else offline."""
-    if asked != "auto":
-        return asked
-    return os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else _OFFLINE)
+def _settings(options: WandbTracking) -> dict:
+    """Host name, paths and hardware stay here unless asked for, and so do code, packages and crash reports."""
+    return {
+        "silent": True,
+        "console": "wrap" if options.console else "off",
+        "symlink": False,
+        "init_timeout": INIT_TIMEOUT_S,
+        "disable_code": True,
+        "disable_git": not options.git,
+        "disable_job_creation": True,
+        "x_disable_machine_info": not (options.system or options.git),  # of which git's facts are a part
+        "x_disable_meta": not (options.system or options.git),
+        "x_disable_stats": not options.system,
+        "x_stats_pid": os.getppid(),  # the run, not its mirror
+        "x_save_requirements": False,
+    }
+
+
+def _repeat_console(folder: Path, start: int) -> int:
+    """Print what the run has printed since character ``start``, for W&B to capture; returns where it ends now."""
+    file = folder / CONSOLE
+    text = file.read_text(errors="replace") if file.exists() else ""
+    print(text[start:], end="", flush=True)
+    return len(text)
 
 
 def wandb_id(facts: Mapping) -> str:
-    """The W&B id of a run, from its ``run.json``: 16 hex digits."""
+    """The W&B id of a run: that of a sweep's agent, else from its ``run.json``: 16 hex digits."""
     told = [facts.get(key) for key in ("run_id", "config_digest", "started")]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return agent_run() or hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def is_new(folder: Path, options: WandbTracking) -> bool:
     """Whether the record holds something that was not yet sent to where ``options`` say."""
-    return _sent(folder).get(_target(options)) != _state(folder, options)
+    return _sent(folder).get(_target(options, mode(options.mode))) != _state(folder, options)
 
 
-def _target(options: WandbTracking) -> str:
-    return "/".join([mode(options.mode), options.entity or "", options.project])
+def _target(options: WandbTracking, chosen: str) -> str:
+    place = destination(options.entity or "", options.project)
+    return "/".join([chosen, place if "/" in place else f"/{place}", *filter(None, [agent_run()])])
 
 
 def _state(folder: Path, options: WandbTracking) -> str:
     """Digest of everything that would be sent."""
     files = ["config.yaml", "history.csv", "samples.jsonl", "summary.csv"]
-    files += [str(png.relative_to(folder)) for png in _figures(folder)] if options.images else []
-    digest = hashlib.sha256(json.dumps([options.group, options.tags]).encode())
+    files += [STEPS] if (folder / STEPS).exists() else []
+    files += [str(png.relative_to(folder)) for png in figures(folder)] if options.images else []
+    told = [options.group, options.tags, *(["artifact"] if options.artifact else [])]
+    digest = hashlib.sha256(json.dumps(told).encode())
     digest.update(json.loads((folder / "run.json").read_text())["status"].encode())
     for name in files:
         data = (folder / name).read_bytes() if (folder / name).exists() else b""
@@ -138,118 +164,15 @@ def _sent(folder: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _remember(folder: Path, options: WandbTracking, state: str) -> None:
-    if mode(options.mode) != "disabled":
-        write_text(folder / SENT, json.dumps(_sent(folder) | {_target(options): state}, indent=1) + "\n")
-
-
-def _figures(folder: Path) -> list[Path]:
-    return sorted((folder / "figures").glob("*.png"))[:MAX_FIGURES]
+def _remember(folder: Path, target: str, state: str) -> None:
+    if not target.startswith("disabled/"):
+        write_text(folder / SENT, json.dumps(_sent(folder) | {target: state}, indent=1) + "\n")
 
 
 def _configuration(folder: Path, facts: dict) -> dict:
     """The resolved configuration, and what tells this record from others."""
     record = {k: facts.get(k) for k in ("run_id", "config_digest", "code", "packages", "not_comparable")}
     return {**yaml.safe_load((folder / "config.yaml").read_text()), "record": record}
-
-
-def _send_history(run: "Run", file: Path, sent: int) -> int:
-    """Log the rows after the first ``sent``, each at its epoch or step; returns how many are sent now."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    for row in rows[sent:]:
-        values = {k: number for k, text in row.items() if (number := _number(text)) is not None}
-        run.log(values, step=int(values["epoch"] if "epoch" in values else values["step"]))
-    return len(rows)
-
-
-class RunningMeans:
-    """Means over the rows of ``samples.jsonl`` so far, as the file grows.
-
-    Args:
-        file: the file; it need not be there yet.
-        n_expected: rows that it will have; decides how far points are apart.
-    """
-
-    def __init__(self, file: Path, n_expected: int):
-        self.file, self.stride = file, max(1, n_expected // POINTS)
-        self._last = 0  # row of the last point
-        self._forget()
-
-    def _forget(self) -> None:
-        self._identity: int | None = None
-        self._offset, self._n, self._failed = 0, 0, 0
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
-
-    def points(self, at_the_end: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
-        """(rows, name -> mean) every few rows of what is new, and ``at_the_end`` of all there is."""
-        rewritten = self._rewritten()
-        if rewritten:  # a run that begins or ends puts the file in order: the same rows, not in the order of before
-            self._forget()
-        for row in self._new_rows():
-            self._add(row)
-            if self._n % self.stride == 0 and self._n > self._last and not rewritten:
-                yield self._point()
-        if (at_the_end or rewritten) and self._n > self._last:
-            yield self._point()
-
-    def _rewritten(self) -> bool:
-        if self._identity is None or not self.file.exists():
-            return False
-        now = self.file.stat()
-        return now.st_ino != self._identity or now.st_size < self._offset
-
-    def _new_rows(self) -> Iterator[dict]:
-        if not self.file.exists():
-            return
-        with open(self.file, "rb") as f:
-            self._identity = os.fstat(f.fileno()).st_ino
-            f.seek(self._offset)
-            for line in f:
-                if not line.endswith(b"\n"):
-                    return  # it is being written
-                self._offset += len(line)
-                yield json.loads(line)
-
-    def _add(self, row: Mapping) -> None:
-        self._n += 1
-        self._failed += row.get("status") == "error"
-        of = f"{row['attribute']}/" if "attribute" in row else ""
-        for column in RUNNING_MEANS:
-            value = row.get(column)
-            if isinstance(value, int | float) and math.isfinite(value):
-                sums = self._sums[f"running/{of}{column}"]
-                sums[0] += 1
-                sums[1] += value
-
-    def _point(self) -> tuple[int, dict[str, float]]:
-        self._last = self._n
-        means = {name: total / n for name, (n, total) in self._sums.items()}
-        return self._n, {"running/rows": self._n, "running/failed": self._failed, **means}
-
-
-def _send_points(run: "Run", points: Iterable[tuple[int, dict[str, float]]]) -> None:
-    for step, values in points:
-        run.log(values, step=step)
-
-
-def _send_summary(run: "Run", file: Path) -> None:
-    """``summary.csv`` as a table, and its numbers as ``<row>/<column>``, e.g. ``hair/lpips_mean``."""
-    import wandb
-
-    columns, *rows = csv.reader(file.read_text().splitlines())
-    values = [[row[0], *(_number(text) for text in row[1:])] for row in rows]
-    run.log({"summary": wandb.Table(columns=columns, data=values)})
-    scalars = {f"{row[0]}/{c}": v for row in values for c, v in zip(columns[1:], row[1:], strict=True)}
-    run.summary.update({name: v for name, v in scalars.items() if v is not None})
-
-
-def _number(text: str) -> float | None:
-    """A cell as a finite number; ``None`` for an empty one and for words."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _arriving() -> Iterator[str]:
@@ -277,14 +200,22 @@ def _arriving() -> Iterator[str]:
     return iter(waited_for, None)
 
 
+def _reason(e: BaseException) -> str:
+    return f"{type(e).__name__}: {' '.join(str(e).split())[:200] or 'no reason given'}"
+
+
 def _main(folder: str, options: str) -> None:
-    complaints = os.dup(sys.stdout.fileno())
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whatever W&B prints is no complaint of ours
+    told = os.dup(sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whatever W&B prints is no sentence of ours
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # with which W&B would stop this process instead of the run
+
+    def say(text: str) -> None:
+        os.write(told, f"{text}\n".encode())
+
     try:
-        mirror(Path(folder), WandbTracking(**json.loads(options)), _arriving())
+        mirror(Path(folder), WandbTracking(**json.loads(options)), _arriving(), say)
     except BaseException as e:  # SystemExit too; nothing of W&B may reach the run
-        reason = " ".join(str(e).split())[:200] or "no reason given"
-        os.write(complaints, f"W&B failed ({type(e).__name__}: {reason}); {NOTHING_LOST}".encode())
+        say(f"W&B failed ({_reason(e)}); {NOTHING_LOST}")
         os._exit(1)  # no second complaint from what it registered for the exit
 
 

@@ -19,6 +19,7 @@ def test_every_parameter_is_in_one_group(name, everything_decays, settings):
     for group in groups:
         for p in group["params"]:
             assert group["lr"] == group["base_lr"] == (0.125 if id(p) in inside else 0.25)
+            assert group["part"] == ("encoder" if id(p) in inside else "decoder")
             assert group["weight_decay"] == (0.5 if everything_decays or p.ndim > 1 else 0.0)
     assert len(groups) == (2 if everything_decays else 4)
 

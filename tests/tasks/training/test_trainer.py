@@ -4,13 +4,16 @@ import contextlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from semfacediff.errors import UserError
 from semfacediff.parsing.checkpoint import write_weights
+from semfacediff.tasks.training import trainer as trainer_module
 from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.step_log import StepLog
 from semfacediff.tasks.training.trainer import Trainer, new_accelerator
 from semfacediff.weight_files import read_pickle_safely
 
@@ -25,13 +28,13 @@ class Progress:
 class Regression(Trainer[Progress, float]):
     """Fits w of w * x to 0 by SGD with momentum: the loss of a batch x is (w x)^2 / 2, its gradient w x^2."""
 
-    rates, memory = "lr", "size=1; lower it"
+    rates, memory, photos = "lr", "size=1; lower it", 3
 
-    def __init__(self, folder, ema_decay=None, clip=None):
+    def __init__(self, folder, ema_decay=None, clip=None, log_every=0):
         model = nn.Linear(1, 1, bias=False)
         nn.init.ones_(model.weight)
         settings = SimpleNamespace(ema_decay=ema_decay, precision="float32", gradient_clip_norm=clip)
-        files = TrainingFiles(folder, 1, new_accelerator(torch.device("cpu")))
+        files = TrainingFiles(folder, 1, new_accelerator(torch.device("cpu")), log_every)
         super().__init__(model, {"w": model}, settings, Progress(), files)
 
     def new_optimiser(self):
@@ -55,6 +58,10 @@ class Regression(Trainer[Progress, float]):
     def restore(self, state):
         for name, average in self.averages.items():
             average.restore(state["averages"][name])
+
+    @property
+    def steps_done(self):
+        return self.progress.step
 
     @property
     def w(self):
@@ -114,6 +121,48 @@ def test_continued_from_a_checkpoint_it_goes_on_as_if_never_stopped(tmp_path, ca
     assert torch.equal(continued.averages["w"].model.weight, whole.averages["w"].model.weight)
     state = read_pickle_safely(tmp_path / "stopped/checkpoints/last/state.pt")
     assert list(state) == ["optimiser", "scaler", "averages", "progress"]
+
+
+def test_steps_are_logged_and_those_after_the_checkpoint_come_again(tmp_path, monkeypatch):
+    clock = iter(range(1000))  # a second between any two looks: a step takes one
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole, stopped = (Regression(tmp_path / name, log_every=2) for name in ("whole", "stopped"))
+    for batch in (1.0, 2.0, 0.5):
+        whole.trained(batch)
+        stopped.trained(batch)
+    stopped.save_last()
+    stopped.trained(7.0)  # lost with the process
+    assert list(pd.read_csv(tmp_path / "stopped/steps.csv")["step"]) == [2, 4]
+    with open(tmp_path / "stopped/steps.csv", "a") as f:
+        f.write("6,0.")  # as a kill leaves it
+    continued = Regression(tmp_path / "stopped", log_every=2)
+    for trainer in (whole, continued):
+        trainer.trained(1.0)
+    rows, same = (pd.read_csv(tmp_path / name / "steps.csv") for name in ("whole", "stopped"))
+    assert list(rows) == ["step", "loss", "lr", "gradient_norm", "memory_mib", "photos_per_s"]
+    # w is 1, then 1 - LR: the second loss is (w x)^2 / 2, its gradient w x^2
+    assert rows.iloc[0].tolist()[:4] == [2, pytest.approx(2 * 0.75**2), LR, pytest.approx(4 * 0.75)]
+    assert rows.iloc[0]["photos_per_s"] == 3
+    assert rows.iloc[0]["memory_mib"] > 10
+    pd.testing.assert_frame_equal(rows.drop(columns="memory_mib"), same.drop(columns="memory_mib"))
+    (tmp_path / "stopped/steps.csv").unlink()
+    Regression(tmp_path / "stopped", log_every=0).trained(1.0)
+    assert not (tmp_path / "stopped/steps.csv").exists()
+
+
+def test_a_log_that_cannot_be_written_costs_no_training(tmp_path):
+    (tmp_path / "steps.csv").mkdir(parents=True)
+    log = StepLog(tmp_path / "steps.csv", 1)
+    log.note(1, 3, 1.0, lambda: {"loss": 0.5})
+    assert list((tmp_path / "steps.csv").iterdir()) == []
+
+
+def test_a_training_that_starts_over_forgets_its_steps(tmp_path):
+    (tmp_path / "steps.csv").write_text("step,loss\n10,0.5\n")
+    Regression(tmp_path, log_every=5)
+    assert not (tmp_path / "steps.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sync.add_argument("--group", help="default: the run's, else its name")
     sync.add_argument("--tag", dest="tags", action="append", help="may be repeated")
     sync.add_argument("--images", action="store_true", default=None, help="send figures too; they show people's photos")
+    sync.add_argument("--artifact", action="store_true", default=None, help="upload the record's files too")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from semfacediff.commands.track.sync import track_sync
 
     a = vars(arguments)
-    given = {k: a[k] for k in ("mode", "project", "entity", "group", "tags", "images") if a[k] is not None}
+    given = {k: a[k] for k in ("mode", "project", "entity", "group", "tags", "images", "artifact") if a[k] is not None}
     return track_sync([run.expanduser() for run in arguments.runs], given)

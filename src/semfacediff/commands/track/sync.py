@@ -8,8 +8,9 @@ import yaml
 from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.records.folder import read_config, read_run
-from semfacediff.records.mirroring import mode, wandb_id
+from semfacediff.records.mirroring import wandb_id
 from semfacediff.records.tracking import sync
+from semfacediff.records.wandb_login import mode
 
 
 def track_sync(folders: Sequence[Path], given: Mapping[str, object]) -> int:

@@ -12,7 +12,7 @@ from semfacediff.data.sizes import resized_labels
 from semfacediff.engine.prefetch import grouped, read_ahead
 from semfacediff.engine.processes import joined
 from semfacediff.labels import LONG_TAIL, LabelSpace
-from semfacediff.metrics.segmentation import confusion_matrix, mean_iou
+from semfacediff.metrics.segmentation import class_iou, confusion_matrix, mean_iou
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.types import Faces
 
@@ -33,6 +33,11 @@ class Validation:
     loss: float
     miou: float
     long_tail: float
+
+    @property
+    def iou(self) -> np.ndarray:
+        """float64 ``[C]`` in [0,1]: of each class; NaN for one that neither truth nor prediction has."""
+        return class_iou(self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0))
 
 
 def long_tail_iou(confusion: np.ndarray, space: LabelSpace) -> float:

@@ -16,7 +16,9 @@ from torch import Tensor
 from semfacediff.errors import UserError
 from semfacediff.folders import intact_folder, recover, replacing
 from semfacediff.parsing.checkpoint import write_synced
+from semfacediff.records.mirrored import STEPS
 from semfacediff.tasks.training.checks import out_of_memory
+from semfacediff.tasks.training.step_log import StepLog
 from semfacediff.weight_files import read_pickle_safely, read_safetensors
 
 _EPOCH = re.compile(r"epoch_(\d+)")
@@ -29,10 +31,15 @@ class TrainingFiles:
     Args:
         keep_last: how many epochs' checkpoints to keep, ``last`` included.
         accelerator: of the training, or the processes where checkpoints are only looked at.
+        log_every: optimisation steps between two rows of ``folder/steps.csv``; 0: none.
+
+    Attributes:
+        steps: that log.
     """
 
-    def __init__(self, folder: Path, keep_last: int, accelerator: Accelerator | PartialState):
+    def __init__(self, folder: Path, keep_last: int, accelerator: Accelerator | PartialState, log_every: int = 0):
         self.folder, self._keep_last, self.accelerator = folder, keep_last, accelerator
+        self.steps = StepLog(folder / STEPS, log_every if log_every and accelerator.is_main_process else 0)
 
     def path(self, which: str) -> Path:
         """Folder of the checkpoint called ``last``, ``best`` or ``epoch_0007``."""

@@ -10,7 +10,8 @@ from semfacediff import config
 
 
 def parameter_groups(model: nn.Module, settings: config.AdamWConfig) -> list[dict]:
-    """Up to four groups: (encoder, decoder) x (decayed, not decayed); each has ``base_lr``, its rate before a schedule.
+    """Up to four groups: (encoder, decoder) x (decayed, not decayed), each with its ``part`` and with ``base_lr``, its
+    rate before a schedule.
 
     ``model.encoder`` names the sub-modules of the encoder. With ``decay_norms_and_biases=false`` every tensor of one
     dimension (biases, scales and shifts of norms) is left out of the decay.
@@ -22,7 +23,8 @@ def parameter_groups(model: nn.Module, settings: config.AdamWConfig) -> list[dic
         decays = settings.decay_norms_and_biases or p.ndim > 1
         rate = settings.encoder_lr if encoder else settings.decoder_lr
         decay = settings.weight_decay if decays else 0.0
-        empty = {"params": [], "lr": rate, "base_lr": rate, "weight_decay": decay}
+        part = "encoder" if encoder else "decoder"
+        empty = {"params": [], "part": part, "lr": rate, "base_lr": rate, "weight_decay": decay}
         groups.setdefault((encoder, decays), empty)["params"].append(p)
     return [groups[key] for key in sorted(groups, reverse=True)]
 

@@ -28,8 +28,8 @@ from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import training_report
 from semfacediff.tasks.parsing.scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.tasks.training.files import TrainingFiles
-from semfacediff.tasks.training.parser_trainer import ParserTrainer, Progress
-from semfacediff.tasks.training.record import keeping, training_processes, training_record
+from semfacediff.tasks.training.parser_trainer import CLASS_IOU, ParserTrainer, Progress
+from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
 from semfacediff.tasks.training.trainer import new_accelerator
 
 
@@ -54,11 +54,11 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
         return training_record(settings, inputs, parts, folder)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
-        files = TrainingFiles(folder, settings.train.keep_last, new_accelerator(state.device))
-        if not finished:
-            if record:
-                print(_recipe(settings), file=sys.stderr)
-            with keeping(record, settings, _keep) as keep:
+        files = TrainingFiles(folder, settings.train.keep_last, new_accelerator(state.device), log_every(settings))
+        with keeping(record, settings, _keep) as keep:
+            if not finished:
+                if record:
+                    print(_recipe(settings), file=sys.stderr)
                 trainer = ParserTrainer(model, card, settings, train, val, files, keep)
                 if record:
                     _note_processes(record, state.num_processes)
@@ -107,7 +107,8 @@ def _keep(progress: Progress, record: RunFolder) -> None:
     training_curves(history, record.path / "figures" / "curves.png")
     best = progress.history[progress.best_epoch - 1]["val_miou"] if progress.best_epoch else None
     record.update(epochs_done=progress.epoch, best_epoch=progress.best_epoch, best_val_miou=best)
-    print(f"epoch {progress.epoch}: {progress.history[-1]}", file=sys.stderr)
+    shown = {name: value for name, value in progress.history[-1].items() if not name.startswith(CLASS_IOU)}
+    print(f"epoch {progress.epoch}: {shown}", file=sys.stderr)
 
 
 def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: PartialState) -> dict:

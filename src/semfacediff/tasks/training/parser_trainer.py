@@ -33,6 +33,9 @@ from semfacediff.tasks.training.losses import build_loss, class_weights, count_p
 from semfacediff.tasks.training.step import deterministic, strided, total
 from semfacediff.tasks.training.trainer import Trainer
 
+CLASS_IOU = "val_iou_"
+"""What columns of the history begin with that hold the validation IoU of a class."""
+
 
 @dataclass
 class Progress:
@@ -92,6 +95,7 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
             f"train.gradient_checkpointing=true, train.precision=bfloat16"
         )
         self._check(model, len(train.faces))
+        self.photos = min(len(train.faces), t.batch_size)
         on_device = t.augment_on == "device"
         self.view = TrainingView(
             *(train.faces, t.size, t.augment, settings.seed, t.keep_in_memory, t.paste_accessories, on_device),
@@ -219,6 +223,11 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
             p.norm_sum += norm
             p.clipped_sum += norm if bound is None else min(norm, bound)
 
+    @property
+    def steps_done(self) -> int:
+        p, group = self.progress, self.settings.train.accumulate
+        return p.epoch * math.ceil(self.steps / group) + math.ceil(p.step / group)
+
     def add_gradient(self, batch: list[Tensor], k: int, share: float) -> float:
         (photos, labels, *landmarks), t, seed = batch, self.settings.train, self.settings.seed
         step = self.progress.epoch * self.steps + self.progress.step + k
@@ -282,6 +291,8 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
     def _judge(self, row: dict, outcome: Validation) -> None:
         p = self.progress
         row |= {"val_loss": outcome.loss, "val_miou": outcome.miou, "val_long_tail": outcome.long_tail}
+        classes = self.view.faces.label_space.classes
+        row |= {f"{CLASS_IOU}{name}": iou for name, iou in zip(classes, outcome.iou.tolist(), strict=True)}
         score = self._score(outcome)
         is_best = p.best_epoch == 0 or score > p.best_score
         if is_best:

@@ -44,6 +44,11 @@ def training_record(
     return RunFolder(folder, identity(settings, inputs), header(settings, facts), config_text(settings))
 
 
+def log_every(settings: config.ParserTraining | config.SynthesisTraining) -> int:
+    """Optimisation steps between two rows for the mirror; 0 where there is none."""
+    return settings.tracking.every_steps if isinstance(settings.tracking, config.WandbTracking) else 0
+
+
 @contextlib.contextmanager
 def keeping(
     record: RunFolder | None,

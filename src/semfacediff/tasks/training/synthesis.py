@@ -27,7 +27,7 @@ from semfacediff.synthesis.latents import prepared_faces, with_latents
 from semfacediff.synthesis.model import SCADM, SCADMOptions
 from semfacediff.synthesis.sampling import ddim_timesteps
 from semfacediff.tasks.training.files import TrainingFiles
-from semfacediff.tasks.training.record import keeping, training_processes, training_record
+from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective, FirstStageObjective, Objective
 from semfacediff.tasks.training.synthesis_trainer import StepProgress, SynthesisTrainer
 from semfacediff.tasks.training.trainer import new_accelerator
@@ -51,8 +51,8 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
         return training_record(settings, inputs, parts, folder, {"label_space": parts["train"].label_space.name})
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
-        if not finished:
-            with keeping(record, settings, _keep) as keep:
+        with keeping(record, settings, _keep) as keep:
+            if not finished:
                 progress = _trained(settings, options, parts, start, folder, state, keep)
                 if record:
                     record.close(DONE, steps_done=progress.step, best_step=progress.best_step)
@@ -124,7 +124,7 @@ def _trained(
         with state.main_process_first():
             faces = {k: with_latents(faces[k], parts[k].digest, *how) for k in faces}
         objective = DiffusionObjective(model, settings.diffusion, faces, *given)
-    files = TrainingFiles(folder, 1, accelerator)
+    files = TrainingFiles(folder, 1, accelerator, log_every(settings))
     return SynthesisTrainer(objective, settings.steps, settings.seed, files, keep).run()
 
 

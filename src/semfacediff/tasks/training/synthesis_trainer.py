@@ -74,6 +74,7 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
             f"{named}.precision=bfloat16"
         )
         batch = min(n, settings.batch_size)
+        self.photos = batch
         if batch < world:
             raise UserError(f"batch_size: {batch} photos cannot be shared by {world} processes; raise it")
         self.batches = steps_per_epoch(n, settings.batch_size)
@@ -142,6 +143,10 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
         if self._order[0] != epoch:
             self._order = (epoch, epoch_batches(len(self.objective.ids), self.settings.batch_size, self.seed, epoch))
         return epoch, self._order[1][place]
+
+    @property
+    def steps_done(self) -> int:
+        return self.progress.step
 
     def add_gradient(self, batch: Batch, k: int, share: float) -> float:
         (epoch, samples), a = batch, self.accelerator

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar, cast
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from semfacediff import config
+from semfacediff.engine.peak_memory import peak_memory_mib
 from semfacediff.errors import UserError
 from semfacediff.tasks.training.averaging import MovingAverage
 from semfacediff.tasks.training.checks import out_of_memory
@@ -47,6 +49,7 @@ class Trainer(abc.ABC, Generic[P, B]):
     Attributes:
         net: ``model`` as it is called during training: wrapped, compiled.
         rates, memory: how a user lowers the learning rates and the memory needed, for messages.
+        photos: in a batch, over all processes.
 
     Raises:
         UserError: the checkpoint found is damaged or of another training.
@@ -54,6 +57,7 @@ class Trainer(abc.ABC, Generic[P, B]):
 
     rates: str
     memory: str
+    photos: int
 
     def __init__(
         self,
@@ -78,6 +82,12 @@ class Trainer(abc.ABC, Generic[P, B]):
         else:
             with files.continuing(lambda: self.optimiser):
                 self._continue_from(state)
+        files.steps.begin(self.steps_done)
+
+    @property
+    @abc.abstractmethod
+    def steps_done(self) -> int:
+        """Optimisation steps since the training began."""
 
     @abc.abstractmethod
     def new_optimiser(self) -> torch.optim.Optimizer: ...
@@ -112,7 +122,7 @@ class Trainer(abc.ABC, Generic[P, B]):
         Raises:
             UserError: a loss or the gradient is not finite; the weights are as they were.
         """
-        losses = []
+        losses, began = [], time.perf_counter()
         for k in range(n):
             batch = next(batches)
             with contextlib.nullcontext() if k == n - 1 else self.accelerator.no_sync(self.net):
@@ -123,7 +133,17 @@ class Trainer(abc.ABC, Generic[P, B]):
             self._refuse("the gradient became infinite", range(n))
         for name, average in self.averages.items():
             average.update(self.averaged[name])
+        self.files.steps.note(
+            *(self.steps_done + 1, n * self.photos, time.perf_counter() - began), lambda: self._measured(losses)
+        )
         return losses
+
+    def _measured(self, losses: list[float]) -> dict[str, float]:
+        """Of the step just done."""
+        groups = self.optimiser.param_groups
+        rates = {f"lr_{g['part']}" if "part" in g else "lr": g["lr"] for g in groups}
+        memory = peak_memory_mib(self.accelerator.device)
+        return {"loss": sum(losses) / len(losses), **rates, "gradient_norm": self.step.norm, "memory_mib": memory}
 
     def _refuse(self, what: str, batches: range) -> NoReturn:
         """``batches`` of the present step: those that may be to blame."""
