@@ -12,6 +12,7 @@ from semfacediff.editing.base import EditRequest
 from semfacediff.editing.control import Control
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.base import EditPair
+from semfacediff.metrics.clip import CLIPEffect
 from semfacediff.metrics.opening import declared_orders, open_metrics
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SET_COLUMNS
@@ -25,7 +26,7 @@ from semfacediff.types import to_tensor, to_uint8
 CPU = torch.device("cpu")
 TEXTS = {"leakage"}
 """Columns that hold no number."""
-TRAINED = {"clip", *SET_COLUMNS}
+TRAINED = {"clip", *CLIPEffect.columns, *SET_COLUMNS}
 """Columns whose order is a matter of trained weights; here they are declared, not measured."""
 FACES, SIZE, PROMPT = (0, 5, 7), 128, "purple hair"
 """Two of them lose a part of the face to an edit outside the region, which few faces do."""

@@ -110,10 +110,10 @@ def panel_figure(rows: list[list[tuple[str, np.ndarray | None]]], title: str, fi
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title.replace("$", r"\$"), fontsize=10)
-    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+    for i, (axes, row) in enumerate(zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True)):
         for ax, (caption, picture), (above, _) in zip(axes, row, rows[0], strict=True):
             ax.set(xticks=[], yticks=[])
-            if row is rows[0] or caption != above:
+            if i == 0 or caption != above:
                 ax.set_title(caption, fontsize=9)
             if picture is None:
                 ax.set_box_aspect(1)  # as square as its neighbours
