@@ -41,7 +41,8 @@ def _last(folder: Path) -> dict[str, float]:
 def _cells(folder: Path) -> dict[str, float]:
     """``ROW/COLUMN`` -> number; and ``ROW`` -> its first number."""
     summary = _summary(folder)
-    named = {f"{row}/{c}": float(summary.at[row, c]) for row in summary.index for c in summary}
+    values = zip(summary.index, summary.to_numpy(float), strict=True)
+    named = {f"{row}/{c}": float(value) for row, cells in values for c, value in zip(summary, cells, strict=True)}
     return {str(row): float(summary.loc[row].dropna().iloc[0]) for row in summary.dropna(how="all").index} | named
 
 
