@@ -17,6 +17,7 @@ from semfacediff.tables.scores import OF_SETS, column, edit_scores, refuse_unkno
 from semfacediff.tables.text import judged_by
 
 _SHOWN = (
+    *("change_de_raw", "toward_prompt_raw", "structure_change_raw"),
     *("shift_px_raw", "zoom_pct_raw"),
     *("ssim_raw", "psnr_outside_raw", "max_abs_outside_raw", "lpips_raw", "seam_raw"),
     *("iou_raw", "geometry_shift_pct_raw", "parts_lost_raw", "clip_raw"),
