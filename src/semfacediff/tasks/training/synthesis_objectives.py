@@ -31,6 +31,11 @@ _SHOWN = 6
 """Photos in the grids of a first stage."""
 
 
+def placed(batch: Tensor, device: torch.device) -> Tensor:
+    """``batch`` on the device; to CUDA from pinned memory, so that the copy goes on beside what is computed."""
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
 class Objective(abc.ABC):
     """What is trained, and on what loss.
 
@@ -120,11 +125,11 @@ class DiffusionObjective(Objective):
         chosen, options = np.asarray(samples), self.net.options
         keys = [(self.seed, epoch, faces.ids[i]) for i in samples]
         draws = drawn(keys, faces.latents.shape[1:], options.classes, self.dropout).to(self.device)
-        images = to_signed(faces.photos[chosen]).to(self.device)
+        images = placed(to_signed(faces.photos[chosen]), self.device)
         images[draws.image_dropped] = 0
-        mask = one_hot(torch.from_numpy(faces.labels[chosen]), options.classes).to(self.device)
+        mask = placed(one_hot(torch.from_numpy(faces.labels[chosen]), options.classes), self.device)
         seen = mask * ~draws.part_dropped[:, :, None, None] if self.dropout.part else None
-        latents = torch.from_numpy(faces.latents[chosen]).to(self.device)
+        latents = placed(torch.from_numpy(faces.latents[chosen]), self.device)
         dropped = draws.all_dropped if self.dropout.everything else None
         kept = self.alphas[draws.steps]
         predicted = net(noised(latents, draws.noise, kept), draws.steps, images, mask, seen, dropped)
@@ -196,4 +201,4 @@ class FirstStageObjective(Objective):
         return self._vq.encode(self._images(self.train, samples)).latents.float()
 
     def _images(self, faces: PreparedFaces, samples: Sequence[int]) -> Tensor:
-        return to_signed(faces.photos[np.asarray(samples)]).to(self.device)
+        return placed(to_signed(faces.photos[np.asarray(samples)]), self.device)
