@@ -6,8 +6,8 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
+from semfacediff.records.comparing import paired_differences
 from semfacediff.records.pairing import PairedRuns, paired_runs
-from semfacediff.records.statistics import paired_differences
 from semfacediff.records.summary import OF_ALIGNMENT
 from semfacediff.tables.comparison import comparison_report
 from semfacediff.tables.scores import OF_EFFECT
