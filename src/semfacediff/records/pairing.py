@@ -177,7 +177,10 @@ def together(read: Mapping[str, tuple[dict, pd.DataFrame]]) -> ComparedRuns:
 def refuse_other_judge(first: Path, a: dict, second: Path, b: dict) -> None:
     """Scores of label maps are comparable only if one parser judged the edits of both runs."""
     if _judge(a) != _judge(b):
-        said = " and ".join(f"{run.get('judge', run.get('parser'))['name']} {str(_judge(run))[:8]}" for run in (a, b))
+        judges = [run.get("judge") or run.get("parser") or {} for run in (a, b)]
+        said = " and ".join(
+            f"{j.get('name', 'unknown')} {str(_judge(run))[:8]}" for j, run in zip(judges, (a, b), strict=True)
+        )
         raise UserError(
             f"compare: {first} and {second} cannot be compared: the judge is {said}; set the same judge= for both"
         )

@@ -174,11 +174,8 @@ def line_chart(
         band = "M" + " L".join(f"{x} {y}" for x, y in around) + "Z" if has_band else ""
         lines.append(Line(label, points, joined if len(points) > 1 else "", band if len(points) > 1 else ""))
     only = {row[0] for row in every}
-    named = x_names or (
-        {x: shown(x) for x in only}
-        if len(only) <= _FEW_TICKS and not round_ticks
-        else dict(ticks(x_axis.low, x_axis.high))
-    )
+    few = len(only) <= _FEW_TICKS and not round_ticks
+    named = x_names or ({x: shown(x) for x in only} if few else dict(ticks(x_axis.low, x_axis.high)))
     return LineChart(
         title, x_label, lines, [(px(x), name) for x, name in named.items()],
         [(py(t), text) for t, text in ticks(y_axis.low, y_axis.high)],

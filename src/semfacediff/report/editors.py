@@ -12,10 +12,10 @@ from semfacediff.report.ablation import why_not
 from semfacediff.report.charts import LineChart, line_chart
 from semfacediff.report.headline import OURS, Row, Table
 from semfacediff.report.reading import EDITING, Record
-from semfacediff.report.wording import score
-from semfacediff.tables.formats import heading, parts
+from semfacediff.tables.formats import parts
 from semfacediff.tables.grid import Cell, Column, Grid
 from semfacediff.tables.ranking import axis_scores, rank_grid, side_by_side
+from semfacediff.tables.scores import column
 
 FRONT = "Pareto front"
 
@@ -73,8 +73,8 @@ def _charts(table: pd.DataFrame, run: dict) -> list[LineChart]:
         nan = float("nan")
         front = [(*points[name][:2], nan, nan) for name in pareto_front({n: p[:2] for n, p in points.items()})]
         series = {FRONT: front, **{name: [point] for name, point in points.items()}}
-        names = score(effect, run).label, score(kept, run).label
-        charts.append(line_chart(f"{attribute}: {names[1]} against {names[0]}", names[0], series, round_ticks=True))
+        names = [column(name, run).heading for name in (kept, effect)]
+        charts.append(line_chart(f"{attribute}: {names[0]}", names[1], series, round_ticks=True))
     return charts
 
 
@@ -89,15 +89,16 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
 
 def _shown(grid: Grid) -> Table:
     """A table as the page prints it; bold becomes a word."""
-    better = {True: "higher is better", False: "lower is better", None: ""}
+    better = {True: (" ↑", "higher is better"), False: (" ↓", "lower is better"), None: ("", "")}
     rows = []
     for row in grid.rows:
         cells = [_text(*pair) for pair in zip(row.cells, grid.columns, strict=True)]
         rows.append(Row(", ".join(row.labels[:-1]), row.labels[-1], OURS, cells))
-    return Table([(heading(c), better[c.up]) for c in grid.columns], rows, list(grid.notes))
+    columns = [(c.heading + better[c.up][0], better[c.up][1]) for c in grid.columns]
+    return Table(columns, rows, list(grid.notes))
 
 
-def _text(cell: Cell, column: Column) -> str:
+def _text(cell: Cell, of: Column) -> str:
     if cell is None or isinstance(cell, str):
         return cell or ""
-    return "" if cell.missing else "".join(parts(cell, column)) + " (best)" * cell.best
+    return "" if cell.missing else "".join(parts(cell, of)) + " (best)" * cell.best

@@ -76,8 +76,8 @@ def _notes(compared: ComparedRuns) -> list[str]:
     notes = [
         f"tier: no two runs of a tier can be told apart; all pairs of runs are tested photo by photo (sign flips, "
         f"{PERMUTATIONS} draws), with Holm's correction over all pairs and scores of the table, p at most {ALPHA}",
-        "bold (best): significantly better than every other run; a score of what was kept is not bold where another run's "
-        "effect is significantly higher",
+        "bold (best): significantly better than every other run; a score of what was kept is not bold where the effect "
+        "of another run is significantly higher",
         "editors: " + ", ".join(f"{name} {run.get('editor', {}).get('name')}" for name, run in compared.runs.items()),
     ]
     idle = []
