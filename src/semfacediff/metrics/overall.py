@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semfacediff.colours.grammar import named_colour
 from semfacediff.config.prompts import KEEP
@@ -40,7 +41,7 @@ class Overall:
     anchors: Mapping[str, tuple[float, float]]
     digest: str
 
-    def score(self, row: Mapping) -> float | None:
+    def score(self, row: Mapping[str, Any]) -> float | None:
         """Harmonic mean in [0, 1] of the three axes; 0 if one is 0, ``None`` if one is missing.
 
         Args:
