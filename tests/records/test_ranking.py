@@ -127,3 +127,10 @@ def test_the_effect_changes_no_other_number_of_a_comparison():
 def test_the_pareto_front():
     points = {"a": (1.0, 0.1), "b": (0.5, 0.5), "c": (0.4, 0.5), "d": (0.1, 0.9), "e": (0.05, 0.8), "same": (0.5, 0.5)}
     assert pareto_front(points) == ["a", "b", "d", "same"]
+
+
+@pytest.mark.parametrize(
+    "other", [rows(0.5).assign(ssim=np.nan), rows(0.5).assign(ssim=np.inf), rows(0.5).assign(sample_id="x")]
+)
+def test_without_a_photo_that_all_runs_scored_there_is_no_row(other):
+    assert ranked({"a": rows(0.5), "b": other}, {"ssim": True}).empty

@@ -22,6 +22,8 @@ from semfacediff.records.statistics import (
     sign_flip_p,
 )
 
+_COLUMNS = "attribute score run n mean low high rank rank_low rank_high tier better_than best".split()
+
 
 def ranked(runs: Mapping[str, pd.DataFrame], up: Mapping[str, bool | None]) -> pd.DataFrame:
     """Scores, ranks and tiers of several runs, a row an attribute, score and run; the best mean of a score first.
@@ -47,21 +49,24 @@ def ranked(runs: Mapping[str, pd.DataFrame], up: Mapping[str, bool | None]) -> p
     cells = [cell for cell in tables[0].columns.to_numpy() if cell[1] != IDLE and all(cell in t for t in tables)]
     ids = sorted(set.intersection(*(set(t.index) for t in tables)))
     values = np.stack([t.loc[ids, cells].to_numpy(np.float64) for t in tables])
-    values = np.where(np.isfinite(values).all(0), values, np.nan)
+    whole = np.isfinite(values).all(0)
+    values = np.where(whole, values, np.nan)[:, :, whole.any(0)]
+    cells = [cell for cell, some in zip(cells, whole.any(0), strict=True) if some]
+    if not cells:
+        return pd.DataFrame(columns=_COLUMNS)
     idle = [t.loc[ids, [(attribute, IDLE) for attribute, _ in cells]].to_numpy() > 0 for t in tables]
     directions = [up.get(score) for _, score in cells]
     better, lower = _tested(cells, values, idle, directions, set(up))
     drawn, low, high = _resampled(values)
     rows = []
     for k, (attribute, score) in enumerate(cells):
-        if score not in up or np.isnan(values[:, :, k]).all():
+        if score not in up:
             continue
         row = {"attribute": attribute, "score": score, "n": int(np.isfinite(values[0, :, k]).sum())}
         facts = _of_cell(values[:, :, k], drawn[:, :, k], better[:, :, k], directions[k], names)
         facts = [(i, fact | {"best": fact["best"] and not lower[i, k]}) for i, fact in facts]
         rows += [row | fact | {"low": low[i, k], "high": high[i, k]} for i, fact in facts]
-    columns = "attribute score run n mean low high rank rank_low rank_high tier better_than best".split()
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _tested(
