@@ -1,4 +1,4 @@
-"""What counts as 0 and as 1 on each axis of the score ``overall``: python benchmarks/overall.py SWEEP [--out FILE]
+"""The ends of each axis of the score ``overall``: python benchmarks/overall.py SWEEP [--out FILE | --table]
 
 Reads the records of a sweep of ``experiment=controls`` that measured its axes, writes the means of the controls that
 are the ends of each axis, and prints what every control of the sweep scores under several weights of the axes. The file
@@ -21,12 +21,28 @@ import pandas as pd
 
 from semfacediff.controls import PIXELS
 from semfacediff.errors import UserError
-from semfacediff.metrics.overall import ANCHORS, BOUNDS, EFFECT, IDENTITY, PRESERVATION, Overall, harmonic_mean
+from semfacediff.metrics.overall import (
+    ANCHORS,
+    BOUNDS,
+    EFFECT,
+    IDENTITY,
+    PRESERVATION,
+    Overall,
+    harmonic_mean,
+    read_anchors,
+)
 from semfacediff.records.pairing import scored
 from semfacediff.records.writing import write_bytes
 from semfacediff.tables.ablation import Setting, read_sweep
 
-WEIGHTS = {"1:1:1": (1, 1, 1), "2:1:1": (2, 1, 1), "1:2:1": (1, 2, 1), "1:1:2": (1, 1, 2), "1:1:0": (1, 1, 0)}
+WEIGHTS = {
+    "1:1:1": (1, 1, 1),
+    "2:1:1": (2, 1, 1),
+    "1:2:1": (1, 2, 1),
+    "1:1:2": (1, 1, 2),
+    "1:1:0": (1, 1, 0),
+    "0:1:1": (0, 1, 1),
+}
 """Of effect, preservation and identity."""
 FACE = "skin"
 
@@ -74,18 +90,22 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--out", type=Path, default=ANCHORS)
+    parser.add_argument("--table", action="store_true", help="write nothing: the table with the anchors in the package")
     asked = parser.parse_args(words)
     rows, setting = controls(asked.sweep)
-    config = setting.run["identity"]["config"]
-    found = {
-        "n": rows["nothing"]["sample_id"].nunique(),
-        "attributes": config["attributes"],
-        "data": setting.run["identity"]["inputs"]["data"],
-        "anchors": anchors(rows),
-    }
-    write_bytes(asked.out, (json.dumps(found, indent=1) + "\n").encode())
-    ends = {column: (a["zero"], a["one"]) for column, a in found["anchors"].items()}
-    print(by_weights(rows, Overall(ends, "")).round(3).to_string(), json.dumps(found, indent=1), sep="\n")
+    if not asked.table:
+        found = {
+            "n": rows["nothing"]["sample_id"].nunique(),
+            "attributes": setting.run["identity"]["config"]["attributes"],
+            "data": setting.run["identity"]["inputs"]["data"],
+            "command": setting.run["command"],
+            "more_photos": "the same command with data.n=100, then: python benchmarks/overall.py SWEEP",
+            "anchors": anchors(rows),
+        }
+        write_bytes(asked.out, (json.dumps(found, indent=1) + "\n").encode())
+        print(json.dumps(found, indent=1), f"written: {asked.out}", sep="\n")
+    overall = read_anchors() if asked.table else read_anchors(asked.out)
+    print(by_weights(rows, overall).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -56,21 +56,18 @@ def test_scores_and_faces_that_were_not_found(repository, photos, tmp_path, caps
     said = json.loads((tmp_path / "run.json").read_text())["identity"]["inputs"]["metrics"][", ".join(METRIC.columns)]
     assert said["weights"].startswith("sha256:")
     assert said["input"] == "8-bit RGB, 150 px"
+    assert_overall_is_that_of_the_row(tmp_path, rows, summary, printed)
 
 
-def test_the_overall_score_is_that_of_the_row_and_missing_without_a_face(repository, photos, tmp_path, capsys):
-    assert tasks.start(settings(repository, photos), tmp_path) == 0
-    rows = pd.read_parquet(tmp_path / "samples.parquet").set_index("sample_id")
+def assert_overall_is_that_of_the_row(folder, rows, summary, printed):
     expected = read_anchors().score(rows.loc["portrait"].to_dict())
     assert 0 < expected < 1
     assert rows.loc["portrait", "overall"] == pytest.approx(expected, rel=1e-12)
-    assert pd.isna(rows.loc["wall", "overall"])
-    (summary,) = pd.read_csv(tmp_path / "summary.csv").to_dict("records")
+    assert pd.isna(rows.loc["wall", "overall"]), "it has no face"
     assert (summary["overall_mean"], summary["n_no_overall"]) == (pytest.approx(expected, rel=1e-9), 1)
-    printed = capsys.readouterr().out
     assert "overall (up)" in printed
     assert "edits without an overall score, as an axis is missing: hair 1" in printed
-    inputs = json.loads((tmp_path / "run.json").read_text())["identity"]["inputs"]
+    inputs = json.loads((folder / "run.json").read_text())["identity"]["inputs"]
     assert inputs["metrics"]["overall"]["anchors"] == read_anchors().digest
 
 
