@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.records.pairing import by_stage, directions, paired_runs, scored_samples
+from semfacediff.records.pairing import by_stage, compared_runs, directions, paired_runs, scored_samples
 
 SSIM = {"metric": "ssim", "version": "1", "higher_is_better": True}
 SHIFT = {"metric": "geometry_shift_pct, parts_lost", "version": "1", "higher_is_better": {"geometry_shift_pct": False}}
@@ -129,3 +129,47 @@ def test_stages_of_a_cascade_are_told_apart():
     rows = pd.DataFrame({"attribute": ["hair", "lips", "hair"], "stage": [1, 2, 3]})
     assert by_stage(rows)["attribute"].tolist() == ["1_hair", "2_lips", "3_hair"]
     assert by_stage(rows[["attribute"]])["attribute"].tolist() == ["hair", "lips", "hair"]
+
+
+# --- any number of runs ----------------------------------------------------------------------------------------------
+
+
+def test_several_runs_keep_what_all_of_them_have(run):
+    rows = {"sample_id": ["a", "b"], "attribute": ["hair", "lips"]}
+    compared = compared_runs([run("one"), run("two"), run("three", metrics=(SSIM,), rows=rows)])
+    assert list(compared.runs) == list(compared.samples) == ["one", "two", "three"]
+    assert compared.directions == {"ssim": True, "ssim_raw": True}
+    assert [len(of) for of in compared.samples.values()] == [2, 2, 1]
+
+
+def test_runs_of_one_id_are_named_by_their_folders(run):
+    one, two, three = run("one"), run("two", run_id="one"), run("three")
+    assert list(compared_runs([one, two, three]).runs) == [str(one), str(two), "three"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": {"protocol": "thesis"}}, "one and .*three cannot be compared: protocol is 'strict' and 'thesis'"),
+        ({"inputs": {"data": "other"}}, "one and .*three cannot be compared: the data's digest is 'd' and 'other'"),
+        ({"inputs": {"tasks": "t"}}, "one and .*three cannot be compared: the task set's digest is None and 't'"),
+        ({"metrics": (SSIM | {"version": "2"},)}, "one and .*three cannot be compared: ssim.version is '1' and '2'"),
+        (
+            {"inputs": {"judge": "j" * 64}, "judge": {"name": "own"}},
+            "one and .*three cannot be compared: the judge is unknown p and own jjjjjjjj; set the same judge= for both",
+        ),
+        ({"not_comparable": ["limit: only part of the data was used"]}, r"three: not comparable \(limit"),
+        ({"status": "incomplete"}, "three: status incomplete"),
+        ({"files": {"samples.parquet": "0" * 16}}, "three: changed after the run ended"),
+        ({"rows": {"attribute": "lips"}}, "one, two, three have no edited attribute in common; leave one out"),
+    ],
+)
+def test_one_other_run_is_refused_by_name(run, change, said):
+    with pytest.raises(UserError, match=said):
+        compared_runs([run("one"), run("two"), run("three", **change)])
+
+
+def test_a_run_named_twice_among_several_is_refused(run):
+    one, two = run("one"), run("two")
+    with pytest.raises(UserError, match="one was named twice; name each run once"):
+        compared_runs([one, two, one.parent / "." / "one"])

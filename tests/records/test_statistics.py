@@ -8,17 +8,16 @@ import pytest
 from scipy import stats
 
 from semfacediff.records import statistics
+from semfacediff.records.comparing import paired_differences, significantly_best
 from semfacediff.records.statistics import (
     MIN_BLOCKS,
     blocks_of,
     bootstrap_intervals,
     holm,
     max_min_p,
-    paired_differences,
     rank_biserial,
     replicates,
     sign_flip_p,
-    significantly_best,
 )
 
 RNG = np.random.default_rng

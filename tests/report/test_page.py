@@ -91,7 +91,35 @@ def test_controls_have_names_and_pictures_have_words(page):
 
 def test_all_sections_are_there(page):
     ids = {a.get("id") for tag, a in page.tags if tag == "section"}
-    assert ids == {"runs", "scores", "ablations", "classes", "distributions", "strata", "leakage", "samples", "again"}
+    sections = "runs scores editors ablations classes distributions strata leakage samples again"
+    assert ids == set(sections.split())
+
+
+def test_editors_stand_side_by_side_with_their_pareto_front(written, tmp_path):
+    metrics = [{"metric": "ssim", "higher_is_better": True}, {"metric": "toward_prompt", "higher_is_better": True}]
+    toward = {"keen": 0.9, "shy": 0.2, "poor": 0.1}
+    runs = []
+    for k, (name, mean) in enumerate(toward.items()):
+        rows = written["edits"](30, attributes=("hair",))
+        rows = rows.assign(toward_prompt=mean + 0.01 * rows["iou"], ssim_raw=rows["ssim_raw"] + (0, 0.2, 0.1)[k])
+        runs.append(written["editing"](tmp_path / name, rows, {"strips": k}, metrics=metrics, editor={"name": name}))
+    other = written["editing"](
+        tmp_path / "other",
+        rows,
+        metrics=metrics,
+        parser={"name": "x"},
+        identity=json.loads((runs[0] / "run.json").read_text().replace("ab" * 32, "cd" * 32))["identity"],
+    )
+    page = made([*runs, other], tmp_path / "out")
+    assert page.wrong == []
+    charts = [a["aria-label"] for tag, a in page.tags if tag == "svg" and "Pareto front" in a.get("aria-label", "")]
+    assert len(charts) == 1
+    assert charts[0].startswith("hair: SSIM raw against toward prompt")
+    assert charts[0].count("Pareto front, ") == 2, "poor is on no front"
+    side = page.text.partition("Ranks with")[0]
+    assert re.findall(r"[\d.]+ \(best\)", side) == ["0.91 (best)"], "shy keeps more, but does less"
+    assert "other: compare:" in page.text
+    assert "the judge is fastscnn_lite abababab and x cdcdcdcd" in page.text
 
 
 def test_published_rows_stand_below_ours(page):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
+from semfacediff.records.comparing import paired_differences
 from semfacediff.records.pairing import PairedRuns
-from semfacediff.records.statistics import paired_differences
 from semfacediff.records.strata import by_stratum, gaps, strata_of
 from semfacediff.tables.comparison import comparison_report, comparison_table
 from semfacediff.tables.leakage import disturbed, leakage_figure, leakage_markdown, read_leakage

@@ -1,5 +1,8 @@
 """From an edit to its status, and what a comparison says of an editor that does nothing."""
 
+import io
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -84,3 +87,25 @@ def test_a_moved_edit_is_measured_and_registered(tmp_path, monkeypatch):
     assert row["shift_px_mean"] == 0, "the composite keeps the outside"
     assert row["shift_px_raw_mean"] == pytest.approx(3, abs=0.2)
     assert row["ssim_raw_mean"] < row["ssim_raw_registered_mean"] - 0.05
+
+
+def test_any_number_of_runs_are_ranked_in_every_format(runs, tmp_path, capsys):
+    again = shutil.copytree(runs["recolor"], tmp_path / "again")
+    folders = [str(folder) for folder in (*runs.values(), again)]
+    assert main(["compare", *folders]) == 0
+    said = capsys.readouterr().out
+    assert said.index("# Runs side by side") < said.index("# Ranks")
+    head = next(line for line in said.splitlines() if line.startswith("| attribute"))
+    assert head.index("toward prompt") < head.index("change") < head.index("SSIM raw registered")
+    run_id = json.loads((runs["identity"] / "run.json").read_text())["run_id"]
+    assert f"whose gains count as 0 in the tests: {run_id} 12 of 12" in said
+    assert not [line for line in said.splitlines() if line.startswith("| hair | ssim") and "**" in line]
+    assert main(["compare", *folders, "--format", "csv", "--score", "toward_prompt", "seam"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["score"].tolist() == ["toward_prompt"] * 3 + ["seam"] * 3
+    assert table["tier"].tolist()[:3] == [1, 1, 2]
+    assert table["rank"].tolist()[:3] == [1, 1, 3]
+    assert main(["compare", *folders[:2], "--format", "tex"]) == 0
+    assert capsys.readouterr().out.count(r"\begin{table}") == 2
+    assert main(["compare", *folders, "--score", "beauty"]) == 2
+    assert "no score beauty in all runs; there are change_de" in capsys.readouterr().err

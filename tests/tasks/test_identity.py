@@ -13,11 +13,12 @@ from semfacediff.faces.detection import MissingFacesError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.identity import METRIC
+from semfacediff.metrics.overall import read_anchors
 from semfacediff.metrics.weights import MissingWeightsError
 
 QUICK = (
     "data=folder parser=ground_truth editor=recolor attributes=[hair] prompts.hair=red_hair strips=0 "
-    "runtime.device=cpu runtime.workers=0 metrics=no_weights metrics.columns=[identity,ssim]"
+    "runtime.device=cpu runtime.workers=0 metrics=no_weights metrics.columns=[effect,alignment,identity,ssim]"
 ).split()
 
 
@@ -55,6 +56,19 @@ def test_scores_and_faces_that_were_not_found(repository, photos, tmp_path, caps
     said = json.loads((tmp_path / "run.json").read_text())["identity"]["inputs"]["metrics"][", ".join(METRIC.columns)]
     assert said["weights"].startswith("sha256:")
     assert said["input"] == "8-bit RGB, 150 px"
+    assert_overall_is_that_of_the_row(tmp_path, rows, summary, printed)
+
+
+def assert_overall_is_that_of_the_row(folder, rows, summary, printed):
+    expected = read_anchors().score(rows.loc["portrait"].to_dict())
+    assert 0 < expected < 1
+    assert rows.loc["portrait", "overall"] == pytest.approx(expected, rel=1e-12)
+    assert pd.isna(rows.loc["wall", "overall"]), "it has no face"
+    assert (summary["overall_mean"], summary["n_no_overall"]) == (pytest.approx(expected, rel=1e-9), 1)
+    assert "overall (up)" in printed
+    assert "edits without an overall score, as an axis is missing: hair 1" in printed
+    inputs = json.loads((folder / "run.json").read_text())["identity"]["inputs"]
+    assert inputs["metrics"]["overall"]["anchors"] == read_anchors().digest
 
 
 def test_without_the_extra(repository, photos, tmp_path, monkeypatch, capsys):

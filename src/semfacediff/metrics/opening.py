@@ -17,6 +17,7 @@ from semfacediff.metrics.identity import Identity, calibration_file, open_identi
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.leakage import Leakage
 from semfacediff.metrics.mask_iou import IoUFloor, MaskIoU
+from semfacediff.metrics.overall import Overall, open_overall
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.pie import BackgroundError, BackgroundLPIPS, BackgroundSSIM
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
@@ -53,20 +54,22 @@ class Metrics:
     Attributes:
         each: metrics of one edit. sets: distances between all photos and all edits, if there are any to measure.
         floor: what mask IoU is worth on a photo, if that is asked for.
+        overall: the one score of an edit, if its axes are measured.
         absent: column -> why it is empty. doubts: why the run is not comparable.
     """
 
     each: list[Metric]
     sets: SetScores | None = None
     floor: IoUFloor | None = None
+    overall: Overall | None = None
     absent: dict[str, str] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
 
     def identities(self) -> list[dict[str, object]]:
         """What every metric says of itself."""
         of_edits = [m.identity() | plugins.foreign_code(type(m)) for m in self.each]
-        of_photos = [self.floor.identity()] if self.floor else []
-        return of_edits + of_photos + (self.sets.identities() if self.sets else [])
+        more = [one.identity() for one in (self.floor, self.overall) if one]
+        return of_edits + more + (self.sets.identities() if self.sets else [])
 
 
 def open_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
@@ -112,7 +115,8 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
         sets = SetScores(of_sets, Inception(found.state, found.name, on))
-    return Metrics(each, sets, IoUFloor() if _FLOOR in columns else None, weights.absent, weights.doubts)
+    floor = IoUFloor() if _FLOOR in columns else None
+    return Metrics(each, sets, floor, open_overall(each, protocol), weights.absent, weights.doubts)
 
 
 def _plugged(name: str, options: dict[str, Any]) -> Metric:

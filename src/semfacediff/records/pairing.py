@@ -1,6 +1,6 @@
-"""Two runs of the same photos under different settings: what may be compared, and what differs between them."""
+"""Runs of the same photos under different settings: what may be compared, and what differs between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,20 @@ class PairedRuns:
     directions: dict[str, bool | None]
     settings: list[str]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """Any number of runs that may be compared.
+
+    Attributes:
+        runs: name (the run's id, and its folder where two have one) -> ``run.json``. samples: name -> scored rows.
+        directions: score -> whether higher is better, of the scores that all measured alike.
+    """
+
+    runs: Mapping[str, dict]
+    samples: Mapping[str, pd.DataFrame]
+    directions: Mapping[str, bool | None]
 
 
 def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[dict, pd.DataFrame]:
@@ -123,6 +137,61 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
     return PairedRuns((a, b), (of_a, of_b), shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
 
 
+def compared_runs(folders: Sequence[Path]) -> ComparedRuns:
+    """The runs, if all of them may be compared photo by photo.
+
+    Raises:
+        UserError: as :func:`paired_runs`, or a run's edits were judged by another parser.
+    """
+    places = [folder.resolve() for folder in folders]
+    if twice := [folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1]:
+        raise UserError(f"compare: {twice[0]} was named twice; name each run once")
+    read = [scored_samples(folder) for folder in folders]
+    for folder, (run, _) in zip(folders[1:], read[1:], strict=True):
+        refuse_other_measurement(folders[0], read[0][0], folder, run)
+        refuse_other_judge(folders[0], read[0][0], folder, run)
+    ids = [run["run_id"] for run, _ in read]
+    names = [id_ if ids.count(id_) == 1 else str(folder) for id_, folder in zip(ids, folders, strict=True)]
+    return together(dict(zip(names, read, strict=True)))
+
+
+def together(read: Mapping[str, tuple[dict, pd.DataFrame]]) -> ComparedRuns:
+    """Runs that :func:`refuse_other_measurement` and :func:`refuse_other_judge` let pass.
+
+    Args:
+        read: name -> (``run.json``, scored rows).
+
+    Raises:
+        UserError: they have no score or no edited attribute in common.
+    """
+    known = [numeric_scores(rows, directions(run)) for run, rows in read.values()]
+    shared = {score: up for score, up in known[0].items() if all(score in of for of in known)}
+    attributes = set.intersection(*(set(rows["attribute"]) for _, rows in read.values()))
+    if not shared or not attributes:
+        what = "edited attribute" if shared else "score"
+        raise UserError(f"compare: {', '.join(read)} have no {what} in common; leave one out")
+    samples = {name: rows[rows["attribute"].isin(attributes)] for name, (_, rows) in read.items()}
+    return ComparedRuns({name: run for name, (run, _) in read.items()}, samples, shared)
+
+
+def refuse_other_judge(first: Path, a: dict, second: Path, b: dict) -> None:
+    """Scores of label maps are comparable only if one parser judged the edits of both runs."""
+    if _judge(a) != _judge(b):
+        judges = [run.get("judge") or run.get("parser") or {} for run in (a, b)]
+        said = " and ".join(
+            f"{j.get('name', 'unknown')} {str(_judge(run))[:8]}" for j, run in zip(judges, (a, b), strict=True)
+        )
+        raise UserError(
+            f"compare: {first} and {second} cannot be compared: the judge is {said}; set the same judge= for both"
+        )
+
+
+def _judge(run: dict) -> str | None:
+    """Digest of the parser that scored a run's edits."""
+    inputs = run["identity"]["inputs"]
+    return inputs.get("judge", inputs.get("parser"))
+
+
 def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> None:
     """Settings may differ, that is what is compared; the photos and the way they are measured may not."""
     seen = [("protocol", *(run["identity"]["config"].get("protocol") for run in (a, b)))]
@@ -149,8 +218,7 @@ def _settings(a: dict, b: dict) -> list[str]:
 def _notes(a: dict, b: dict, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> list[str]:
     configs = [run["identity"]["config"] for run in (a, b)]
     notes = [f"{key} differs: {why}" for key, why in MEASURE.items() if configs[0].get(key) != configs[1].get(key)]
-    judges = [run["identity"]["inputs"].get("judge", run["identity"]["inputs"].get("parser")) for run in (a, b)]
-    if judges[0] != judges[1]:
+    if _judge(a) != _judge(b):
         who = "parser" if all(run["identity"]["inputs"].get("judge") is None for run in (a, b)) else "judge"
         notes.append(
             f"the {who} differs: scores of label maps (iou, geometry_shift_pct, parts_lost) change with it too"

@@ -5,16 +5,13 @@ independent, so blocks are drawn, or have their sign changed, as a whole. Every 
 are sorted by name: a table made twice, or from shards in another order, is the same. Nothing loops over rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
-
-from semfacediff.records.idle import IDLE
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -52,7 +49,7 @@ class Blocks:
     @property
     def means(self) -> np.ndarray:
         """float64 ``[K]``; NaN where a cell has no value."""
-        return _ratio(self.sums.sum(0), self.counts.sum(0))
+        return ratio(self.sums.sum(0), self.counts.sum(0))
 
     @property
     def sizes(self) -> np.ndarray:
@@ -60,7 +57,7 @@ class Blocks:
         return (self.counts > 0).sum(0)
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
 
 
@@ -97,7 +94,7 @@ def replicates(blocks: Blocks, resamples: int = RESAMPLES, seed: int = SEED) -> 
         weights = np.empty((k, n))
         for times, drawn in zip(weights, random.integers(0, n, (k, n), np.int32), strict=True):
             times[:] = np.bincount(drawn, minlength=n)  # one by one they stay in the processor's cache
-        out[start : start + k] = _ratio(weights @ blocks.sums, (weights @ kinds)[:, kind])
+        out[start : start + k] = ratio(weights @ blocks.sums, (weights @ kinds)[:, kind])
     return out
 
 
@@ -128,9 +125,9 @@ def bootstrap_intervals(
 def _acceleration(blocks: Blocks) -> np.ndarray:
     """float64 ``[K]`` from the jackknife over the blocks that have a value; closed form, since means are ratios."""
     there = blocks.counts > 0
-    without = _ratio(blocks.sums.sum(0) - blocks.sums, blocks.counts.sum(0) - blocks.counts)
+    without = ratio(blocks.sums.sum(0) - blocks.sums, blocks.counts.sum(0) - blocks.counts)
     without = np.where(there, without, 0.0)
-    centre = _ratio(np.nansum(without, axis=0), there.sum(0))
+    centre = ratio(np.nansum(without, axis=0), there.sum(0))
     away = np.where(there, centre - np.nan_to_num(without), 0.0)
     squares = (away**2).sum(0)
     return np.divide((away**3).sum(0), 6 * squares**1.5, out=np.zeros(len(squares)), where=squares > 0)
@@ -181,7 +178,7 @@ def max_min_p(
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Paired comparisons.
+# Tests of paired differences; :mod:`semfacediff.records.comparing` applies them to runs.
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -246,137 +243,3 @@ def rank_biserial(differences: np.ndarray) -> np.ndarray:
         elif len(d):
             out[k] = 0.0
     return out
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Per-photo means of two settings, float64 ``[B, K]`` each, NaN where one of the two has none."""
-
-    cells: list[Cell]
-    first: np.ndarray
-    second: np.ndarray
-    idle: tuple[np.ndarray, np.ndarray]
-    """bool ``[B, K]`` of either setting: an edit changed nothing although something was asked for."""
-
-    def earned(self, up: Sequence[bool | None]) -> np.ndarray:
-        """:attr:`differences` where what an idle edit gains over the other one counts as 0: doing nothing keeps
-        everything, so that it would win every score of what was kept.
-
-        Args:
-            up: direction of each cell's score; ``None`` = there is none.
-        """
-        d = self.differences
-        gain = d * np.array([{True: 1, False: -1, None: 0}[x] for x in up])
-        return np.where((gain > 0) & self.idle[1] | (gain < 0) & self.idle[0], 0.0, d)
-
-    @property
-    def differences(self) -> np.ndarray:
-        """second - first; 0 where the two are the same number, or the last bits of equal scores would win tests."""
-        d = self.second - self.first
-        return np.where(np.abs(d) <= SAME * np.maximum(1.0, np.abs(self.first)), 0.0, d)
-
-
-def _per_photo(samples: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """Means over the seeds: a row a photo, a column a cell; last the share of idle edits of each attribute."""
-    blocks = blocks_of(samples if IDLE in samples else samples.assign(**{IDLE: False}), [*scores, IDLE])
-    return pd.DataFrame(_ratio(blocks.sums, blocks.counts), list(blocks.ids), pd.MultiIndex.from_tuples(blocks.cells))
-
-
-def _paired(first: pd.DataFrame, second: pd.DataFrame) -> _Pairs:
-    """Photos and cells that both have, of two results of :func:`_per_photo`."""
-    cells = [cell for cell in first.columns.to_numpy() if cell in second.columns and cell[1] != IDLE]
-    ids = first.index.intersection(second.index).sort_values()
-    a, b = (table.loc[ids, cells].to_numpy() for table in (first, second))
-    both = np.isfinite(a) & np.isfinite(b)
-    shares = [(attribute, IDLE) for attribute, _ in cells]
-    idle = first.loc[ids, shares].to_numpy() > 0, second.loc[ids, shares].to_numpy() > 0
-    return _Pairs(cells, np.where(both, a, np.nan), np.where(both, b, np.nan), idle)
-
-
-def _moved(differences: np.ndarray) -> np.ndarray:
-    """bool ``[K]``: cells in which some photo differs. Elsewhere nothing could be found, so no test is counted."""
-    return np.nan_to_num(differences).any(0)
-
-
-def _as_blocks(values: np.ndarray, cells: Sequence[Cell]) -> Blocks:
-    there = np.isfinite(values)
-    return Blocks(range(len(values)), cells, np.where(there, values, 0.0), there.astype(np.float64))
-
-
-def paired_differences(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    scores: Sequence[str],
-    up: Mapping[str, bool | None] = MappingProxyType({}),
-) -> pd.DataFrame:
-    """How ``second`` differs from ``first`` on the photos that both have, a row an attribute and score.
-
-    Several rows of a photo and attribute (seeds) are averaged first. Photos for which one of the two has no finite
-    value are left out of that cell.
-
-    Args:
-        first, second: rows with ``sample_id``, ``attribute``, the scores, and ``idle`` where edits were looked at.
-        up: score -> whether higher is better, of those that have a direction.
-
-    Returns:
-        ``attribute, score, n, first, second, difference, low, high, p, p_holm, effect, earned``: pairs, both means over
-        the pairs, second - first with its BCa interval, sign-flip p, the same corrected by Holm over all rows in which
-        some photo differs (p is 1 in the others), the rank-biserial correlation, and the mean difference that was
-        tested: what an edit that changed nothing gains counts as 0 in it and in p.
-    """
-    pairs = _paired(_per_photo(first, scores), _per_photo(second, scores))
-    blocks = _as_blocks(pairs.differences, pairs.cells)
-    low, high = bootstrap_intervals(blocks)
-    earned = pairs.earned([up.get(score) for _, score in pairs.cells])
-    p = sign_flip_p(earned)
-    corrected = np.where(_moved(earned), holm(np.where(_moved(earned), p, np.nan)), p)
-    attributes, names = zip(*pairs.cells, strict=True) if pairs.cells else ((), ())
-    table = {
-        "attribute": list(attributes),
-        "score": list(names),
-        "n": blocks.sizes,
-        "first": _as_blocks(pairs.first, pairs.cells).means,
-        "second": _as_blocks(pairs.second, pairs.cells).means,
-        "difference": blocks.means,
-        "low": low,
-        "high": high,
-        "p": p,
-        "p_holm": corrected,
-        "effect": rank_biserial(pairs.differences),
-        "earned": _as_blocks(earned, pairs.cells).means,
-    }
-    return pd.DataFrame(table)
-
-
-def significantly_best(
-    settings: Mapping[str, pd.DataFrame], higher_is_better: Mapping[str, bool], alpha: float = ALPHA
-) -> dict[Cell, str]:
-    """The setting that may be called better in each cell of a table: what stands in bold there.
-
-    In a cell the setting with the best mean is compared with every other one, photo by photo. It is bold only if it
-    wins all of these comparisons after Holm's correction over all comparisons of the table; a cell whose best is not
-    significantly better than its runner-up is absent. What an edit that changed nothing gains counts as 0. Scores
-    without a value for each photo (FID, KID) cannot be tested and are never bold.
-
-    Args:
-        settings: name -> sample rows, as for :func:`paired_differences`.
-        higher_is_better: the scores of the table and their direction.
-    """
-    photos = {name: _per_photo(rows, list(higher_is_better)) for name, rows in settings.items()}
-    means = pd.DataFrame({name: table.drop(columns=IDLE, level=1).mean() for name, table in photos.items()})
-    ranked = means.mul([1 if higher_is_better[score] else -1 for _, score in means.index], axis=0).dropna(how="all")
-    leader: pd.Series = ranked.idxmax(axis=1)
-    tests = []  # (cell, whether the leader leads on the pairs too, p)
-    for name in dict.fromkeys(leader):
-        led = set(leader.index[leader == name])
-        for other in settings:
-            if other != name:
-                pairs = _paired(photos[other], photos[name])
-                d = pairs.earned([higher_is_better[score] for _, score in pairs.cells])
-                p = np.where(_moved(d), sign_flip_p(d), np.nan)
-                gains = np.where([higher_is_better[score] for _, score in pairs.cells], 1, -1) * np.nansum(d, axis=0)
-                tests += [(c, g > 0, q) for c, g, q in zip(pairs.cells, gains, p, strict=True) if c in led]
-    corrected = holm(np.array([p for *_, p in tests]))
-    lost = {cell for (cell, ahead, _), p in zip(tests, corrected, strict=True) if not (ahead and p <= alpha)}
-    tested = {cell for cell, *_ in tests}
-    return {cell: leader[cell] for cell in ranked.index if cell in tested and cell not in lost}

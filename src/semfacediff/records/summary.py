@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from semfacediff.config.prompts import KINDS
+from semfacediff.metrics.overall import OVERALL
 from semfacediff.records.idle import already_there, names_colour
 from semfacediff.records.samples import EMPTY_REGION, ERROR, UNCHANGED
 
@@ -46,7 +47,7 @@ def summarise_edits(
             not, under the thesis's they were. So are edits that changed nothing, and ``n_unchanged`` counts them;
             ``n_no_colour`` counts the scored rows whose prompt names no colour of CSS4 or XKCD; ``n_already``
             those where the photo had the colour of the prompt before the edit; ``n_no_face`` those in which identity
-            found no face in the photo or the edit.
+            found no face in the photo or the edit; ``n_no_overall`` those without an overall score.
         attributes: order of the rows; one without samples keeps its row.
         n_expected: samples that should be there for each attribute, or attribute -> how many.
         of_sets: attribute -> what was measured of all its edits together (``fid``, ``fid_n``, ``kid``, ``kid_sd``).
@@ -75,11 +76,14 @@ def summarise_edits(
             row["n_already"] = int(already_there(scored).sum()) if len(scored) else 0
         if "no_face" in samples:
             row["n_no_face"] = int(scored["no_face"].notna().sum()) if len(scored) else 0
+        if OVERALL in samples:
+            row["n_no_overall"] = int(scored[OVERALL].isna().sum()) if len(scored) else 0
         row["latency_s_median"] = pd.to_numeric(scored["latency_s"]).median() if len(scored) else None
         rows.append(row | dict((of_sets or {}).get(attribute, {})))
     own = [f"{score}_{part}" for score in others for part in ("mean", "sd")]
     own += ["n_unchanged", "n_no_colour", "n_already"] if "changed_pct" in samples else []
     own += ["n_no_face"] if "no_face" in samples else []
+    own += ["n_no_overall"] if OVERALL in samples else []
     if "repeat" in samples:
         own += ["n_photos", *(f"{score}_sd_within" for score in (*SCORES, *RAW_SCORES, *SHAPE_SCORES, *others))]
     return pd.DataFrame(rows, columns=EDITING_COLUMNS + own).astype({"fid_n": "Int64"})
@@ -108,6 +112,7 @@ def other_scores(samples: pd.DataFrame) -> list[str]:
     of_raw = {
         *OF_ALIGNMENT,
         *IOU_FLOOR,
+        OVERALL,
         *(c for c in map(str, samples) if c.endswith("_raw_registered") and not c.startswith(_NOT_SUMMARISED)),
     }
     return [str(c) for c in samples if c in of_raw or (c not in known and f"{c}_raw" in samples)]

@@ -35,15 +35,15 @@ def ablations(records: list[Record]) -> tuple[list[Ablation], list[str]]:
         group = [r for r in records if r.task == task]
         kept: list[Record] = []
         for record in group if len(group) >= _FEWEST else []:
-            why = _why_not(kept[0] if kept else None, record)
+            why = why_not(kept[0] if kept else None, record)
             kept += [] if why else [record]
             left_out += [f"{record.id}: {why}"] if why else []
         found += _of_group(kept) if len(kept) >= _FEWEST else []
     return found, left_out
 
 
-def _why_not(first: Record | None, record: Record) -> str:
-    """Why a run is excluded from the curves; empty if it is included."""
+def why_not(first: Record | None, record: Record) -> str:
+    """Why a run cannot stand beside ``first``; empty if it can."""
     if record.doubts:
         return "; ".join(record.doubts)
     if record.summary is None or (record.task == EDITING and record.samples.empty):

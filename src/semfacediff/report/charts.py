@@ -136,12 +136,17 @@ Values = Sequence[tuple[float, float, float, float]]
 
 
 def line_chart(
-    title: str, x_label: str, series: Mapping[str, Values], x_names: dict[float, str] | None = None
+    title: str,
+    x_label: str,
+    series: Mapping[str, Values],
+    x_names: dict[float, str] | None = None,
+    round_ticks: bool = False,
 ) -> LineChart:
     """Positions of the curves of ``series``.
 
     Args:
         x_names: tick labels if x is a category index; categories are not joined by lines.
+        round_ticks: ticks of x are round numbers also where x has few values.
     """
     frame = LineChart(title, x_label, [], [], [])
     every = [row for rows in series.values() for row in rows]
@@ -169,9 +174,8 @@ def line_chart(
         band = "M" + " L".join(f"{x} {y}" for x, y in around) + "Z" if has_band else ""
         lines.append(Line(label, points, joined if len(points) > 1 else "", band if len(points) > 1 else ""))
     only = {row[0] for row in every}
-    named = x_names or (
-        {x: shown(x) for x in only} if len(only) <= _FEW_TICKS else dict(ticks(x_axis.low, x_axis.high))
-    )
+    few = len(only) <= _FEW_TICKS and not round_ticks
+    named = x_names or ({x: shown(x) for x in only} if few else dict(ticks(x_axis.low, x_axis.high)))
     return LineChart(
         title, x_label, lines, [(px(x), name) for x, name in named.items()],
         [(py(t), text) for t, text in ticks(y_axis.low, y_axis.high)],

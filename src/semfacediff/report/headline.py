@@ -12,7 +12,7 @@ from semfacediff.tables.scores import OF_EFFECT, OF_PARSERS, OF_SETS
 from semfacediff.tables.text import counted, published_editing
 
 OURS, PUBLISHED = "ours", "published"
-_EDITING = (*OF_EFFECT, "lpips", "ssim", "iou", "clip", "identity", "identity_distance", "seam", "geometry_shift_pct")
+_EDITING = (*OF_EFFECT, *"lpips ssim iou clip identity identity_distance overall seam geometry_shift_pct".split())
 _NOT_IN_IOU = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accuracy": "recall"}
 """Column of ``summary.csv`` that holds an aggregate; the others are in ``iou``."""
 _PUBLISHED_N = "100"

@@ -11,7 +11,17 @@ import pandas as pd
 
 from semfacediff import __version__
 from semfacediff.labels import palette, space
-from semfacediff.report import ablation, analyses, charts, generation, headline, overview, sample_rows, showcase
+from semfacediff.report import (
+    ablation,
+    analyses,
+    charts,
+    editors,
+    generation,
+    headline,
+    overview,
+    sample_rows,
+    showcase,
+)
 from semfacediff.report.reading import EDITING, PARSING, SYNTHESIS, TRAINING, TRAININGS, Record
 
 _TEMPLATES = "templates"
@@ -46,6 +56,7 @@ def render(
         runs=[overview.overview(r) for r in records],
         headlines=[made for of in _HEADLINES if (made := of(records, repository)) is not None],
         means=[(r.id, _means(r)) for r in records if r.task == EDITING],
+        editors=editors.editors(records),
         speeds=generation.speed_table(records),
         speed_chart=generation.speed_chart(records),
         galleries=[g for i, r in enumerate(records) if (g := _gallery(i, r, pictures)) is not None],

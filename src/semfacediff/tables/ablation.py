@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
+from semfacediff.metrics.overall import EFFECT
 from semfacediff.records.columns import read_table
+from semfacediff.records.comparing import significantly_best
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.idle import IDLE, with_idle
 from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
 from semfacediff.records.pairing import MEASURE, by_stage, directions, refuse_other_measurement
 from semfacediff.records.samples import ERROR
-from semfacediff.records.statistics import ALPHA, LEVEL, RESAMPLES, blocks_of, bootstrap_intervals, significantly_best
+from semfacediff.records.statistics import ALPHA, LEVEL, RESAMPLES, blocks_of, bootstrap_intervals
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
 from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
 from semfacediff.tables.text import judged_by
@@ -199,7 +201,7 @@ def _by_edit(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _of_edits(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     each = [n for n in names if n not in OF_SETS]
-    samples = {s.label: edit_rows(s, each) for s in settings}
+    samples = {s.label: edit_rows(s, list(dict.fromkeys((*each, *EFFECT)))) for s in settings}
     columns = [column(name, settings[0].run) for name in names]
     means = {label: interval_values(rows, each) for label, rows in samples.items()}
     known = directions(settings[0].run)

@@ -13,7 +13,7 @@ _HEADINGS = ["attribute", "score", "n", "first", "second", "second - first", "in
 
 
 def comparison_table(differences: pd.DataFrame, directions: dict[str, bool | None]) -> str:
-    """Rows of :func:`semfacediff.records.statistics.paired_differences`; the better run is bold where significant.
+    """Rows of :func:`semfacediff.records.comparing.paired_differences`; the better run is bold where significant.
 
     Args:
         directions: score -> whether higher is better; ``None`` = there is no better.
@@ -41,7 +41,8 @@ def comparison_table(differences: pd.DataFrame, directions: dict[str, bool | Non
 def _better(row: dict, up: bool | None) -> str:
     if up is None or not row["p_holm"] <= ALPHA or row["difference"] * row["earned"] <= 0:
         return ""
-    return "**second**" if (row["difference"] > 0) == up else "**first**"
+    second = (row["difference"] > 0) == up
+    return "" if row["less"] == (-1 if second else 1) else "**second**" if second else "**first**"
 
 
 def _number(value: float) -> str:
@@ -67,6 +68,13 @@ def _unchanged(pairs: PairedRuns) -> list[str]:
     return [f"{', '.join(said)}; {rule}"] if said else []
 
 
+def _did_less(differences: pd.DataFrame) -> list[str]:
+    """Where one of the two did less, so that nothing of what it kept is bold."""
+    found = differences[differences["less"] != 0].groupby("attribute", sort=False)["less"].first()
+    said = [f"{attribute} of the {'second' if sign < 0 else 'first'}" for attribute, sign in found.items()]
+    return [f"significantly lower effect: {', '.join(said)}; nothing that it kept is printed as better"] if said else []
+
+
 def comparison_report(pairs: PairedRuns, differences: pd.DataFrame, of_sets: list[str]) -> str:
     """The table, what it rests on, and how the two configurations differ.
 
@@ -86,6 +94,7 @@ def comparison_report(pairs: PairedRuns, differences: pd.DataFrame, of_sets: lis
         f"correlation; better only where p <= {ALPHA}"
     )
     unchanged = _unchanged(pairs)
+    unchanged += _did_less(differences)
     settings = pairs.settings or ["none: the two runs have the same settings"]
     lines = [comparison_table(differences, pairs.directions), "", method, *unchanged, *of_sets, *notes, *pairs.notes]
     return "\n".join(

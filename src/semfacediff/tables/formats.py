@@ -82,13 +82,13 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
         return markdown_text(cell)
     if cell is None or cell.missing:
         return ""
-    mean, spread = _parts(cell, column)
+    mean, spread = parts(cell, column)
     mean = f"**{mean}**" if cell.best else mean
     return mean + spread.replace("±", " ± ")
 
 
-def _parts(value: Value, column: Column) -> tuple[str, str]:
-    """The number, and what stands behind it.
+def parts(value: Value, column: Column) -> tuple[str, str]:
+    """A number as text, and what stands behind it.
 
     ``±sd``, ``±sd (within sd)`` of repeats, `` [low, high]`` (interval), `` (low to high)`` (range of few values), or
     nothing.
@@ -191,7 +191,7 @@ def _latex_cell(cell: Cell, column: Column) -> str:
         return latex_text(cell)
     if cell is None or cell.missing:
         return ""
-    mean, spread = (re.sub(r"-(?=\d)", "$-$", part) for part in _parts(cell, column))
+    mean, spread = (re.sub(r"-(?=\d)", "$-$", part) for part in parts(cell, column))
     mean = rf"\textbf{{{mean}}}" if cell.best else mean
     return mean + spread.replace("±", r" $\pm$ ")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from semfacediff.metrics.overall import OVERALL
 from semfacediff.metrics.photo_counts import CHALLENGE_F, SUMMARY_ROWS
 from semfacediff.metrics.segmentation import AGGREGATES
 from semfacediff.records.summary import ALL, IOU_FLOOR, OF_ALIGNMENT
@@ -22,6 +23,7 @@ _WHERE_MEASURED = (
     "identity",
     "identity_distance",
     "identity_outside",
+    OVERALL,
     "seam",
     "geometry_shift_pct",
 )
@@ -83,7 +85,7 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
 def kinds_grid(by_kind: pd.DataFrame, run: dict | None = None) -> Grid:
     """Of ``summary_by_kind.csv``, the rows over all attributes: by kind, then by distance from the colour asked."""
     own = by_kind[by_kind["attribute"] == ALL]
-    names = [name for name in (*OF_EFFECT, *_ALWAYS) if _measured(own, f"{name}_mean")]
+    names = [name for name in (*OF_EFFECT, *_ALWAYS, OVERALL) if _measured(own, f"{name}_mean")]
     counts = [c for c in (_N, Column("n_unchanged", "unchanged")) if c.name in own]
     rows = [
         Row((row["kind"], row["distance"]), (*(Value(row[c.name]) for c in counts), *(_mean_sd(row, n) for n in names)))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semfacediff.errors import UserError
+from semfacediff.metrics.overall import OVERALL
 from semfacediff.records.pairing import directions
 from semfacediff.tables.grid import Column
 
@@ -48,6 +49,7 @@ OF_EDITS: Mapping[str, ScoreFormat] = {
     "identity_distance": ScoreFormat("identity distance", False, 3),
     "identity_outside": ScoreFormat("identity outside", True, 3),
     "identity_outside_distance": ScoreFormat("identity distance outside", False, 3),
+    OVERALL: ScoreFormat("overall", True, 3),
     "psnr_background": ScoreFormat("PSNR background", True, 2),
     "mse_background": ScoreFormat("MSE background x1000", False, 2, 1000),
     "seam": ScoreFormat("seam", False, 3),
@@ -77,7 +79,7 @@ OF_PARSERS: Mapping[str, ScoreFormat] = {
     "boundary_f1": ScoreFormat("boundary F1 %", True, 2, 100),
 }
 """Rows of a parser's ``summary.csv``."""
-_NO_RAW = ("latency_s", "peak_memory_mib", "iou_floor_jpeg_95", "iou_floor_shift_1px")
+_NO_RAW = (OVERALL, "latency_s", "peak_memory_mib", "iou_floor_jpeg_95", "iou_floor_shift_1px")
 _UNITS = {"latency_s": "s", "peak_memory_mib": "MiB"}
 _SHORT_UNITS = {
     "CIEDE2000": "",

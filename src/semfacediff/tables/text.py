@@ -147,6 +147,7 @@ _COUNTED = {
     "n_unchanged": "edits that changed nothing",
     "n_no_colour": "prompts that name no colour of CSS4 or XKCD",
     "n_already": "prompts that ask for the colour the photo has already",
+    "n_no_overall": "edits without an overall score, as an axis is missing",
     "n_no_face": "edits without identity, as no face was found in photo or edit",
 }
 """Counts of ``summary.csv`` that a reader must know, where they are not 0."""

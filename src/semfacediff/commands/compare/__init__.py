@@ -1,21 +1,28 @@
-"""``semfacediff compare``: compare two runs photo by photo, and their configurations."""
+"""``semfacediff compare``: compare runs photo by photo; of two, their configurations too."""
 
 import argparse
 from pathlib import Path
 
-HELP = "compare two runs photo by photo, and their configurations"
+HELP = "compare runs photo by photo; of two, their configurations too"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("second", type=Path, metavar="RUN", help="another one, of the same photos and protocol")
-    parser.add_argument("--score", nargs="+", default=[], help="columns (default: all that both measured)")
-    parser.add_argument("--raw", action="store_true", help="also the edits before the composite")
+    parser.add_argument("others", type=Path, nargs="+", metavar="RUN", help="others, of the same photos and protocol")
+    parser.add_argument(
+        "--score", nargs="+", default=[], help="columns (default: of two runs all that both measured, else a few)"
+    )
+    parser.add_argument("--raw", action="store_true", help="all columns, also of the edits before the composite")
+    parser.add_argument("--format", choices=("md", "csv", "tex"), help="ranks and tiers as a table, also of two runs")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from semfacediff.commands.compare.runs import compare
+    from semfacediff.commands.compare.runs import compare, rank
 
     a = arguments
-    print(compare(a.first.expanduser(), a.second.expanduser(), a.score, a.raw))
+    folders = [folder.expanduser() for folder in (a.first, *a.others)]
+    if len(folders) == 2 and a.format is None:
+        print(compare(*folders, a.score, a.raw))
+    else:
+        print(rank(folders, a.score, a.raw, a.format or "md"), end="")
     return 0

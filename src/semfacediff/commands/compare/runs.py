@@ -1,15 +1,17 @@
-"""``semfacediff compare``: paired differences between two runs."""
+"""``semfacediff compare``: paired differences between two runs; ranks and tiers of any number."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
-from semfacediff.records.pairing import PairedRuns, paired_runs
-from semfacediff.records.statistics import paired_differences
+from semfacediff.records.comparing import paired_differences
+from semfacediff.records.pairing import PairedRuns, compared_runs, paired_runs
 from semfacediff.records.summary import OF_ALIGNMENT
 from semfacediff.tables.comparison import comparison_report
+from semfacediff.tables.ranking import axis_scores, ranking
 from semfacediff.tables.scores import OF_EFFECT
 
 
@@ -24,13 +26,35 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
         UserError: the runs are not comparable, or a score is not in both.
     """
     pairs = paired_runs(first, second)
-    unknown = [s for s in scores if s not in pairs.directions]
-    if unknown:
-        raise UserError(f"compare: no score {', '.join(unknown)} in both runs; there are {', '.join(pairs.directions)}")
-    known = sorted(pairs.directions, key=lambda s: s.removesuffix("_raw") not in OF_EFFECT)
+    known = _by_axis(pairs.directions, scores, "both")
     wanted = scores or [s for s in known if raw or _shown(s)]
     differences = paired_differences(*pairs.samples, wanted, pairs.directions)
     return comparison_report(pairs, differences, _of_sets(pairs, first, second))
+
+
+def rank(folders: Sequence[Path], scores: list[str], raw: bool, form: str) -> str:
+    """Ranks and tiers of any number of runs, in one of the formats of tables.
+
+    Args:
+        scores: which; one or two of each axis if empty, with ``raw`` all that every run measured.
+
+    Raises:
+        UserError: the runs are not comparable, or a score is not in all of them.
+    """
+    compared = compared_runs(folders)
+    known = _by_axis(compared.directions, scores, "all")
+    return ranking(compared, scores or (known if raw else axis_scores(compared.directions)), form)
+
+
+def _by_axis(directions: Mapping[str, bool | None], asked: list[str], where: str) -> list[str]:
+    """All scores, those of the effect first.
+
+    Raises:
+        UserError: one that was ``asked`` for is not among them.
+    """
+    if unknown := [s for s in asked if s not in directions]:
+        raise UserError(f"compare: no score {', '.join(unknown)} in {where} runs; there are {', '.join(directions)}")
+    return sorted(directions, key=lambda s: s.removesuffix("_raw") not in OF_EFFECT)
 
 
 def _shown(score: str) -> bool:

@@ -24,6 +24,7 @@ from semfacediff.engine.processes import agreed, in_turn, processes
 from semfacediff.metrics.effect import source_distance
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.opening import Metrics
+from semfacediff.metrics.overall import OVERALL
 from semfacediff.records.samples import SampleLog
 from semfacediff.regions import attribute_region
 from semfacediff.tasks.editing.sample_row import (
@@ -96,11 +97,12 @@ class EditingBench:
         if settings.editor.repeats > 1:
             self.key, self.columns = REPEAT_KEY, (*REPEAT_KEY, *COLUMNS[len(KEY) :])
         others = [c for metric in metrics.each for c in metric.columns if c not in self.columns]
-        self.scorer = EditScorer(self.rules, parsers, metrics.each, folder)
+        self.scorer = EditScorer(self.rules, parsers, metrics.each, folder, metrics.overall)
         raw = (*(f"{c}_raw" for c in others), *self.scorer.registered_columns)
         of_tasks = () if plan.by_photo is None else TASK_COLUMNS
         of_photo = self.floor.columns if self.floor else ()
-        self.log_columns = (*self.columns, *of_tasks, *others, *raw, *of_photo)
+        of_row = (OVERALL,) if metrics.overall else ()
+        self.log_columns = (*self.columns, *of_tasks, *others, *raw, *of_photo, *of_row)
         file, first = folder / "samples.jsonl", self.state.is_main_process
         self.log = SampleLog(file, self.key, still_valid(parsers, editor)) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None

@@ -19,6 +19,7 @@ from semfacediff.editing.base import Editor, EditRequest, edit_name
 from semfacediff.metrics.alignment import Alignment
 from semfacediff.metrics.base import EditPair, Metric
 from semfacediff.metrics.effect import UNCHANGED_PCT, Effect
+from semfacediff.metrics.overall import OVERALL, Overall
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.writing import write_bytes
@@ -130,15 +131,22 @@ class EditScorer:
     """Scores edits; any number of threads may do so at once.
 
     Args:
-        rules: how edits are applied. folder: where ``edits/`` goes.
+        rules: how edits are applied. folder: where ``edits/`` goes. overall: the score of a whole row, if any.
 
     Attributes:
         at_once: how many edits to hand over at a time: one, unless a metric takes several together.
         registered_columns: scores of the outside with the motion of the edit undone, where alignment is measured.
     """
 
-    def __init__(self, rules: EditRules, parsers: Parsers, metrics: list[Metric], folder: Path):
-        self.rules, self.metrics, self.folder = rules, metrics, folder
+    def __init__(
+        self,
+        rules: EditRules,
+        parsers: Parsers,
+        metrics: list[Metric],
+        folder: Path,
+        overall: Overall | None = None,
+    ):
+        self.rules, self.metrics, self.folder, self.overall = rules, metrics, folder, overall
         self.parser, self.judge = parsers
         self._alignment = next((metric for metric in metrics if isinstance(metric, Alignment)), None)
         self._outside = [metric for metric in metrics if self._alignment and metric.of_outside]
@@ -174,7 +182,8 @@ class EditScorer:
             return row | failure(e), None
         final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()} | dict(registered)
         row |= final | raw | {"note": self._note(task), "edit_sha256": digest}
-        return row | _effect(row), made
+        row |= _effect(row)
+        return row | ({OVERALL: self.overall.score(row)} if self.overall else {}), made
 
     def _registered(self, raw: EditPair, scores: Mapping[str, float | str | None]) -> Mapping[str, float | str | None]:
         """:attr:`registered_columns` of the edit before the composite, whose scores as it lies are ``scores``."""
