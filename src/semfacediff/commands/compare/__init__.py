@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     folders = [folder.expanduser() for folder in (a.first, *a.others)]
     if len(folders) == 2 and a.format is None:
-        print(compare(*folders, a.score, a.raw))
+        print(compare(folders[0], folders[1], a.score, a.raw))
     else:
         print(rank(folders, a.score, a.raw, a.format or "md"), end="")
     return 0
