@@ -187,7 +187,7 @@ def significantly_best(
                 pairs = _paired(photos[other], photos[name])
                 d = pairs.earned([ups[score] for _, score in pairs.cells])
                 p = np.where(moved(d), sign_flip_p(d), np.nan)
-                gains = np.where([bool(ups[score]) for _, score in pairs.cells], 1, -1) * np.nansum(d, axis=0)
+                gains = np.array([1 if ups[score] else -1 for _, score in pairs.cells]) * np.nansum(d, axis=0)
                 less = did_less(pairs.cells, d, p)
                 won = (gains > 0) & [not of_what_was_kept(s) or less.get(a) != -1 for a, s in pairs.cells]
                 tests += [(c, w, q) for c, w, q in zip(pairs.cells, won, p, strict=True) if c in led]

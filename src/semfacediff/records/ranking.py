@@ -125,7 +125,7 @@ def _of_cell(
         if better[members, i].any():
             tier, members = tier + 1, []
         members.append(i)
-        beaten = tuple(names[j] for j in np.flatnonzero(better[i]).tolist())
+        beaten = tuple(name for name, won in zip(names, better[i], strict=True) if won)
         fact = {"rank": rank[i], "rank_low": ends[0, i], "rank_high": ends[1, i], "tier": tier}
         best = len(beaten) == len(names) - 1
         facts.append((i, {"run": names[i], "mean": means[i], **fact, "better_than": beaten, "best": best}))
