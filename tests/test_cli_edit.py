@@ -369,7 +369,7 @@ class TestMistakes:
     def test_an_unknown_editor(self, photos, tmp_path, capsys):
         assert run(photos, "hair", "red", editor="dalle", out=tmp_path / "out") == 2
         assert sentence(capsys).startswith(
-            "--editor: expected one of identity, inpaint, recolor, sca_dm, sd_inpaint, sdxl_inpaint"
+            "--editor: expected one of command, identity, inpaint, python, recolor, sca_dm, sd_inpaint, sdxl_inpaint"
         )
 
     def test_photos_are_never_overwritten(self, photos, capsys):

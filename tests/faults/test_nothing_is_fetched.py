@@ -23,6 +23,7 @@ TOY = ["data=toy", "data.count=4", "data.size=64", "data.split=all", "runtime.de
 EVALUATE = ["evaluate", *TOY, "attributes=[skin]", "strips=0", "name=x"]
 SCORED = [*EVALUATE, "parser=fastscnn_lite", "parser.checkpoint=TINY", "editor=recolor", "metrics=no_weights"]
 SKIN = ["skin", "pale skin", "--face", "all", "--parser", "TINY"]
+ASKED = ["--attribute", "skin", "--prompt", "pale skin"]
 FAST = [
     ["init", "project"],
     ["doctor"],
@@ -38,6 +39,8 @@ FAST = [
     ["figures", "one"],
     ["report", "one"],
     ["tables", "--check", "ce7454_table_1"],
+    ["list", "editors"],
+    ["score", "--photos", "IMAGES", "--edits", "one/edits/skin", *ASKED, "--parser", "TINY", "--out", "scores"],
 ]
 """Commands that end with 0, each with what those before it made."""
 EXPORT = ["export", "TINY", "--to", "half", "--out", "half"]
@@ -128,13 +131,13 @@ def command(bare, official_tree, tiny_checkpoint, toy_folder, monkeypatch):
     Figures are laid out and not drawn, which takes seconds and fetches nothing.
     """
     photo = toy_folder(1) / "images" / "00000.png"
-    there = {"TREE": official_tree, "PHOTO": photo, "TINY": tiny_checkpoint}
+    there = {"TREE": official_tree, "PHOTO": photo, "IMAGES": photo.parent, "TINY": tiny_checkpoint}
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: Path(file).touch())
 
     def run(words) -> int:
         GlobalHydra.instance().clear()
         try:
-            return cli.main([re.sub("TREE|PHOTO|TINY", lambda name: str(there[name[0]]), word) for word in words])
+            return cli.main([re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words])
         except SystemExit as e:
             return e.code
 

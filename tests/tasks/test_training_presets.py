@@ -174,7 +174,7 @@ SWEEPS = {p.stem: yaml.safe_load(p.read_text()) for p in ABLATIONS.glob("parser_
 
 
 def test_the_sweeps_that_are_offered():
-    kinds = ("class_weights", "loss", "lr_split", "model", "resolution", "smoothing")
+    kinds = ("class_weights", "clipping", "loss", "lr_split", "model", "resolution", "smoothing")
     assert sorted(SWEEPS) == [f"parser_{kind}" for kind in kinds]
 
 
