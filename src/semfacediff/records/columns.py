@@ -1,7 +1,7 @@
 """The tables of a record, read in one way: absent, unreadable or damaged, each is one sentence."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ _TEXT = _NAMES | frozenset(
 )
 _LISTS = frozenset("confusion confusion_native boundary".split())
 """Counts of a photo, a list of lists of whole numbers. Every other column holds numbers."""
+_NO_NUMBER = _TEXT | _LISTS
 _NEEDED = {
     "samples.parquet": ("sample_id", "status"),
     "leakage.csv": ("attribute", "before", "after", "pixels"),
@@ -74,6 +75,16 @@ def _strange(name: str, values: pd.Series) -> str | None:
         return None
     wrong = [v for v in known if not fits(name, v)]
     return f"{len(wrong)} of {len(values)} cells are damaged (first {str(wrong[0])[:40]!r})" if wrong else None
+
+
+def misfit(row: Mapping[str, object]) -> str | None:
+    """The first column of a sample's row whose cell cannot be what it is named."""
+    for name, value in row.items():
+        if type(value) is float and name not in _NO_NUMBER:  # most cells, told without a call
+            continue
+        if not fits(name, value):
+            return name
+    return None
 
 
 def fits(name: str, value: object) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.errors import UserError
-from semfacediff.records.columns import fits
+from semfacediff.records.columns import misfit
 from semfacediff.records.writing import write_bytes, write_chunks, write_errors
 
 OK, UNCHANGED, EMPTY_REGION, ERROR = "ok", "unchanged", "empty_region", "error"
@@ -34,7 +34,7 @@ def iterate_rows(file: Path, key: tuple[str, ...]) -> Iterator[dict]:
             try:
                 row = json.loads(line)
                 _ = row["status"], *(row[k] for k in key)
-                wrong = next((name for name, value in row.items() if not fits(name, value)), None)
+                wrong = misfit(row)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
                 raise UserError(
                     f"{file}: line {number} is no row of a run, so it was changed by hand; start in a new folder"
@@ -56,12 +56,18 @@ def table_of(rows: Iterable[dict]) -> pd.DataFrame:
     """``pd.DataFrame(list(rows))`` in a fraction of the memory: the rows themselves are not kept, nor a text twice."""
     columns: dict[str, list] = {}
     texts: dict[str, str] = {}
+    names: list[str] = []
+    appends: list[Callable[[object], None]] = []
     n = 0
     for row in rows:
-        for name, value in row.items():
-            column = columns.setdefault(name, [])
-            column.extend([np.nan] * (n - len(column)))
-            column.append(texts.setdefault(value, value) if isinstance(value, str) else value)
+        if list(row) != names:  # almost always they are those of the row before
+            names, appends = list(row), []
+            for name in names:
+                column = columns.setdefault(name, [])
+                column.extend([np.nan] * (n - len(column)))
+                appends.append(column.append)
+        for append, value in zip(appends, row.values(), strict=True):
+            append(texts.setdefault(value, value) if isinstance(value, str) else value)
         n += 1
     for column in columns.values():
         column.extend([np.nan] * (n - len(column)))
