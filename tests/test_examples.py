@@ -91,6 +91,7 @@ def test_a_metric_of_torchmetrics():
         plugins.made("metric", name, {"function": "nothing"})
 
 
+@pytest.mark.slow
 def test_a_parser_of_torchvision():
     from semfacediff.parsing import build_parser
 

@@ -34,6 +34,7 @@ def scored(folders, out, *more):
     return cli.main([*words, *regions, "--device", "cpu", "--out", str(out), *more])
 
 
+@pytest.mark.slow
 def test_the_same_as_the_precomputed_editor(folders, tmp_path, compose, capsys):
     photos, edits, labels = folders
     assert scored(folders, tmp_path / "run") == 0

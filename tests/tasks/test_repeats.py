@@ -115,6 +115,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(settings, thrice, tmp_pat
     assert_same(tmp_path, thrice)
 
 
+@pytest.mark.slow
 def test_shards_are_merged_into_the_same_record(settings, thrice, tmp_path, capsys):
     parts = [tmp_path / f"part{k}" for k in range(2)]
     for k, part in enumerate(parts):
@@ -127,6 +128,7 @@ def test_shards_are_merged_into_the_same_record(settings, thrice, tmp_path, caps
     assert runs[0]["repeats"] == runs[1]["repeats"] == {"of_each": 3, "edited": 8, "equal": 0}
 
 
+@pytest.mark.slow
 def test_edits_made_elsewhere_are_read_by_the_stated_layout(settings, thrice, tmp_path):
     words = "editor=precomputed", f"+editor.root={thrice / 'edits'}", "editor.repeats=3"
     assert tasks.start(settings(*words), tmp_path / "read") == 0

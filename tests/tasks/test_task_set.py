@@ -301,6 +301,7 @@ def test_runs_of_different_sets_are_not_compared(whole, tmp_path, capsys):
     assert "cannot be compared: the task set's digest is" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_shards_are_merged_to_the_whole(whole, tmp_path):
     parts = [run(tmp_path / f"part{i}", **GENERATED, shard={"index": i, "count": 2}) for i in range(2)]
     assert len({record(part)["identity"]["inputs"]["tasks"] for part in parts}) == 1
