@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semfacediff.errors import UserError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 _LARGE = 2**20
 """Bytes from which on a digest is remembered: weights, which every job of a sweep asks for, not photos."""
@@ -130,3 +134,30 @@ def _other_kind(path: Path) -> str:
         return ""
     got = f"a file that begins with {repr(head)[1:]}" if head else "an empty file"
     return f"expected what torch.save writes, or .safetensors, got {got}"
+
+
+def onnx_session(file: Path, needed_by: str, instead: str, damaged: str) -> "InferenceSession":
+    """An ONNX file opened by onnxruntime on the CPU, with torch's number of threads.
+
+    Args:
+        needed_by, instead: the setting that needs onnxruntime, and the one to do without it, ``key=value`` each.
+        damaged: what to do about a file that cannot be opened.
+
+    Raises:
+        UserError: onnxruntime is not installed, or it cannot open the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise UserError(
+            f"{needed_by} needs the package onnxruntime; install it with pip install 'semfacediff[export]', or set "
+            f"{instead}"
+        ) from e
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime's errors have no base of their own
+        reason = str(e).splitlines()[0][:120]
+        raise UserError(f"{file}: onnxruntime cannot open it ({reason}); {damaged}") from e

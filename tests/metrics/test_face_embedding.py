@@ -112,7 +112,9 @@ def test_no_file_a_damaged_one_and_no_onnxruntime(onnx_file, tmp_path, monkeypat
     with pytest.raises(UserError, match=r"weights\.arcface: no file at .*absent\.onnx; correct the path"):
         ArcFace(tmp_path / "absent.onnx")
     (tmp_path / "damaged.onnx").write_bytes(b"no network")
-    with pytest.raises(UserError, match=r"weights\.arcface: onnxruntime cannot open .*damaged\.onnx"):
+    with pytest.raises(
+        UserError, match=r"damaged\.onnx: onnxruntime cannot open it \(.*\); name an ONNX file in weights\.arcface"
+    ):
         ArcFace(tmp_path / "damaged.onnx")
     file = onnx_file()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
+from semfacediff.config.plugged import Plugged
 from semfacediff.labels import SpaceName
-from semfacediff.plugins import completed, named
 
 
 class SplitRuleConfig(Closed):
@@ -113,27 +113,10 @@ class ShardsData(FileData):
     shards: str
 
 
-class OtherData(RuledData):
-    """A data set that :mod:`semfacediff.plugins` finds by its name; every further key is one of its options.
+class OtherData(RuledData, Plugged):  # the last base says what extra keys are
+    """A data set of one's own."""
 
-    ``data=python data.target=module:Class data.options={...}`` names it by its class.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _found(cls, plain: object) -> object:
-        if not isinstance(plain, dict):
-            return plain
-        shared = {key: plain[key] for key in RuledData.model_fields if key in plain}
-        name, options = named("data", {key: value for key, value in plain.items() if key not in shared})
-        return {"name": name, **shared, **completed("data", name, options)}
-
-    @property
-    def options(self) -> dict[str, object]:
-        return dict(self.model_extra or {})
+    kind = "data"
 
 
 _KINDS = ("toy", "folder", "shards", "celebamask_hq", "lapa", "helen")

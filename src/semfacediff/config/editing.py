@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from pydantic import (
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -15,10 +14,10 @@ from pydantic import (
 
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
+from semfacediff.config.plugged import Plugged
 from semfacediff.config.prompts import CascadeConfig, Negatives, PromptsConfig, without_words
 from semfacediff.controls import PIXELS, SYSTEM
 from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
-from semfacediff.plugins import completed, named
 
 
 class _Repeated(Closed):
@@ -105,27 +104,10 @@ class ControlEditor(_Repeated):
     of: InpaintEditor
 
 
-class OtherEditor(_Repeated):
-    """An editor that :mod:`semfacediff.plugins` finds by its name; every other key is one of its options.
+class OtherEditor(_Repeated, Plugged):  # the last base says what extra keys are
+    """An editor of one's own."""
 
-    ``editor=python editor.target=module:Class editor.options={...}`` names it by its class.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _found(cls, plain: object) -> object:
-        if not isinstance(plain, dict):
-            return plain
-        name, options = named("editor", {key: value for key, value in plain.items() if key != "repeats"})
-        repeats = {"repeats": plain["repeats"]} if "repeats" in plain else {}
-        return {"name": name, **repeats, **completed("editor", name, options)}
-
-    @property
-    def options(self) -> dict[str, object]:
-        return dict(self.model_extra or {})
+    kind = "editor"
 
 
 _KINDS = {

@@ -4,15 +4,13 @@ import importlib.metadata
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from semfacediff.errors import UserError
 from semfacediff.faces.alignment import MEAN_POINTS, aligned, places, similarity
 from semfacediff.faces.detection import dlib_module, model_file
-from semfacediff.weight_files import file_digest
+from semfacediff.weight_files import file_digest, onnx_session
 
 RESNET = "dlib_face_recognition_resnet_model_v1.dat"
 _ARCFACE_SIZE = 112
@@ -104,7 +102,10 @@ class ArcFace(FaceEmbedding):
 
     def __init__(self, file: Path, values: str = "signed"):
         self.points = _arcface_points()
-        self._session, self._values = _session(file), values
+        if not file.is_file():
+            raise UserError(f"weights.arcface: no file at {file}; correct the path")
+        of, instead = "metrics.identity.backend=arcface", "metrics.identity.backend=dlib"
+        self._session, self._values = onnx_session(file, of, instead, "name an ONNX file in weights.arcface"), values
         (given, *others), outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input, self._output, shape = given.name, outputs[0].name, given.shape
         sides = {"first": shape[1:] == [3, self.size, self.size], "last": shape[1:] == [self.size, self.size, 3]}
@@ -139,23 +140,3 @@ def _arcface_points() -> np.ndarray:
     eyes = MEAN_POINTS[:4].reshape(2, 2, 2).mean(1)
     matrix = similarity(eyes, _ARCFACE_EYES)
     return MEAN_POINTS @ matrix[:, :2].T + matrix[:, 2]
-
-
-def _session(file: Path) -> Any:
-    if not file.is_file():
-        raise UserError(f"weights.arcface: no file at {file}; correct the path")
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise UserError(
-            "metrics.identity.backend=arcface needs the package onnxruntime; install it with "
-            "pip install 'semfacediff[export]', or set metrics.identity.backend=dlib"
-        ) from e
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime's errors have no base of their own
-        reason = str(e).splitlines()[0][:120]
-        raise UserError(f"weights.arcface: onnxruntime cannot open {file} ({reason}); name an ONNX file") from e

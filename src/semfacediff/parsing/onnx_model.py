@@ -1,7 +1,6 @@
 """A parser that onnxruntime computes, from the file that ``semfacediff export`` wrote; for ``parser.backend=onnx``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +8,7 @@ from torch import Tensor, nn
 from semfacediff.errors import UserError
 from semfacediff.labels import space
 from semfacediff.parsing.checkpoint import CARD, ONNX, ParserCard, read_card
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from semfacediff.weight_files import onnx_session
 
 
 class OnnxModel(nn.Module):
@@ -22,30 +19,12 @@ class OnnxModel(nn.Module):
 
     def __init__(self, file: Path):
         super().__init__()
-        self._session = _session(file)
+        self._session = onnx_session(file, "parser.backend=onnx", "parser.backend=torch", "export the parser again")
         (self.input,), (self.output,) = self._session.get_inputs(), self._session.get_outputs()
 
     def forward(self, x: Tensor) -> Tensor:
         (logits,) = self._session.run(None, {self.input.name: x.cpu().contiguous().numpy()})
         return torch.from_numpy(logits).to(x.device)
-
-
-def _session(file: Path) -> "InferenceSession":
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise UserError(
-            "parser.backend=onnx needs the package onnxruntime; install it with pip install 'semfacediff[export]', or "
-            "set parser.backend=torch"
-        ) from e
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime's errors have no base of their own
-        reason = str(e).splitlines()[0][:120]
-        raise UserError(f"{file}: onnxruntime cannot open it ({reason}); export the parser again") from e
 
 
 def load_onnx(folder: Path) -> tuple[OnnxModel, ParserCard]:
