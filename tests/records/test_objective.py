@@ -29,8 +29,13 @@ def test_editing_scores(record):
         objective(record, "clip_mean")
     with pytest.raises(UserError, match=r"optimise=hair/clip_mean: the number is missing"):
         objective(record, "hair/clip_mean")
-    with pytest.raises(UserError, match=r"optimise=val_miou: .* has no such number; choose from n, iou_mean"):
-        objective(record, "val_miou")
+    with pytest.raises(
+        UserError,
+        match=r"optimise=iou_men: .* has no such number; did you mean iou_mean or skin/iou_mean or lips/iou_mean, or ROW",
+    ):
+        objective(record, "iou_men")
+    with pytest.raises(UserError, match=r"optimise=loss: .*; name a column of history.csv or summary.csv, or ROW/COLU"):
+        objective(record, "loss")
 
 
 def test_parsing_scores(record):

@@ -1,5 +1,6 @@
 """The one number of a finished run that a sweep optimises (``optimise=NAME``)."""
 
+import difflib
 import math
 from pathlib import Path
 
@@ -19,10 +20,9 @@ def objective(folder: Path, name: str) -> float:
     """
     found = {**_means(folder), **_cells(folder), **_last(folder)}
     if name not in found:
-        known = ", ".join(k for k in found if "/" not in k)
-        raise UserError(
-            f"optimise={name}: {folder} has no such number; choose from {known}, or ROW/COLUMN of summary.csv"
-        )
+        close = difflib.get_close_matches(name, found, n=3)
+        hint = f"did you mean {' or '.join(close)}" if close else "name a column of history.csv or summary.csv"
+        raise UserError(f"optimise={name}: {folder} has no such number; {hint}, or ROW/COLUMN of summary.csv")
     if not math.isfinite(found[name]):
         raise UserError(f"optimise={name}: the number is missing in {folder}, so that this run cannot be compared")
     return found[name]
