@@ -31,7 +31,7 @@ def test_editing_scores(record):
         objective(record, "hair/clip_mean")
     with pytest.raises(
         UserError,
-        match=r"optimise=iou_men: .* has no such number; did you mean iou_mean or skin/iou_mean or lips/iou_mean, or ROW",
+        match=r"optimise=iou_men: .* has no such number; did you mean iou_mean or skin/iou_mean or lips/iou_mean",
     ):
         objective(record, "iou_men")
     with pytest.raises(UserError, match=r"optimise=loss: .*; name a column of history.csv or summary.csv, or ROW/COLU"):
