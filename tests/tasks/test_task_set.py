@@ -292,7 +292,20 @@ def test_a_file_of_the_same_tasks_is_the_same_set(whole, tmp_path, capsys):
     assert (found["status"] == "unchanged").all()
     assert found["idle"].tolist() == (found["kind"] != "keep").tolist(), "no change is the right answer of keep"
     assert main(["compare", str(whole), str(idle), "--score", "toward_prompt"]) == 0
-    assert "**second**" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "**second**" not in said
+    for attribute, n in found[found["kind"] != "keep"]["attribute"].value_counts().items():
+        assert f"{attribute} of the second unchanged in {n} of {n}" in said
+    assert (found["kind"] == "keep").any(), "which would count otherwise"
+
+
+def test_the_report_shows_the_scores_by_kind(whole, tmp_path):
+    assert main(["report", str(whole), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text()
+    table = page.split("By kind of task: ")[1].split("</table>")[0]
+    kinds = pd.read_csv(whole / "summary_by_kind.csv").query("attribute == 'all'")
+    for kind, distance, n in kinds[["kind", "distance", "n"]].itertuples(index=False):
+        assert f'<th scope="row">{kind}</th><td class="text">{distance}</td><td>{n}</td>' in table
 
 
 def test_runs_of_different_sets_are_not_compared(whole, tmp_path, capsys):

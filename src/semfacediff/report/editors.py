@@ -10,10 +10,8 @@ from semfacediff.records.pairing import refuse_other_judge, scored, together
 from semfacediff.records.ranking import ranked
 from semfacediff.report.ablation import why_not
 from semfacediff.report.charts import LineChart, line_chart
-from semfacediff.report.headline import OURS, Row, Table
+from semfacediff.report.headline import Table, shown
 from semfacediff.report.reading import EDITING, Record
-from semfacediff.tables.formats import parts
-from semfacediff.tables.grid import Cell, Column, Grid
 from semfacediff.tables.ranking import axis_scores, rank_grid, side_by_side
 from semfacediff.tables.scores import column
 
@@ -48,7 +46,7 @@ def editors(records: list[Record]) -> Editors | None:
     table = ranked(compared.samples, {name: compared.directions[name] for name in scores})
     if table.empty:
         return None
-    side, ranks = _shown(side_by_side(table, compared)), _shown(rank_grid(table))
+    side, ranks = shown(side_by_side(table, compared)), shown(rank_grid(table))
     return Editors(_charts(table, kept[0].run), side, ranks, left_out)
 
 
@@ -85,20 +83,3 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
         return any(a >= x and b >= y and (a > x or b > y) for a, b in points.values())
 
     return [name for name, point in points.items() if not beaten(*point)]
-
-
-def _shown(grid: Grid) -> Table:
-    """A table as the page prints it; bold becomes a word."""
-    better = {True: (" ↑", "higher is better"), False: (" ↓", "lower is better"), None: ("", "")}
-    rows = []
-    for row in grid.rows:
-        cells = [_text(*pair) for pair in zip(row.cells, grid.columns, strict=True)]
-        rows.append(Row(", ".join(row.labels[:-1]), row.labels[-1], OURS, cells))
-    columns = [(c.heading + better[c.up][0], better[c.up][1]) for c in grid.columns]
-    return Table(columns, rows, list(grid.notes))
-
-
-def _text(cell: Cell, of: Column) -> str:
-    if cell is None or isinstance(cell, str):
-        return cell or ""
-    return "" if cell.missing else "".join(parts(cell, of)) + " (best)" * cell.best

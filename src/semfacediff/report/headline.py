@@ -7,7 +7,10 @@ import pandas as pd
 
 from semfacediff.report.reading import EDITING, PARSING, TRAINING, Record
 from semfacediff.report.wording import Score, score
+from semfacediff.tables.formats import parts
+from semfacediff.tables.grid import Cell, Column, Grid
 from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, published_iou
+from semfacediff.tables.run_tables import kinds_grid
 from semfacediff.tables.scores import OF_EFFECT, OF_PARSERS, OF_SETS
 from semfacediff.tables.text import counted, published_editing
 
@@ -68,6 +71,28 @@ def editing_headline(records: list[Record], repository: Path) -> Table | None:
             notes.append(f"{', '.join(others)}: protocol strict, not comparable with the published rows")
     notes += [f"{r.id}: {said}" for r, summary in shown for said in counted(summary)]
     return Table(columns, rows, notes)
+
+
+def kinds(record: Record) -> Table | None:
+    """Scores by kind of task and by distance from the colour asked; ``None`` unless the run has a task set."""
+    return None if record.by_kind is None else shown(kinds_grid(record.by_kind, record.run))
+
+
+def shown(grid: Grid) -> Table:
+    """A table as the page prints it; bold becomes a word."""
+    better = {True: (" ↑", "higher is better"), False: (" ↓", "lower is better"), None: ("", "")}
+    rows = []
+    for row in grid.rows:
+        cells = [_text(*pair) for pair in zip(row.cells, grid.columns, strict=True)]
+        rows.append(Row(", ".join(row.labels[:-1]), row.labels[-1], OURS, cells))
+    columns = [(c.heading + better[c.up][0], better[c.up][1]) for c in grid.columns]
+    return Table(columns, rows, list(grid.notes))
+
+
+def _text(cell: Cell, of: Column) -> str:
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    return "" if cell.missing else "".join(parts(cell, of)) + " (best)" * cell.best
 
 
 def _has(table: pd.DataFrame, column: str) -> bool:

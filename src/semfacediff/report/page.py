@@ -56,6 +56,7 @@ def render(
         runs=[overview.overview(r) for r in records],
         headlines=[made for of in _HEADLINES if (made := of(records, repository)) is not None],
         means=[(r.id, _means(r)) for r in records if r.task == EDITING],
+        kinds=[(r.id, table) for r in records if (table := headline.kinds(r)) is not None],
         editors=editors.editors(records),
         speeds=generation.speed_table(records),
         speed_chart=generation.speed_chart(records),

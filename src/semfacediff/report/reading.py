@@ -19,6 +19,7 @@ from semfacediff.tables.leakage import read_leakage
 from semfacediff.tables.parsing_figures import of_classes, recorded_confusion
 
 T = TypeVar("T")
+BY_KIND = "summary_by_kind.csv"
 EDITING, PARSING, TRAINING, SYNTHESIS = "editing", "parsing", "train_parser", "synthesis"
 SYNTHESIS_TRAINING = "train_synthesis"
 TRAININGS = (TRAINING, SYNTHESIS_TRAINING)
@@ -35,6 +36,7 @@ class Record:
         samples: rows of the samples, attributes of a cascade named by stage, tasks of a synthesis run as attributes;
             empty if there are none.
         summary: ``summary.csv``, or for an unfinished editing run the summary of its rows so far.
+        by_kind: ``summary_by_kind.csv`` of a run with a task set.
         config_text: ``config.yaml``. showcase: pictures that the run keeps.
         missing: a message for every missing file.
     """
@@ -44,6 +46,7 @@ class Record:
     run: dict
     samples: pd.DataFrame
     summary: pd.DataFrame | None
+    by_kind: pd.DataFrame | None
     history: pd.DataFrame | None
     leakage: pd.DataFrame | None
     confusion: pd.DataFrame | None
@@ -136,6 +139,7 @@ def read_record(folder: Path) -> Record:
         run=run,
         samples=samples,
         summary=summary,
+        by_kind=optional(BY_KIND, lambda: read_table(folder / BY_KIND), False),
         history=optional("history.csv", lambda: read_table(folder / "history.csv"), task in TRAININGS),
         leakage=optional("leakage.csv", lambda: read_leakage(folder), False),
         confusion=confusion,

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from semfacediff.config.prompts import KEEP
 from semfacediff.records.pairing import PairedRuns
 from semfacediff.records.samples import UNCHANGED
 from semfacediff.records.statistics import ALPHA, LEVEL, PERMUTATIONS, RESAMPLES
@@ -57,11 +58,12 @@ def _signed(value: float, digits: int = 4) -> str:
 
 
 def _unchanged(pairs: PairedRuns) -> list[str]:
-    """In how many edits of which run nothing changed, and what follows."""
+    """In how many edits of which run nothing changed though a change was asked for, and what follows."""
     said = []
     for which, rows in zip(("first", "second"), pairs.samples, strict=True):
         if "status" not in rows:
             continue
+        rows = rows[rows["kind"] != KEEP] if "kind" in rows else rows
         counts = (rows["status"] == UNCHANGED).groupby(rows["attribute"], sort=False).agg(["sum", "size"])
         said += [f"{a} of the {which} unchanged in {n} of {of}" for a, n, of in counts.itertuples() if n]
     rule = "what an edit that changed nothing gains counts as 0 in p"
