@@ -305,6 +305,15 @@ def test_many_damages_are_sentences_for_every_reader(whole, readers, tmp_path, c
     assert [found for case in cases if (found := tried(case, whole, readers, tmp_path))] == []
 
 
+def test_a_confusion_without_one_of_its_classes_is_named_on_the_page(whole, readers, tmp_path):
+    folder = tmp_path / "parsing" / "run"
+    shutil.copytree(whole["parsing"], folder)
+    file = folder / "confusion.csv"
+    write(read(file).drop(columns="neck_l"), file)
+    readers["parsing"]["report"](folder)
+    assert "confusion.csv cannot be read (UserError)" in (tmp_path / "page" / "index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -51,6 +51,8 @@ def read_table(file: Path, *needed: str, columns: Sequence[str] | None = None) -
         always = _NEEDED_OF_SUMMARY.get(next((c for c in _NEEDED_OF_SUMMARY if c in table), ""), ("attribute",))
     if absent := [c for c in (*always, *needed) if c not in table]:
         raise _damaged(file, f"no column {', '.join(absent)}")
+    if file.name == "confusion.csv" and (other := set(table["truth"]) ^ set(table.columns.drop("truth"))):
+        raise _damaged(file, f"a row or a column, but not both, of {', '.join(sorted(map(str, other)))}")
     for name in table:
         if reason := _strange(str(name), table[name]):
             raise _damaged(file, f"column {name}: {reason}")
