@@ -30,7 +30,7 @@ def thumb(photo: np.ndarray) -> np.ndarray:
 
 
 def hashes(thumbs: np.ndarray) -> np.ndarray:
-    """bool ``[N, 63]`` of ``[N, 32, 32]``: which of the 8 x 8 lowest DCT coefficients but the first exceed their median."""
+    """bool ``[N, 63]`` of ``[N, 32, 32]``: which of the lowest 8 x 8 DCT coefficients exceed their median."""
     low = dctn(thumbs, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(thumbs), -1)[:, 1:]
     return low > np.median(low, axis=1, keepdims=True)
 
