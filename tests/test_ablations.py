@@ -12,7 +12,8 @@ from semfacediff.tasks.folder_digest import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "experiments" / "experiment" / "ablations"
-OF_EDITING = sorted(p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(("parser_", "segface_")))
+OF_TRAININGS = ("parser_", "segface_", "recipe")
+OF_EDITING = sorted(p.stem for p in ABLATIONS.glob("*.yaml") if not p.stem.startswith(OF_TRAININGS))
 WITHOUT_WEIGHTS = {"feather_sigma", "dilation", "composite", "cascade", "parser", "working_size"}
 
 
@@ -59,3 +60,14 @@ def test_the_cells_of_an_ablation_are_different_runs(name, typed):
     assert {s.name for s in settings} <= {name}
     if name in WITHOUT_WEIGHTS:
         assert {s.editor.name for s in settings} <= {"recolor"}
+
+
+@pytest.mark.parametrize(("name", "n"), [("recipe", 21), ("recipe_rate", 3)])
+def test_the_cells_of_the_recipe_are_different_trainings(name, n, compose, monkeypatch):
+    monkeypatch.setenv("SEMFACEDIFF_DATA", "DIR")
+    jobs = [compose("train_parser", f"experiment=ablations/{name}", *words) for words in cells(name)]
+    settings = [config.typed(job, config.ParserTraining) for job in jobs]
+    assert len(settings) == n == len({folder_digest(s) for s in settings})
+    rates = {(s.optim.encoder_lr, s.optim.decoder_lr) for s in settings}
+    own = {(3e-4, 3e-3), (0, 3e-3), (3e-3, 3e-3)} if name == "recipe" else {(1e-4, 1e-3), (3e-4, 3e-3), (1e-3, 1e-2)}
+    assert rates == own

@@ -179,7 +179,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         ("evaluate", "editor.strength=nan", r"editor.strength: input should be .* got nan"),
         ("evaluate", "limit=0", r"limit: input should be greater than or equal to 1, got 0"),
         ("train_parser", "train.batch_size=0", r"train.batch_size: input should be greater than or equal to 1, got 0"),
-        ("train_parser", "optim.encoder_lr=0", r"optim.encoder_lr: input should be greater than 0, got 0"),
+        ("train_parser", "optim.decoder_lr=0", r"optim.decoder_lr: input should be greater than 0, got 0"),
         ("train_parser", "loss.label_smoothing=1", r"loss.label_smoothing: input should be less than 1, got 1"),
         ("evaluate", "composite=on", r"composite: input should be 'off', 'blend' or 'exact', got 'on'"),
         ("evaluate", "data.split=dev", r"data.split: input should be 'train', 'val', 'test' or 'all', got 'dev'"),

@@ -1,6 +1,7 @@
 """Intervals, tests and effects against scipy, against counting by hand, and against what must not matter."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from semfacediff.records.statistics import (
     rank_biserial,
     replicates,
     sign_flip_p,
+    swap_p,
 )
 
 RNG = np.random.default_rng
@@ -374,3 +376,47 @@ def test_what_an_idle_edit_loses_counts():
 def test_only_the_idle_edits_of_a_run_gain_nothing():
     a, b = rows(np.zeros(40)), rows(np.ones(40)).assign(idle=np.arange(40) < 10)
     assert paired_differences(a, b, ["ssim"], {"ssim": True}).loc[0, "earned"] == 0.75
+
+
+# --- pooled scores ---------------------------------------------------------------------------------------------------
+
+
+def share(sums):
+    """Of two counts, the first of their sum."""
+    return (sums[..., 0] / sums.sum(-1))[..., None]
+
+
+def test_swapping_photos_gives_the_exact_p_of_few():
+    """Every way of swapping 8 photos, one by one."""
+    random = np.random.default_rng(3)
+    a, b = random.integers(0, 40, (2, 8, 2))
+    observed = abs(share(b.sum(0)) - share(a.sum(0)))
+    reached = 0
+    for swapped in itertools.product((False, True), repeat=8):
+        mine, theirs = np.where(np.array(swapped)[:, None], b, a), np.where(np.array(swapped)[:, None], a, b)
+        reached += abs(share(theirs.sum(0)) - share(mine.sum(0))) >= observed * (1 - 1e-12)
+    exact = float(reached[0] / 2**8)
+    # Drawn 9,999 times: three standard deviations of a share.
+    assert float(swap_p(a, b, share)[0]) == pytest.approx(exact, abs=3 * math.sqrt(exact * (1 - exact) / 9999) + 1e-4)
+
+
+def test_a_mean_over_equal_photos_is_the_sign_flip_test():
+    """Where every photo has as many pixels, the pooled share is a mean over photos."""
+    hits = np.random.default_rng(4).integers(0, 101, (2, 60))
+    a, b = (np.stack([h, 100 - h], axis=1) for h in hits)
+    expected = float(sign_flip_p((b - a)[:, :1] / 100.0)[0])
+    assert float(swap_p(a, b, share)[0]) == pytest.approx(expected, abs=3 * math.sqrt(0.25 / 9999) * math.sqrt(2))
+
+
+def test_equal_counts_differ_in_nothing_and_an_undefined_score_has_no_p():
+    a = np.array([[3, 1], [2, 5]])
+    assert float(swap_p(a, a, share)[0]) == 1.0
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(swap_p(a * 0, a * 0, share)[0])
+
+
+def test_swapping_is_rarely_significant_without_a_difference():
+    random = np.random.default_rng(5)
+    p = [float(swap_p(*random.integers(0, 100, (2, 25, 2)), share, permutations=199)[0]) for _ in range(300)]
+    below = sum(x <= 0.05 for x in p)
+    assert below <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)

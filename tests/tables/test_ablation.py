@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from semfacediff.errors import UserError
-from semfacediff.records.samples import write_csv
+from semfacediff.metrics.photo_counts import sparse
+from semfacediff.metrics.segmentation import class_scores
+from semfacediff.records.samples import write_csv, write_parquet
 from semfacediff.records.statistics import blocks_of, bootstrap_intervals
 from semfacediff.tables.ablation import ablation_grid, read_sweep
 from semfacediff.tables.ablation_figures import ablation_figure, curves, draw_sweep
@@ -212,6 +214,68 @@ def test_trainings_have_scores_and_nothing_bold(tmp_path):
     assert "nothing is bold" in " ".join(grid.notes)
     with pytest.raises(UserError, match="unknown metric ssim; the known ones are miou,"):
         ablation_grid(tmp_path, ["ssim"], "x")
+
+
+def seeds(folder, settings, photos=30, **changed):
+    """Trainings of three classes, three seeds each: setting -> share of the pixels of class 1 that it finds."""
+    random = np.random.default_rng(0)
+    for name, share in settings.items():
+        for seed in range(3):
+            run_id = f"{name}-{seed}"
+            (folder / run_id).mkdir(parents=True)
+            config = {"task": "train_parser", "loss": {"name": name}, "seed": seed}
+            run = {"schema_version": 1, "run_id": run_id, "status": "done", "task": "train_parser"}
+            run |= {"not_comparable": [], "identity": {"config": config, "inputs": {"val": "v"}}}
+            (folder / run_id / "run.json").write_text(json.dumps(run))
+            rows, pooled = [], np.zeros((3, 3), np.int64)
+            for i in range(changed.get(run_id, photos)):
+                found = int(random.binomial(100, share))
+                counts = np.array([[500, 0, 0], [100 - found, found, 0], [0, 0, 50]])
+                rows.append({"sample_id": f"{i:05d}", "miou": 0.5, "confusion": sparse(counts)})
+                pooled += counts
+            write_csv(
+                class_scores(pooled, ("background", "skin", "hat"), np.full(3, photos)), folder / run_id / "summary.csv"
+            )
+            write_parquet(pd.DataFrame(rows), folder / run_id / "validation.parquet")
+
+
+def test_seeds_of_a_setting_stand_in_one_row_and_photos_are_compared(tmp_path):
+    seeds(tmp_path, {"dice": 0.8, "focal": 0.5, "lovasz": 0.795})
+    grid = ablation_grid(tmp_path, ["miou", "pixel_accuracy"], "x")
+    assert [row.labels for row in grid.rows] == [("dice",), ("focal",), ("lovasz",)]
+    assert [c.name for c in grid.columns] == ["seeds", "miou", "pixel_accuracy", "p_miou"]
+    dice, focal, lovasz = (row.cells for row in grid.rows)
+    own = [pd.read_csv(tmp_path / f"dice-{s}" / "summary.csv").set_index("class").at["miou", "iou"] for s in range(3)]
+    assert (dice[0].mean, dice[1].mean) == (3, pytest.approx(np.mean(own)))
+    assert dice[1].sd == pytest.approx(np.std(own, ddof=1))
+    assert dice[3].missing
+    assert focal[3].mean == pytest.approx(4 / 10_000), "two scores of two settings, corrected by Holm"
+    assert lovasz[3].mean > 0.05
+    assert not dice[1].best, "it is not significantly better than every other one"
+    assert "mean ± sd over the seeds" in " ".join(grid.notes)
+
+
+def test_the_best_setting_is_bold_where_every_other_one_is_worse(tmp_path):
+    seeds(tmp_path, {"dice": 0.8, "focal": 0.5})
+    grid = ablation_grid(tmp_path, ["miou"], "x")
+    assert [row.cells[1].best for row in grid.rows] == [True, False]
+
+
+def test_trainings_without_the_counts_of_photos_are_not_tested(tmp_path):
+    seeds(tmp_path, {"dice": 0.8, "focal": 0.5})
+    (tmp_path / "focal-1" / "validation.parquet").unlink()
+    grid = ablation_grid(tmp_path, ["miou"], "x")
+    assert [c.name for c in grid.columns] == ["seeds", "miou"]
+    assert not any(row.cells[1].best for row in grid.rows)
+    assert "nothing is tested and nothing is bold" in " ".join(grid.notes)
+
+
+def test_trainings_validated_on_other_photos_are_refused(tmp_path):
+    seeds(tmp_path, {"dice": 0.8, "focal": 0.5}, **{"dice-1": 29})
+    with pytest.raises(
+        UserError, match=r"dice-1 was validated on other photos than .*dice-0; validate all"
+    ):
+        ablation_grid(tmp_path, ["miou"], "x")
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------

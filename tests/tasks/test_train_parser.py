@@ -20,6 +20,7 @@ from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
+from semfacediff.metrics.photo_counts import dense
 from semfacediff.parsing import load_parser
 from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training import parser as train_parser
@@ -84,6 +85,10 @@ def test_leaves_a_record_and_checkpoints_that_evaluate(uninterrupted):
     np.testing.assert_allclose(best, summary["iou"][:19], rtol=0, atol=1e-9)  # both have 10 digits
     confusion = pd.read_csv(uninterrupted / "confusion.csv", index_col="truth")
     assert confusion.sum(1).tolist() == summary["pixels"][:19].tolist()
+    photos = pd.read_parquet(uninterrupted / "validation.parquet")
+    assert photos["sample_id"].tolist() == [f"{i:05d}" for i in range(0, 24, 4)]
+    pooled = sum(dense(triples, 19) for triples in photos["confusion"])
+    np.testing.assert_array_equal(pooled, confusion.to_numpy())
     model, card = load_parser(uninterrupted / "checkpoints" / "best")
     assert (card.name, card.label_space, card.input_size) == ("fastscnn_lite", "celebamask", 64)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 19, 64, 64)
@@ -122,7 +127,7 @@ def test_stopped_at_any_step_and_continued_ends_with_the_same_weights(uninterrup
     assert tasks.start(settings(), tmp_path) == 0
     assert weights(tmp_path) == weights(uninterrupted)
     assert weights(tmp_path, "best") == weights(uninterrupted, "best")
-    for name in ("history.csv", "summary.csv"):
+    for name in ("history.csv", "summary.csv", "validation.parquet"):
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
 
 

@@ -104,7 +104,7 @@ class AdamWConfig(Closed):
     """AdamW with one rate for the encoder and one for the rest, and a schedule that multiplies both."""
 
     name: Literal["adamw"]
-    encoder_lr: Rate
+    encoder_lr: NotNegative
     decoder_lr: Rate
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norms_and_biases: bool

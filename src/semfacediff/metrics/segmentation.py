@@ -23,6 +23,12 @@ AGGREGATES = (
     "mean_accuracy",
     "long_tail_miou",
 )
+_COLUMNS_OF = {
+    "mean_f1_no_background": ("f1",),
+    "mean_accuracy": ("recall",),
+    "pixel_accuracy": ("f1", "precision", "recall"),
+}
+"""Columns of ``summary.csv`` that hold an aggregate, where that is not ``iou``."""
 _CE7454_EPSILON = 1e-6
 _EYES, _BROWS, _MOUTH = ("l_eye", "r_eye"), ("l_brow", "r_brow"), ("u_lip", "mouth", "l_lip")
 HELEN_REGIONS = {
@@ -106,6 +112,24 @@ def iou_aggregates(
     }
 
 
+def aggregates(
+    hits: np.ndarray,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    classes: tuple[str, ...],
+    protocol: ParsingProtocol = "strict",
+) -> dict[str, np.ndarray]:
+    """Each of the :data:`AGGREGATES` from pooled pixels ``[..., n]`` (see :func:`class_iou`); each ``[...]``."""
+    present, pixels = true + predicted > 0, true.sum(-1)
+    f1 = _ratio(2 * hits, true + predicted, present)
+    recall = _ratio(hits, true, present | (protocol == "segface"))
+    return iou_aggregates(class_iou(hits, true, predicted, protocol), classes, protocol) | {
+        "mean_f1_no_background": mean_of(f1[..., 1:], protocol),
+        "mean_accuracy": mean_of(recall, protocol),
+        "pixel_accuracy": _ratio(hits.sum(-1), pixels, pixels > 0),
+    }
+
+
 def class_scores(
     confusion: np.ndarray, classes: tuple[str, ...], images: np.ndarray, protocol: ParsingProtocol = "strict"
 ) -> pd.DataFrame:
@@ -135,18 +159,11 @@ def class_scores(
             "images": images,
         }
     )
-    accuracy = tp.sum() / confusion.sum() if confusion.any() else np.nan
-    ious = iou_aggregates(table["iou"].to_numpy(), classes, protocol)
-    aggregates = pd.DataFrame({"class": list(AGGREGATES), "pixels": int(confusion.sum())}).set_index("class")
-    cells = {
-        **{(name, "iou"): value for name, value in ious.items()},
-        ("mean_f1_no_background", "f1"): mean_of(table["f1"].to_numpy()[1:], protocol),
-        ("mean_accuracy", "recall"): mean_of(table["recall"].to_numpy(), protocol),
-        **{("pixel_accuracy", column): accuracy for column in ("f1", "precision", "recall")},
-    }
-    for (name, column), value in cells.items():
-        aggregates.loc[name, column] = float(value)
-    return pd.concat([table, aggregates.reset_index()], ignore_index=True).astype({"images": "Int64"})
+    means = pd.DataFrame({"class": list(AGGREGATES), "pixels": int(confusion.sum())}).set_index("class")
+    for name, value in aggregates(tp, true, predicted, classes, protocol).items():
+        for column in _COLUMNS_OF.get(name, ("iou",)):
+            means.loc[name, column] = float(value)
+    return pd.concat([table, means.reset_index()], ignore_index=True).astype({"images": "Int64"})
 
 
 def region_scores(confusion: np.ndarray, classes: tuple[str, ...], regions: dict[str, tuple[str, ...]]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ _LISTS = frozenset("confusion confusion_native boundary".split())
 _NO_NUMBER = _TEXT | _LISTS
 _NEEDED = {
     "samples.parquet": ("sample_id", "status"),
+    "validation.parquet": ("sample_id", "miou", "confusion"),
     "leakage.csv": ("attribute", "before", "after", "pixels"),
     "confusion.csv": ("truth",),
     "summary_by_kind.csv": ("attribute", "kind", "distance", "n"),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 
+VALIDATION = "validation.parquet"
+"""Counts of every validation photo at the best epoch of a parser's training."""
 FILES = (
     "summary.csv",
     "summary_by_kind.csv",
@@ -15,6 +17,7 @@ FILES = (
     "leakage.csv",
     "confusion.csv",
     "history.csv",
+    VALIDATION,
 )
 """What numbers are read from; ``run.json`` keeps the first 16 hex digits of their SHA-256 under ``files``."""
 _DIGITS = 16

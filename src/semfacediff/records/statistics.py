@@ -5,7 +5,7 @@ independent, so blocks are drawn, or have their sign changed, as a whole. Every 
 are sorted by name: a table made twice, or from shards in another order, is the same. Nothing loops over rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,6 +213,32 @@ def sign_flip_p(differences: np.ndarray, permutations: int = PERMUTATIONS, seed:
         reached += (np.abs((bits * 2.0 - 1.0) @ values) >= least).sum(0)
     p = reached / total if exact else (reached + 1) / (total + 1)
     return np.where(there.any(0), p, np.nan)
+
+
+def swap_p(
+    first: np.ndarray,
+    second: np.ndarray,
+    score: Callable[[np.ndarray], np.ndarray],
+    permutations: int = PERMUTATIONS,
+    seed: int = SEED,
+) -> np.ndarray:
+    """Two-sided p ``[S]`` of the difference of pooled scores: how often swapping photos at random gives one as large.
+
+    For scores that have no value for each photo, as a mean IoU over pooled pixels. Under the null hypothesis the counts
+    of a photo could have come from either side, so they are exchanged for every photo with probability 1/2. The
+    observed difference counts as one of the draws, so that p is never 0. NaN where a score is not defined.
+
+    Args:
+        first, second: ``[N, K]``: counts of the same N photos. score: sums of counts ``[..., K]`` -> ``[..., S]``.
+    """
+    a, change = first.sum(0, dtype=np.float64), second.astype(np.float64) - first
+    observed = score(a + change.sum(0)) - score(a)
+    reached, random, rows = np.zeros(observed.shape), np.random.default_rng(seed), max(1, _CHUNK // max(len(first), 1))
+    for start in range(0, permutations, rows):
+        moved = _bits(random, min(rows, permutations - start), len(first)).astype(np.float64) @ change
+        drawn = np.abs(score(a + moved) - score(a + change.sum(0) - moved))
+        reached += (drawn >= np.abs(observed) * (1 - 1e-12)).sum(0)
+    return np.where(np.isnan(observed), np.nan, (reached + 1) / (permutations + 1))
 
 
 def _every(start: int, k: int, n: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.overall import EFFECT
+from semfacediff.metrics.segmentation import AGGREGATES
 from semfacediff.records.columns import read_table
 from semfacediff.records.comparing import significantly_best
 from semfacediff.records.folder import DONE, read_run
@@ -18,8 +19,10 @@ from semfacediff.records.integrity import refuse_changed
 from semfacediff.records.ledger import finished_runs
 from semfacediff.records.pairing import MEASURE, by_stage, directions, refuse_other_measurement
 from semfacediff.records.samples import ERROR
-from semfacediff.records.statistics import ALPHA, LEVEL, RESAMPLES, blocks_of, bootstrap_intervals
+from semfacediff.records.statistics import ALPHA, LEVEL, PERMUTATIONS, RESAMPLES, blocks_of, bootstrap_intervals
+from semfacediff.records.trainings import against_the_best, validated
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
+from semfacediff.tables.parsing_figures import of_classes
 from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
 from semfacediff.tables.text import judged_by
 
@@ -303,12 +306,60 @@ def parser_values(setting: Setting, names: Sequence[str]) -> dict[str, Value]:
 
 
 def _of_parsers(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
-    rows = [Row(_words(s), tuple(parser_values(s, names).values())) for s in settings]
     run = settings[0].run
     if run["task"] == "train_parser":
-        notes = ["scores of each run's best epoch on the validation photos, pooled counts, one training a setting"]
-        notes += ["no photo's own score is kept of a training, so nothing is tested and nothing is bold"]
-    else:
-        notes = [f"{run['n']} photos, pooled counts, protocol {run['identity']['config']['protocol']}"]
-        notes += ["pooled scores have no value for each photo, so nothing is tested and nothing is bold"]
+        return _of_trainings(settings, names)
+    rows = [Row(_words(s), tuple(parser_values(s, names).values())) for s in settings]
+    notes = [f"{run['n']} photos, pooled counts, protocol {run['identity']['config']['protocol']}"]
+    notes += ["pooled scores have no value for each photo, so nothing is tested and nothing is bold"]
     return Grid(_labels(settings), tuple(column(name) for name in names), rows, notes=notes)
+
+
+def _of_trainings(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
+    """A row a setting, its seeds together."""
+    keys = tuple(key for key in settings[0].values if key != "seed") or _labels(settings)
+    seeds: dict[tuple[str, ...], list[Setting]] = {}
+    for s in settings:
+        label = tuple(spelt(s.values[key]) for key in keys) if keys[0] in s.values else _words(s)
+        seeds.setdefault(label, []).append(s)
+    values = {label: [parser_values(s, names) for s in of] for label, of in seeds.items()}
+    n_seeds = sorted({len(of) for of in seeds.values()})
+    classes = tuple(of_classes(read_table(settings[0].folder / "summary.csv")).index)
+    counts = {label: validated([s.folder for s in of], classes) for label, of in seeds.items()}
+    means = {
+        name: {label: float(np.mean([v[name].mean for v in of])) for label, of in values.items()} for name in names
+    }
+    known = {name: of for name, of in means.items() if name in AGGREGATES and np.isfinite(list(of.values())).all()}
+    tested = len(seeds) > 1 and all(of is not None for of in counts.values()) and bool(known)
+    p = against_the_best(counts, known, classes) if tested else {}
+    rows = []
+    for label, of in values.items():
+        cells: list[Cell] = [Value(len(of))] if n_seeds[-1] > 1 else []
+        for name in names:
+            best = name in known and means[name][label] == max(means[name].values())
+            won = tested and best and all(p[other, name] <= ALPHA for other in seeds if other != label)
+            sd = float(np.std([v[name].mean for v in of], ddof=1)) if len(of) > 1 else float("nan")
+            low, high = (of[0][name].low, of[0][name].high) if len(of) == 1 else (float("nan"),) * 2
+            cells.append(Value(means[name][label], sd, low=low, high=high, best=won))
+        cells += [Value(p.get((label, names[0]), float("nan")))] if tested else []
+        rows.append(Row(label, tuple(cells)))
+    columns = [Column("seeds", "seeds")] * (n_seeds[-1] > 1) + [column(name) for name in names]
+    columns += [Column(f"p_{names[0]}", f"p against the best {column(names[0]).heading}", None, 4)] if tested else []
+    return Grid(keys, tuple(columns), rows, notes=_training_notes(n_seeds, tested))
+
+
+def _training_notes(n_seeds: Sequence[int], tested: bool) -> list[str]:
+    notes = ["scores of each run's best epoch on the validation photos, pooled counts"]
+    if n_seeds[-1] > 1:
+        notes.append("mean ± sd over the seeds of a setting; the test treats the seeds as given")
+    else:
+        notes.append("one training a setting: another seed may order them in another way")
+    if tested:
+        notes.append(
+            f"bold: better than every other setting; photos are swapped between the best setting and another one at "
+            f"random ({PERMUTATIONS} draws), counts pooled over photos and seeds again, Holm over all comparisons, "
+            f"p <= {ALPHA}"
+        )
+    else:
+        notes.append("no photo's own counts are kept of some training, so nothing is tested and nothing is bold")
+    return notes

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from semfacediff.data.sizes import resized_labels
 from semfacediff.engine.prefetch import grouped, read_ahead
 from semfacediff.engine.processes import joined
 from semfacediff.labels import LONG_TAIL, LabelSpace
+from semfacediff.metrics.photo_counts import sparse
 from semfacediff.metrics.segmentation import class_iou, confusion_matrix, mean_iou
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.types import Faces
@@ -26,6 +28,8 @@ class Validation:
         loss: the training loss at the parser's input size, mean over photos.
         miou: see :func:`semfacediff.metrics.segmentation.mean_iou`. long_tail: mean IoU of the rare accessories that
             occur; NaN if none does.
+        photos: a row a photo: ``sample_id``, its own ``miou``, ``confusion`` as
+            :func:`semfacediff.metrics.photo_counts.sparse` triples.
     """
 
     confusion: np.ndarray
@@ -33,6 +37,7 @@ class Validation:
     loss: float
     miou: float
     long_tail: float
+    photos: list[dict]
 
     @property
     def iou(self) -> np.ndarray:
@@ -74,19 +79,22 @@ def validate(
         leave=False,
         disable=not a.is_main_process,
     )
-    losses = []
+    losses, photos = [], []
     for group in grouped(samples, at_once):
         for sample, logits in zip(group, parser.logits_of(group).split(1), strict=True):
             truth = sample.label_map
             losses.append(criterion(logits, _labels_like(truth, logits)))
             predicted = parser.label_map(logits, truth.shape)[0].numpy()
-            counts[:n] += confusion_matrix(truth, predicted, n)
+            confusion = confusion_matrix(truth, predicted, n)
+            photos.append({"sample_id": sample.id, "miou": mean_iou(confusion), "confusion": sparse(confusion)})
+            counts[:n] += confusion
             counts[n] += np.bincount(np.unique(truth), minlength=n)
     summed = a.reduce(torch.from_numpy(counts).to(a.device), "sum").cpu().numpy()
     # One number a photo, in float64 on the host: the same sum however the photos were shared.
     loss = float(joined(len(faces), mine, torch.tensor(losses).tolist()).mean())
-    confusion = summed[:n]
-    return Validation(confusion, summed[n], loss, mean_iou(confusion), long_tail_iou(confusion, parser.label_space))
+    every = sorted(gather_object(photos), key=lambda row: row["sample_id"])
+    scores = mean_iou(summed[:n]), long_tail_iou(summed[:n], parser.label_space)
+    return Validation(summed[:n], summed[n], loss, *scores, every)
 
 
 def _labels_like(labels: np.ndarray, logits: torch.Tensor) -> torch.Tensor:

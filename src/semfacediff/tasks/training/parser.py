@@ -21,7 +21,8 @@ from semfacediff.parsing.checkpoint import load_parser
 from semfacediff.parsing.opening import new_parser, start_weights
 from semfacediff.parsing.predict import ModelParser
 from semfacediff.records.folder import DONE, RunFolder
-from semfacediff.records.samples import write_csv
+from semfacediff.records.integrity import VALIDATION
+from semfacediff.records.samples import write_csv, write_parquet
 from semfacediff.seeding import derive_seed
 from semfacediff.tables.figures import training_curves
 from semfacediff.tables.parsing_figures import draw_scores
@@ -136,4 +137,6 @@ def _close(record: RunFolder, progress: Progress, tested: dict, space: LabelSpac
     confusion, images = np.array(progress.best_confusion), np.array(progress.best_images)
     write_csv(class_scores(confusion, space.classes, images), record.path / "summary.csv")
     write_csv(confusion_table(confusion, space.classes), record.path / "confusion.csv")
+    if progress.best_photos:  # a training that an earlier version began has none
+        write_parquet(pd.DataFrame(progress.best_photos), record.path / VALIDATION)
     record.close(DONE, **tested)

@@ -49,7 +49,7 @@ class Progress:
         ended: the course has stopped the training.
         best_epoch, best_score: of the best checkpoint, by ``train.best_by``; the higher the better.
         history: one row an epoch.
-        best_confusion, best_images: validation counts behind the best checkpoint.
+        best_confusion, best_images: validation counts behind the best checkpoint. best_photos: those of each photo.
     """
 
     epoch: int = 0
@@ -64,6 +64,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
     best_confusion: list[list[int]] = field(default_factory=list)
     best_images: list[int] = field(default_factory=list)
+    best_photos: list[dict] = field(default_factory=list)
 
 
 class ParserTrainer(Trainer[Progress, list[Tensor]]):
@@ -298,6 +299,7 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         if is_best:
             p.best_score, p.best_epoch = score, p.epoch
             p.best_confusion, p.best_images = outcome.confusion.tolist(), outcome.images.tolist()
+            p.best_photos = outcome.photos
             self.files.write("best", lambda folder: self._write(self.judged, folder))
         decision = self.course.observe(outcome.loss, is_best)
         p.ended = decision.stop
