@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from semfacediff import config
+from semfacediff.hydra_app import composed
 from semfacediff.tasks.folder_digest import folder_digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,9 +64,9 @@ def test_the_cells_of_an_ablation_are_different_runs(name, typed):
 
 
 @pytest.mark.parametrize(("name", "n"), [("recipe", 21), ("recipe_rate", 3)])
-def test_the_cells_of_the_recipe_are_different_trainings(name, n, compose, monkeypatch):
+def test_the_cells_of_the_recipe_are_different_trainings(name, n, monkeypatch):
     monkeypatch.setenv("SEMFACEDIFF_DATA", "DIR")
-    jobs = [compose("train_parser", f"experiment=ablations/{name}", *words) for words in cells(name)]
+    jobs = [composed("train_parser", [f"experiment=ablations/{name}", *words], ROOT) for words in cells(name)]
     settings = [config.typed(job, config.ParserTraining) for job in jobs]
     assert len(settings) == n == len({folder_digest(s) for s in settings})
     rates = {(s.optim.encoder_lr, s.optim.decoder_lr) for s in settings}
