@@ -71,7 +71,9 @@ def test_the_anchors_in_the_package():
         assert {zero, one} <= set(PIXELS)
         assert found["zero"] < found["one"]
         assert min(found["zero_n"], found["one_n"]) >= 0.9 * plain["n"]
-    assert read_anchors().identity()["anchors"]
+    identity = read_anchors().identity()
+    assert identity["anchors"]
+    assert identity["bounds"] == [0, 1]
 
 
 def test_it_is_measured_where_all_axes_are():

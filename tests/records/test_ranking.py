@@ -1,11 +1,15 @@
 """Ranks and tiers of several runs: known answers, and what they share with the comparison of two."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 
 from semfacediff.records.comparing import paired_differences, significantly_best
 from semfacediff.records.ranking import ranked
+from semfacediff.records.statistics import blocks_of, replicates
 from semfacediff.report.editors import pareto_front
 
 N = 40
@@ -34,6 +38,39 @@ def test_tiers_and_ranks_of_a_known_order():
     down = by_run(ranked(runs, {"ssim": False}))
     assert (down.loc["low", "tier"], down.loc["low", "best"]) == (1, True)
     assert down.index[0] == "low", "the best mean comes first"
+
+
+def test_lower_is_better_mirrors_higher_is_better():
+    runs = {f"{i}": rows(m, 0.05, seed=i) for i, m in enumerate(np.linspace(0.5, 0.56, 5))}
+    mirrored = {name: table.assign(ssim=-table["ssim"]) for name, table in runs.items()}
+    up, down = by_run(ranked(runs, {"ssim": True})), by_run(ranked(mirrored, {"ssim": False}))
+    same = ["n", "rank", "rank_low", "rank_high", "tier", "better_than", "best"]
+    pd.testing.assert_frame_equal(up[same], down[same])
+    assert up["better_than"].astype(bool).any()
+
+
+def test_intervals_of_ranks_are_quantiles_of_resampled_ranks():
+    runs = {f"{i}": rows(0.5 + 0.004 * i, 0.05, seed=i) for i in range(6)}
+    table = by_run(ranked(runs, {"ssim": True}))
+    joined = pd.concat([t.assign(attribute=name) for name, t in runs.items()])
+    blocks = blocks_of(joined, ["ssim"])
+    drawn = rankdata(-replicates(blocks), axis=1, method="min")
+    for k, (name, _) in enumerate(blocks.cells):
+        ordered = np.sort(drawn[:, k])
+        low, high = ordered[math.ceil(0.025 * len(ordered)) - 1], ordered[math.ceil(0.975 * len(ordered)) - 1]
+        assert (table.loc[name, "rank_low"], table.loc[name, "rank_high"]) == (low, high)
+    assert (table["rank_high"] > table["rank_low"]).any()
+
+
+def test_means_that_differ_by_rounding_share_a_rank():
+    flat = rows(0.5, 0).assign(ssim=0.5)
+    runs = {"a": flat, "b": flat.assign(ssim=0.5 + 5e-7), "c": flat.assign(ssim=0.5 + 2e-6)}
+    assert by_run(ranked(runs, {"ssim": True}))["rank"].to_dict() == {"a": 2, "b": 2, "c": 1}
+
+
+def test_an_attribute_that_a_run_lacks_has_no_rows():
+    both = pd.concat([rows(0.5), rows(0.6).assign(attribute="lips")])
+    assert set(ranked({"a": both, "b": rows(0.7, seed=1)}, {"ssim": True})["attribute"]) == {"hair"}
 
 
 def test_no_two_of_a_tier_can_be_told_apart():
