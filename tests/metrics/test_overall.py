@@ -73,7 +73,7 @@ def test_the_anchors_in_the_package():
         assert min(found["zero_n"], found["one_n"]) >= 0.9 * plain["n"]
     identity = read_anchors().identity()
     assert identity["anchors"]
-    assert identity["bounds"] == [0, 1]
+    assert identity["range"] == [0, 1]
 
 
 def test_it_is_measured_where_all_axes_are():

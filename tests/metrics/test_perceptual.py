@@ -143,4 +143,4 @@ def test_misspelt_protocol_is_refused():
 def test_identity_names_weights_and_protocol(alexnet):
     made = [LPIPS(p, alexnet, w, CPU).identity() for p in PROTOCOLS for w in ("sha256:a", "sha256:b")]
     assert len({str(i) for i in made}) == 4
-    assert all("lpips" in i["implementation"] for i in made)
+    assert all(i["implementation"] == "semfacediff" and i["held_to"].startswith("lpips 0") for i in made)

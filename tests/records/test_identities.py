@@ -7,7 +7,7 @@ import pytest
 from semfacediff.metrics.fidelity import PSNR, SSIM
 from semfacediff.metrics.mask_iou import MaskIoU
 from semfacediff.records.folder import read_run
-from semfacediff.records.legacy_metrics import completed
+from semfacediff.records.legacy_metrics import compared, completed
 
 # As version 0.1.0 wrote them.
 EARLIER = {
@@ -33,17 +33,18 @@ EARLIER = {
 @pytest.mark.parametrize(("name", "metric"), [("ssim", SSIM), ("psnr", PSNR), ("iou", MaskIoU)])
 def test_what_was_left_unsaid_is_what_is_computed_today(name, metric):
     today = metric("strict").identity()
-    earlier = EARLIER[name] | {"implementation": f"{today['implementation']} {today['version']}"}
-    assert json.loads(json.dumps(completed(earlier))) == json.loads(json.dumps(today))
+    earlier = EARLIER[name] | ({"implementation": "scikit-image 0.26.0"} if name == "ssim" else {})
+    assert json.loads(json.dumps(completed(earlier))) == json.loads(json.dumps(compared(today)))
     assert completed(today) is today
 
 
 def test_another_version_or_protocol_stays_another():
-    today = SSIM("strict").identity()
-    old = EARLIER["ssim"] | {"implementation": f"scikit-image {today['version']}"}
-    assert completed(EARLIER["ssim"] | {"implementation": "scikit-image 0.1"})["version"] == "0.1"
+    today, iou = compared(SSIM("strict").identity()), compared(MaskIoU("strict").identity())
+    old = EARLIER["ssim"] | {"implementation": "scikit-image 0.26.0"}
+    assert completed(old) == today
     assert completed(old | {"protocol": "thesis"}) != today
     assert completed(old | {"window": "gaussian"}) != today
+    assert completed(EARLIER["iou"] | {"implementation": "semfacediff 2"}) != iou
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_what_is_not_known_is_left_as_it_is(strange):
 def test_the_two_networks_are_named_apart():
     old = {"metric": "lpips", "implementation": "lpips 0.1.4, AlexNet", "range": [0, None], "weights": "sha256:a"}
     new = completed(old)
-    assert (new["implementation"], new["version"], new["network"]) == ("lpips", "0.1.4", "AlexNet")
+    assert (new["implementation"], new["version"], new["network"]) == ("semfacediff", "1", "AlexNet")
     assert (new["weights"], new["range"]) == ("sha256:a", [0, None])
 
 

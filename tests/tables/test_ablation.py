@@ -272,9 +272,7 @@ def test_trainings_without_the_counts_of_photos_are_not_tested(tmp_path):
 
 def test_trainings_validated_on_other_photos_are_refused(tmp_path):
     seeds(tmp_path, {"dice": 0.8, "focal": 0.5}, **{"dice-1": 29})
-    with pytest.raises(
-        UserError, match=r"dice-1 was validated on other photos than .*dice-0; validate all"
-    ):
+    with pytest.raises(UserError, match=r"dice-1 was validated on other photos than .*dice-0; validate all"):
         ablation_grid(tmp_path, ["miou"], "x")
 
 

@@ -43,13 +43,15 @@ def _known(name: str) -> str:
 
 
 class MetricsConfig(Closed):
-    """``options``: name of a metric of one's own (of ``module:Class`` the class) -> its options."""
+    """``options``: name of a metric of one's own (of ``module:Class`` the class) -> its options. ``reference``: compute
+    SSIM, LPIPS, the effect's colours and FID by the libraries that ours are held to."""
 
     columns: list[Annotated[str, AfterValidator(_known)]]
     options: dict[str, dict[str, Any]] = Field(default={})
     clip: ClipConfig
     identity: IdentityConfig
     on_missing: Literal["error", "skip"]
+    reference: bool
 
     @model_validator(mode="before")
     @classmethod

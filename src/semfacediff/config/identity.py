@@ -52,6 +52,8 @@ def scientific(config: AnyTask) -> dict[str, Any]:
             plain[group][key] = None
     if isinstance(config, Evaluation) and "identity" not in config.metrics.columns:
         del plain["metrics"]["identity"]
+    if not plain.get("metrics", {}).get("reference", True):
+        del plain["metrics"]["reference"]  # as all was before it could be asked for
     if not plain.get("metrics", {}).get("options", True):
         del plain["metrics"]["options"]  # as all was before there were some
     if isinstance(config.data, OtherData):

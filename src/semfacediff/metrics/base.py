@@ -1,5 +1,6 @@
 """What a metric of one edit is given, and what it says of itself."""
 
+import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def declared(
 
     Args:
         metric: its column, or its columns parted by commas; those that differ in a property name it by column.
-        implementation, version: the library whose numbers these are, or ``semfacediff`` and the version of ours.
+        implementation, version: the library that computes it, or ``semfacediff`` and the version of ours.
         bounds: lowest and highest value, ``None`` = unbounded; becomes ``range``.
         unit: ``1`` for a value without one.
         resize: what happens to the size of a photo before it is measured.
@@ -107,6 +108,12 @@ def declared(
         "weights": weights,
         **more,
     }
+
+
+def held_to(library: str, tolerance: str) -> str:
+    """What a test holds values of ours to, for the record: the library that computes the same with
+    ``metrics.reference=true``, its version and the largest difference."""
+    return f"{library} {importlib.metadata.version(library)} within {tolerance}"
 
 
 class Metric(ABC):

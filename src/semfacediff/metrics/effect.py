@@ -1,5 +1,6 @@
 """Was the edit done at all, how much of the region did it change, and did it reach the colour of the prompt?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 
 from semfacediff.colours.grammar import named_colour
-from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, held_to
 from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.ciede2000 import ciede2000
 from semfacediff.metrics.cielab import cielab
@@ -74,6 +75,8 @@ class Effect(Metric):
         "structure_change": ("nothing < asked_colour < region_noise", "nothing < other_face"),
     }
 
+    lab, difference = staticmethod(cielab), staticmethod(ciede2000)
+
     def __init__(self):
         self._photos: LRUCache[_Region] = LRUCache(_KEPT)
 
@@ -85,9 +88,9 @@ class Effect(Metric):
         mask = pair.before[around]
         pixels = pair.photo[around], pair.edit[around]
         key = content(pixels[0]), content(mask), sigma
-        photo = self._photos.get(key, lambda: _region(pixels[0], mask, sigma))
-        edit = photo if np.array_equal(*pixels) else _region(pixels[1], mask, sigma)
-        differences = ciede2000(photo.lab, edit.lab)
+        photo = self._photos.get(key, lambda: _region(pixels[0], mask, sigma, self.lab))
+        edit = photo if np.array_equal(*pixels) else _region(pixels[1], mask, sigma, self.lab)
+        differences = self.difference(photo.lab, edit.lab)
         return {
             "change_de": float(differences.mean(dtype=np.float64)),
             "changed_pct": 100 * float((differences > NOTICEABLE_DE).mean()),
@@ -99,6 +102,7 @@ class Effect(Metric):
         return declared(
             ", ".join(self.columns),
             **OURS,
+            held_to=held_to("scikit-image", "2e-3 CIEDE2000"),
             bounds={
                 "change_de": [0, None],
                 "changed_pct": [0, 100],
@@ -144,14 +148,16 @@ def _distance(lab: np.ndarray, rgb: tuple[int, int, int]) -> float:
     return float(np.linalg.norm(lab.mean(0, dtype=np.float64) - cielab(np.array([[rgb]], np.uint8))[0, 0]))
 
 
-def _region(photo: np.ndarray, mask: np.ndarray, sigma: float) -> _Region:
+def _region(
+    photo: np.ndarray, mask: np.ndarray, sigma: float, lab: Callable[[np.ndarray], np.ndarray] = cielab
+) -> _Region:
     luma = cv2.transform(photo.astype(np.float32), np.array([[0.299, 0.587, 0.114]], np.float32))
     smooth, slope = _kernels(sigma)
     x, y = (
         cv2.sepFilter2D(luma, cv2.CV_32F, across, down, borderType=cv2.BORDER_REFLECT)[mask]
         for across, down in ((slope, smooth), (smooth, slope))
     )
-    return _Region(cielab(photo)[mask], x, y)
+    return _Region(lab(photo)[mask], x, y)
 
 
 def _radius(sigma: float) -> int:

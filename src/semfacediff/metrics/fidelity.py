@@ -1,6 +1,5 @@
 """SSIM, PSNR and the largest change, outside the edit."""
 
-import importlib.metadata
 import math
 from typing import ClassVar
 
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from semfacediff.controls import KEPT_OUTSIDE
-from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, held_to, known_protocol
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 _WINDOW = 7
@@ -64,7 +63,7 @@ def _window_sums(x: np.ndarray) -> np.ndarray:
 
 
 class SSIM(Metric):
-    """Structural similarity of 8-bit luma (Wang et al. 2004; scikit-image, 7x7 uniform window, data range 255).
+    """Structural similarity of 8-bit luma (Wang et al. 2004; as scikit-image, 7x7 uniform window, data range 255).
 
     ``thesis``: the region is set to 0 in both photos and the mean is taken over the whole frame, so that the region
     counts as a perfect match. ``strict``: the map is averaged over the outside, eroded by half a window; missing where
@@ -78,6 +77,7 @@ class SSIM(Metric):
     of_outside = True
     higher_is_better: ClassVar = {"ssim": True}
     orders: ClassVar = {"ssim": _OF_DAMAGE}
+    map = staticmethod(ssim_map)
 
     def __init__(self, protocol: str):
         self.protocol = known_protocol(protocol)
@@ -86,17 +86,17 @@ class SSIM(Metric):
         photo, edit, kept = luma(pair.photo), luma(pair.edit), outside(pair.blend, self.protocol)
         if self.protocol == "thesis":
             inner = (slice(_WINDOW // 2, -(_WINDOW // 2)),) * 2
-            return {"ssim": float(ssim_map(photo * kept, edit * kept)[inner].mean())}
+            return {"ssim": float(self.map(photo * kept, edit * kept)[inner].mean())}
         kept = eroded(kept, SSIM_ERODE_PX)
         if not kept.any():
             return {"ssim": None}
-        return {"ssim": float(ssim_map(photo, edit)[kept].mean())}
+        return {"ssim": float(self.map(photo, edit)[kept].mean())}
 
     def identity(self) -> dict[str, object]:
         return declared(
             "ssim",
-            implementation="scikit-image",
-            version=importlib.metadata.version("scikit-image"),
+            **OURS,
+            held_to=held_to("scikit-image", "1e-9"),
             bounds=[-1, 1],
             unit="1",
             higher_is_better=True,

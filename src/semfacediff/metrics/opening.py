@@ -20,6 +20,7 @@ from semfacediff.metrics.mask_iou import IoUFloor, MaskIoU
 from semfacediff.metrics.overall import Overall, open_overall
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.pie import BackgroundError, BackgroundLPIPS, BackgroundSSIM
+from semfacediff.metrics.reference import ReferenceInception, ReferenceSetScores, as_reference
 from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.metrics.weights import (
     CLIP_VIT_B_32,
@@ -114,7 +115,9 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
             each.append(_plugged(column, settings.metrics.options.get(plugins.class_name(column), {})))
     of_sets, sets = tuple(c for c in SET_COLUMNS if c in columns), None
     if of_sets and (found := weights.find(INCEPTION, *of_sets)):
-        sets = SetScores(of_sets, Inception(found.state, found.name, on))
+        own = (ReferenceInception, ReferenceSetScores) if settings.metrics.reference else (Inception, SetScores)
+        sets = own[1](of_sets, own[0](found.state, found.name, on))
+    each = [as_reference(metric) for metric in each] if settings.metrics.reference else each
     floor = IoUFloor() if _FLOOR in columns else None
     return Metrics(each, sets, floor, open_overall(each, protocol), weights.absent, weights.doubts)
 

@@ -1,6 +1,5 @@
-"""LPIPS (Zhang et al., CVPR 2018) outside the edit, through the ``lpips`` package, AlexNet trunk."""
+"""LPIPS (Zhang et al., CVPR 2018) outside the edit: the network of the ``lpips`` package, AlexNet trunk."""
 
-import importlib.metadata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.base import NO_RESIZE, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, held_to, known_protocol
 from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.deep_features import Box, Features, Trunk, is_part
 from semfacediff.metrics.outside import outside
@@ -140,8 +139,8 @@ class LPIPS(Metric):
     def identity(self) -> dict[str, object]:
         return declared(
             "lpips",
-            implementation="lpips",
-            version=importlib.metadata.version("lpips"),
+            **OURS,
+            held_to=held_to("lpips", "1e-5"),
             bounds=[0, None],
             unit="1",
             higher_is_better=False,

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from semfacediff.metrics.base import OURS, declared
+from semfacediff.metrics.base import OURS, declared, held_to
 from semfacediff.metrics.fid import MIN_N, frechet_distance
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.metrics.kid import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
@@ -58,10 +58,15 @@ class SetScores:
             values["kid"], values["kid_sd"] = kernel_distance(photos, edits)
         if "fid" in self.columns:
             try:
-                values["fid"] = frechet_distance(Moments.of(photos), Moments.of(edits))
+                values["fid"] = self.distance(photos, edits)
             except ValueError as e:
                 return values, str(e)
         return values, why
+
+    @staticmethod
+    def distance(photos: np.ndarray, edits: np.ndarray) -> float:
+        """FID of float ``[N, 2048]`` features."""
+        return frechet_distance(Moments.of(photos), Moments.of(edits))
 
     def name(self, n: int) -> str:
         """FID as it has to be cited: with its dialect and n."""
@@ -76,11 +81,10 @@ class SetScores:
     def identities(self) -> list[dict[str, object]]:
         """What each column's values depend on, as :func:`declared` says it."""
 
-        def column(name: str, implementation: str, version: str, lowest: float | None, **own: object) -> dict:
+        def column(name: str, lowest: float | None, **own: object) -> dict:
             return declared(
                 name,
-                implementation=implementation,
-                version=version,
+                **OURS,
                 bounds=[lowest, None],
                 unit="1",
                 higher_is_better=self.higher_is_better[name],
@@ -93,8 +97,8 @@ class SetScores:
 
         kernel = f"(x.y / {FEATURES} + 1)^3, unbiased"
         subsets = f"{SUBSETS} of min({SUBSET_SIZE}, n // 2), photos and edits of different faces, seed {SEED}"
-        fid = column("fid", "pytorch-fid", importlib.metadata.version("pytorch-fid"), 0, dialect=_dialect())
-        kid = column("kid", OURS["implementation"], OURS["version"], None, kernel=kernel, subsets=subsets)
+        fid = column("fid", 0, dialect=_dialect(), held_to=held_to("pytorch-fid", "1e-4 of the value"))
+        kid = column("kid", None, kernel=kernel, subsets=subsets)
         return [{"fid": fid, "kid": kid}[name] for name in self.columns]
 
 

@@ -9,6 +9,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.legacy_metrics import compared
 
 _SETTINGS = ("protocol", "working_size", "region", "composite", "seeds")
 """What a protocol sets: runs that differ here measured different things under the same names."""
@@ -59,7 +60,7 @@ def _measures(run: dict) -> dict[str, object]:
     of_metrics = {
         f"{metric['metric']}.{key}": value
         for metric in run.get("metrics", [])
-        for key, value in metric.items()
+        for key, value in compared(metric).items()
         if key != "metric"
     }
     named = {f"{metric['metric']}": "measured" for metric in run.get("metrics", [])}

@@ -23,18 +23,30 @@ _LEFT_UNSAID: dict[str, dict[str, object]] = {
     "fid": {"unit": "1", "higher_is_better": False},
     "kid": {"unit": "1", "higher_is_better": False},
 }
+_HELD_TO = {"ssim": "scikit-image", "lpips": "lpips", "fid": "pytorch-fid"}
+"""Metrics of ours that records up to version 0.1 attribute to the library whose numbers they reproduce."""
+_OURS = {"implementation": "semfacediff", "version": "1"}
 _NAME_AND_VERSION = re.compile(r"(?P<implementation>.+?) (?P<version>\d[^ ,]*)(, AlexNet)?")
 
 
 def completed(identity: dict) -> dict:
-    """A metric's identity as of today; the same one unless it is of the earlier form and of a metric of then."""
-    if "version" in identity or identity.get("metric") not in _LEFT_UNSAID:
-        return identity
-    both = _NAME_AND_VERSION.fullmatch(str(identity.get("implementation")))
-    if both is None:
-        return identity
-    named = {key: both[key] for key in ("implementation", "version")}
-    return identity | _LEFT_UNSAID[identity["metric"]] | named
+    """A metric's identity as of today; the same one unless it is of an earlier form and of a metric of then."""
+    metric = identity.get("metric")
+    if "version" not in identity and metric in _LEFT_UNSAID:
+        both = _NAME_AND_VERSION.fullmatch(str(identity.get("implementation")))
+        if both is not None:
+            named = {key: both[key] for key in ("implementation", "version")}
+            identity = identity | _LEFT_UNSAID[metric] | named
+    by_library = "version" in identity and identity.get("implementation") == _HELD_TO.get(str(metric))
+    by_library &= not identity.get("reference") and identity.get("protocol") != "pie"  # which the library computes
+    return identity | _OURS if by_library else identity
+
+
+def compared(identity: dict) -> dict:
+    """What must agree for two values to stand side by side: a metric of ours and the library that it is held to give
+    the same numbers, and which version of it the machine has changes none."""
+    plain = {key: value for key, value in identity.items() if key not in ("held_to", "reference")}
+    return plain | _OURS if identity.get("reference") else plain
 
 
 def complete_run(facts: dict) -> dict:

@@ -11,6 +11,7 @@ from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, differences, read_run
 from semfacediff.records.idle import with_idle
 from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import ERROR
 
 STRATIFIED = ("editing", "parsing")
@@ -197,7 +198,7 @@ def refuse_other_measurement(first: Path, a: dict, second: Path, b: dict) -> Non
     seen = [("protocol", *(run["identity"]["config"].get("protocol") for run in (a, b)))]
     for what, key in (("the data's digest", "data"), ("the task set's digest", "tasks")):
         seen.append((what, *(run["identity"]["inputs"].get(key) for run in (a, b))))
-    of_a, of_b = ({metric["metric"]: metric for metric in run.get("metrics", [])} for run in (a, b))
+    of_a, of_b = ({metric["metric"]: compared(metric) for metric in run.get("metrics", [])} for run in (a, b))
     for name in sorted(of_a.keys() & of_b.keys()):
         keys = sorted(of_a[name].keys() | of_b[name].keys())
         seen += [(f"{name}.{key}", *(m[name].get(key, "not there") for m in (of_a, of_b))) for key in keys]

@@ -22,6 +22,7 @@ from semfacediff.metrics.set_scores import SET_COLUMNS, SetScores
 from semfacediff.records.features import PHOTOS, merged_features, write_features
 from semfacediff.records.folder import DONE, RunFolder, differences, read_config, read_run
 from semfacediff.records.integrity import refuse_changed
+from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import iterate_rows, table_of, write_rows
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import editing_report, parsing_report, synthesis_report
@@ -142,7 +143,7 @@ def _refuse_other_configurations(parts: list[_Part]) -> None:
 
 def _measured(run: dict) -> dict:
     """Everything that the shards of one run have in common."""
-    metrics = {metric["metric"]: _of_photos(metric, None) for metric in run["metrics"]}
+    metrics = {metric["metric"]: _of_photos(compared(metric), None) for metric in run["metrics"]}
     whole = {key: run["part_of"][key] for key in ("samples", "n_expected")}
     return {"task": run["task"], "seed": run["seed"], **_identity(run), "metrics": metrics, "whole": whole}
 

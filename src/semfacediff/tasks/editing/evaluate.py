@@ -20,6 +20,7 @@ from semfacediff.metrics.opening import Metrics, open_metrics
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.parsing.opening import open_judge, open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
+from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
 from semfacediff.tables.text import editing_report
@@ -117,7 +118,7 @@ def _inputs(head: dict[str, Any], data: Data, edits: Planned, parsers: Parsers) 
     inputs: dict[str, object] = {
         "data": data.digest,
         "parser": head["parser"].get("digest"),
-        "metrics": {m["metric"]: m for m in head["metrics"]},
+        "metrics": {m["metric"]: compared(m) for m in head["metrics"]},
         **edits.inputs(),
     }
     if parsers.judge is not parsers.mask:

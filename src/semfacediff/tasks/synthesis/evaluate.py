@@ -22,6 +22,7 @@ from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.parsing import ModelParser
 from semfacediff.parsing.opening import open_parser, or_shipped
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
+from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import ERROR, OK, SampleLog
 from semfacediff.records.showcase import NOISE
 from semfacediff.records.tracking import tracked
@@ -90,7 +91,7 @@ def evaluate_synthesis(settings: config.SynthesisEvaluation, folder: Path) -> in
     if not card.training:
         head["not_comparable"].append("the model was never trained: its card names no training")
     inputs = {"data": data.digest, "parser": judge.facts["digest"], "generation": digest}
-    inputs["metrics"] = {m["metric"]: m for m in facts["metrics"]}
+    inputs["metrics"] = {m["metric"]: compared(m) for m in facts["metrics"]}
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
     precision = getattr(torch, settings.synthesis.precision)
     model = model.for_sampling(device, precision, settings.runtime.diffusion.compile)
