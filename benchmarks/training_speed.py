@@ -39,7 +39,7 @@ from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing.opening import new_parser
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
-from semfacediff.tasks.training.trainer import new_accelerator
+from semfacediff.tasks.training.step import new_accelerator
 
 PARSERS = ("fastscnn_lite", "unet_lite", "deeplabv3plus_lite", "segformer_lite", "face_lite", "segformer_b0")
 WORKERS = 1  # the default of train_parser.py
@@ -84,7 +84,7 @@ def our_epoch(faces: FileFaces, settings: config.ParserTraining, folder: Path) -
     torch.manual_seed(0)
     model, card = new_parser(settings.parser, CELEBAMASK, settings.train.size)
     device, data = torch.device("cpu"), Data(faces, "", {}, len(faces))
-    files = TrainingFiles(folder, 1, new_accelerator(device))
+    files = TrainingFiles(folder, 1, new_accelerator(device, settings.train.precision))
     trainer = ParserTrainer(model, card, settings, data, data, files, lambda _: None)
     trainer.net.train()
 

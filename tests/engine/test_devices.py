@@ -132,9 +132,9 @@ class TestLaunch:
             (
                 "MIXED_PRECISION",
                 "bf16",
-                r"asks for mixed precision .*=bf16\), .*train.precision",
+                r"asks for mixed precision .*=bf16\), .*editor.dtype",
             ),
-            ("GRADIENT_ACCUMULATION_STEPS", "4", "asks for gradient accumulation .* set train.accumulate"),
+            ("GRADIENT_ACCUMULATION_STEPS", "4", "asks for gradient accumulation .* trainings follow it"),
             ("DYNAMO_BACKEND", "INDUCTOR", "asks for torch.compile .* set train.compile"),
             ("TORCH_DEVICE", "cuda:1", "asks for a device .* set runtime.device"),
             ("USE_FSDP", "true", "asks for FSDP .* torchrun"),

@@ -27,8 +27,7 @@ from semfacediff.tasks.training import parser as train_parser
 from semfacediff.tasks.training import parser as training
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.parser_trainer import ParserTrainer
-from semfacediff.tasks.training.step import GradientStep
-from semfacediff.tasks.training.trainer import new_accelerator
+from semfacediff.tasks.training.step import GradientStep, new_accelerator
 from semfacediff.weight_files import read_pickle_safely
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -250,8 +249,8 @@ def test_one_photo_is_too_few_for_batch_norm(tmp_path):
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_samples(tmp_path, monkeypatch):
     original = GradientStep.add
 
-    def broken(self, loss, share):
-        added = original(self, loss, share)
+    def broken(self, loss):
+        added = original(self, loss)
         return added * float("nan") if len(seen) == 3 else seen.append(loss) or added
 
     seen = []
@@ -364,7 +363,7 @@ def trainer(tmp_path, *overrides: str) -> ParserTrainer:
     s = settings(*overrides)
     train, val = (open_data(s.data, part) for part in ("train", "val"))
     model, card = new_parser(s.parser, train.label_space, s.train.size)
-    files = TrainingFiles(tmp_path, 1, new_accelerator(torch.device("cpu")))
+    files = TrainingFiles(tmp_path, 1, new_accelerator(torch.device("cpu"), s.train.precision))
     return ParserTrainer(model, card, s, train, val, files, lambda _: None)
 
 

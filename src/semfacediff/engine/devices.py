@@ -6,6 +6,7 @@ followed, or refused in one sentence; nothing is ignored.
 
 import os
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -21,13 +22,12 @@ _NOT_FOLLOWED = {
     "MIXED_PRECISION": (
         ("no",),
         "mixed precision",
-        "start with --mixed_precision no and set the precision here (train.precision, diffusion.precision or "
-        "vq.precision in training, parser.precision or editor.dtype in an evaluation)",
+        "trainings follow it; start an evaluation with --mixed_precision no and set parser.precision or editor.dtype",
     ),
     "GRADIENT_ACCUMULATION_STEPS": (
         ("1", "auto"),
         "gradient accumulation",
-        "set train.accumulate, diffusion.accumulate or vq.accumulate instead",
+        "trainings follow it; start an evaluation without it",
     ),
     "DYNAMO_BACKEND": (("no",), "torch.compile", "set train.compile or runtime.diffusion.compile instead"),
     "TORCH_DEVICE": ((), "a device", "set runtime.device instead"),
@@ -110,15 +110,18 @@ def _count(variable: str, default: int = 1) -> int:
     return int(text)
 
 
-def check_launch() -> None:
+def check_launch(followed: Sequence[str] = ()) -> None:
     """Refuse what the launcher asks for and this project does not do, or what it left half done.
+
+    Args:
+        followed: variables of accelerate (less ``ACCELERATE_``) that this run follows.
 
     Raises:
         UserError: what, and what to do instead.
     """
     for name, (harmless, what, instead) in _NOT_FOLLOWED.items():
         value = os.environ.get(f"ACCELERATE_{name}", "")
-        if value and value.lower() not in harmless:
+        if value and value.lower() not in harmless and name not in followed:
             raise UserError(f"accelerate asks for {what} (ACCELERATE_{name}={value}), which is not followed; {instead}")
     by_mpi = any(name in os.environ for name in _MPI)
     absent = [name for name in _NEEDED if name not in os.environ]

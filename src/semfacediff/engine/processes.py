@@ -21,16 +21,17 @@ Value = TypeVar("Value")
 _LOST_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 
-def processes(device: torch.device) -> PartialState:
+def processes(device: torch.device, followed: Sequence[str] = ()) -> PartialState:
     """The processes of this launch: just this one, if there was no launcher.
 
     Args:
         device: of this process; CUDA's current device becomes the same, for what asks for "the" device.
+        followed: see :func:`semfacediff.engine.devices.check_launch`.
 
     Raises:
         UserError: the launcher asks for what is not done here, or the processes do not find one another.
     """
-    check_launch()
+    check_launch(followed)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:

@@ -4,19 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from semfacediff.tasks.training.step import GradientStep, strided
+from semfacediff.tasks.training.step import GradientStep, new_accelerator, strided
 
 
 def made(precision="float32", clip=None):
     torch.manual_seed(0)
     net = nn.Conv2d(3, 4, 1)
-    return net, GradientStep(net, precision, clip), torch.optim.SGD(net.parameters(), lr=1.0)
+    accelerator = new_accelerator(torch.device("cpu"), precision)
+    return net, GradientStep(accelerator, net, clip), torch.optim.SGD(net.parameters(), lr=1.0)
 
 
-def backward(step, x, y, share=1.0):
+def backward(step, x, y):
     with step.autocast():
         logits = step.net(x)
-    return step.add((logits.float().mean((1, 2, 3)) - y.float().mean((1, 2))).square().sum(), share)
+    return step.add((logits.float().mean((1, 2, 3)) - y.float().mean((1, 2))).square().sum())
 
 
 def one_step(step, optimiser, x, y):
@@ -43,14 +44,15 @@ def test_clipping_bounds_the_move():
     assert moved.norm().item() == pytest.approx(0.125, rel=1e-4)
 
 
-def test_shares_of_a_group_add_up_to_the_mean_gradient():
+def test_the_batches_of_a_step_add_up_to_the_mean_gradient():
     net, step, _ = made()
+    step.accelerator.gradient_accumulation_steps = 2
     for half in range(2):
-        backward(step, X[half : half + 1], Y[half : half + 1], 0.5)
-    shared = net.weight.grad.clone()
+        backward(step, X[half : half + 1], Y[half : half + 1])
+    accumulated = net.weight.grad.clone()
     net.zero_grad()
-    backward(step, X, Y, 0.5)
-    torch.testing.assert_close(shared, net.weight.grad)
+    backward(step, X, Y)
+    torch.testing.assert_close(accumulated, net.weight.grad)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -13,8 +13,9 @@ from semfacediff.errors import UserError
 from semfacediff.parsing.checkpoint import write_weights
 from semfacediff.tasks.training import trainer as trainer_module
 from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.step import new_accelerator
 from semfacediff.tasks.training.step_log import StepLog
-from semfacediff.tasks.training.trainer import Trainer, new_accelerator
+from semfacediff.tasks.training.trainer import Trainer
 from semfacediff.weight_files import read_pickle_safely
 
 LR = 0.25
@@ -40,8 +41,8 @@ class Regression(Trainer[Progress, float]):
     def new_optimiser(self):
         return torch.optim.SGD(self.model.parameters(), LR, momentum=0.5)
 
-    def add_gradient(self, batch, k, share):
-        return self.step.add(self.net(torch.tensor([[batch]])).square().sum() / 2, share).item()
+    def add_gradient(self, batch, k):
+        return self.step.add(self.net(torch.tensor([[batch]])).square().sum() / 2).item()
 
     def place(self, k):
         return f"step {self.progress.step + k + 1}"

@@ -15,7 +15,7 @@ from semfacediff.data.files import FileFaces, index_folder
 from semfacediff.data.toy import ToyFaces
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
-from semfacediff.tasks.training.step import GradientStep
+from semfacediff.tasks.training.step import GradientStep, new_accelerator
 
 PRECISION, DTYPE = "bfloat16", torch.bfloat16
 _CLIP = 1.0
@@ -30,13 +30,13 @@ def a_batch(sizes: Sizes, on: torch.device) -> tuple[Tensor, Tensor]:
 
 def our_step(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], float]:
     """A call trains on the batch and gives its loss."""
-    step = GradientStep(net, PRECISION, _CLIP)
+    step = GradientStep(new_accelerator(x.device, PRECISION), net, _CLIP)
     optimiser = torch.optim.AdamW(net.parameters(), 6e-5)
 
     def once() -> float:
         with step.autocast():
             logits = net(x)
-        loss = step.add(F.cross_entropy(logits.float(), y), 1.0)
+        loss = step.add(F.cross_entropy(logits.float(), y))
         step.update(optimiser)
         return loss.item()
 

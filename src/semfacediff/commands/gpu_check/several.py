@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from semfacediff import config
@@ -20,7 +19,7 @@ from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import processes
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser
-from semfacediff.tasks.training.step import GradientStep, total
+from semfacediff.tasks.training.step import GradientStep, new_accelerator, total
 
 _STEPS = 3
 """Number of steps after which losses are compared."""
@@ -51,7 +50,7 @@ def _launched(n: int, sizes: Sizes, on: torch.device, out: Path) -> dict:
 
 def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
     state = processes(on)
-    accelerator = Accelerator(cpu=on.type == "cpu", mixed_precision="no")
+    accelerator = new_accelerator(on, PRECISION)
     rank, world = state.process_index, state.num_processes
     torch.manual_seed(0)
     net = build_parser(sizes.parser, classes=CELEBAMASK.n).to(on)
@@ -63,13 +62,13 @@ def _one_of_them(on: torch.device, sizes: Sizes, out: Path) -> None:
     share = [part[rank::world] for part in whole]
     photos = sizes.parser_batch
 
-    step, optimiser = GradientStep(net, PRECISION, 1.0), torch.optim.AdamW(net.parameters(), 6e-5)
+    step, optimiser = GradientStep(accelerator, net, 1.0), torch.optim.AdamW(net.parameters(), 6e-5)
 
     def once(batch: Sequence[Tensor]) -> float:
         x, y = batch
         with step.autocast():
             logits = net(x)
-        loss = step.add(total(F.cross_entropy(logits.float(), y, reduction="sum")) / (photos * y[0].numel()), 1.0)
+        loss = step.add(total(F.cross_entropy(logits.float(), y, reduction="sum")) / (photos * y[0].numel()))
         step.update(optimiser)
         return loss.item()
 

@@ -13,7 +13,7 @@ from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK
 from semfacediff.synthesis import PRESETS, SCADM
 from semfacediff.synthesis.latents import PreparedFaces
-from semfacediff.tasks.training.step import GradientStep
+from semfacediff.tasks.training.step import GradientStep, new_accelerator
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective
 
 
@@ -36,13 +36,13 @@ def training(sizes: Sizes, on: torch.device, folder: Path) -> Iterator[Row]:
 
 def _step(objective: DiffusionObjective, precision: str, n: int) -> Callable[[], None]:
     net = objective.net.train()
-    step = GradientStep(net, precision, 1.0)
+    step = GradientStep(new_accelerator(next(net.parameters()).device, precision), net, 1.0)
     optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-6)
 
     def once() -> None:
         with step.autocast():
             losses = objective.losses(net, range(n), 0, 0)
-        step.add(losses.mean(), 1.0)
+        step.add(losses.mean())
         step.update(optimiser)
 
     return once

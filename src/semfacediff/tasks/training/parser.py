@@ -29,9 +29,10 @@ from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tables.text import training_report
 from semfacediff.tasks.parsing.scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.launch import following_launcher
 from semfacediff.tasks.training.parser_trainer import CLASS_IOU, ParserTrainer, Progress
 from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
-from semfacediff.tasks.training.trainer import new_accelerator
+from semfacediff.tasks.training.step import new_accelerator
 
 
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
@@ -40,6 +41,7 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     Under ``torchrun`` every process trains and validates its share; the first one
     keeps the record.
     """
+    settings = following_launcher(settings)
     state = training_processes(settings)
     parts = {
         part: in_space(open_data(settings.data, part, limit=settings.limit), settings.train.label_space)
@@ -55,7 +57,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
         return training_record(settings, inputs, parts, folder)
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
-        files = TrainingFiles(folder, settings.train.keep_last, new_accelerator(state.device), log_every(settings))
+        accelerator = new_accelerator(state.device, settings.train.precision)
+        files = TrainingFiles(folder, settings.train.keep_last, accelerator, log_every(settings))
         with keeping(record, settings, _keep) as keep:
             if not finished:
                 if record:

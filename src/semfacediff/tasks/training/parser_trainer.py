@@ -229,7 +229,7 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         p, group = self.progress, self.settings.train.accumulate
         return p.epoch * math.ceil(self.steps / group) + math.ceil(p.step / group)
 
-    def add_gradient(self, batch: list[Tensor], k: int, share: float) -> float:
+    def add_gradient(self, batch: list[Tensor], k: int) -> float:
         (photos, labels, *landmarks), t, seed = batch, self.settings.train, self.settings.seed
         step = self.progress.epoch * self.steps + self.progress.step + k
         torch.manual_seed(derive_seed(seed, "dropout", step, self.accelerator.process_index))
@@ -239,7 +239,7 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         with self.step.autocast():
             logits = self.net(x, *landmarks)
         loss = self.criterion(*strided(logits.float(), y, t.loss_stride, (row, column)), total)
-        return self.step.add(loss, share).item()
+        return self.step.add(loss).item()
 
     def place(self, k: int) -> str:
         return f"epoch {self.progress.epoch + 1}, step {self.progress.step + k + 1}"

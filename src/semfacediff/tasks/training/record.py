@@ -15,13 +15,14 @@ from semfacediff.engine.processes import processes
 from semfacediff.engine.provenance import config_text, header, identity
 from semfacediff.records.folder import RunFolder
 from semfacediff.records.tracking import tracked
+from semfacediff.tasks.training.launch import FOLLOWED
 
 P = TypeVar("P")
 
 
 def training_processes(settings: config.ParserTraining | config.SynthesisTraining) -> PartialState:
     """The processes of this launch, with memory kept for the next step."""
-    state = processes(choose_device(settings.runtime))
+    state = processes(choose_device(settings.runtime), FOLLOWED)
     if state.device.type == "cpu":
         keep_freed_memory()
     return state

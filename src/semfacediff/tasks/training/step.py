@@ -5,12 +5,14 @@ import functools
 import math
 import os
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.distributed
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import KwargsHandler
 from torch import Tensor, nn
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def total(share: Tensor) -> Tensor:
@@ -37,29 +39,47 @@ def deterministic(on: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
+def new_accelerator(device: torch.device, precision: str = "float32", *handlers: KwargsHandler) -> Accelerator:
+    """An :class:`Accelerator` that places the model, shares it between processes, casts, accumulates and clips.
+
+    float16 on anything but CUDA is the one case that it refuses; there it gets the scaler that it would have made, and
+    :class:`GradientStep` casts.
+
+    Args:
+        precision: of forward passes: float32, bfloat16 or float16; weights stay float32.
+    """
+    AcceleratorState._reset_state()  # a sweep trains in several precisions, one after the other
+    own = precision == "float16" and device.type != "cuda"
+    named = "no" if own else {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
+    made = Accelerator(cpu=device.type == "cpu", mixed_precision=named, kwargs_handlers=list(handlers))
+    if own:
+        made.scaler = torch.amp.GradScaler(device.type)
+    return made
+
+
 class GradientStep:
     """Adds up gradients in the chosen precision, then moves the weights.
 
     Args:
+        accelerator: of :func:`new_accelerator`.
         net: the model as it is trained (wrapped, compiled).
-        precision: of the forward pass.
         clip_norm: upper bound of the gradient's norm.
 
     Attributes:
+        autocast: context of forward passes. scaler: of the loss; disabled but in float16.
         norm: of the gradient of the last update, before it was clipped.
     """
 
-    def __init__(self, net: nn.Module, precision: str, clip_norm: float | None):
-        self.net, self.clip_norm, self.norm = net, clip_norm, math.nan
-        device = next(net.parameters()).device.type
-        lower = precision != "float32"
-        self.autocast = functools.partial(torch.autocast, device, dtype=PRECISIONS[precision], enabled=lower)
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+    def __init__(self, accelerator: Accelerator, net: nn.Module, clip_norm: float | None):
+        self.accelerator, self.net, self.clip_norm, self.norm = accelerator, net, clip_norm, math.nan
+        device, own = accelerator.device.type, accelerator.scaler is not None and not accelerator.native_amp
+        self.autocast = functools.partial(torch.autocast, device, torch.float16) if own else accelerator.autocast
+        self.scaler = accelerator.scaler or torch.amp.GradScaler(device, enabled=False)
 
-    def add(self, loss: Tensor, share: float) -> Tensor:
-        """Add ``share`` of a loss's gradient, if it is finite; returns the loss, detached."""
+    def add(self, loss: Tensor) -> Tensor:
+        """Add a loss's gradient, divided by the batches of the step, if it is finite; returns the loss, detached."""
         if torch.isfinite(loss):
-            self.scaler.scale(loss * share).backward()
+            self.accelerator.backward(loss)
         return loss.detach()
 
     def update(self, optimiser: torch.optim.Optimizer) -> bool:
@@ -70,12 +90,10 @@ class GradientStep:
         """
         self.scaler.unscale_(optimiser)
         weights = [p for p in self.net.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        self.norm = norm.item()
+        norm = self.accelerator.clip_grad_norm_(weights, math.inf if self.clip_norm is None else self.clip_norm)
+        self.norm = cast(Tensor, norm).item()
         usable = self.scaler.is_enabled() or math.isfinite(self.norm)
         if usable:
-            if self.clip_norm is not None:
-                torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
             self.scaler.step(optimiser)
             self.scaler.update()
         optimiser.zero_grad(set_to_none=True)

@@ -27,10 +27,11 @@ from semfacediff.synthesis.latents import prepared_faces, with_latents
 from semfacediff.synthesis.model import SCADM, SCADMOptions
 from semfacediff.synthesis.sampling import ddim_timesteps
 from semfacediff.tasks.training.files import TrainingFiles
+from semfacediff.tasks.training.launch import following_launcher
 from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
+from semfacediff.tasks.training.step import new_accelerator
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective, FirstStageObjective, Objective
 from semfacediff.tasks.training.synthesis_trainer import StepProgress, SynthesisTrainer
-from semfacediff.tasks.training.trainer import new_accelerator
 
 
 def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
@@ -38,6 +39,7 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
 
     Under ``torchrun`` every process takes its share; the first one keeps the record.
     """
+    settings = following_launcher(settings)
     state = training_processes(settings)
     # What can be refused cheaply comes before the photos are read.
     options = synthesis_options(settings, label_space_of(settings.data).n)
@@ -106,7 +108,7 @@ def _trained(
 ) -> StepProgress:
     # The codebook of a first stage is not read in its first steps.
     sharing = DistributedDataParallelKwargs(find_unused_parameters=settings.stage == "first")
-    accelerator, cache = new_accelerator(state.device, sharing), cache_folder()
+    accelerator, cache = new_accelerator(state.device, settings.steps.precision, sharing), cache_folder()
     with state.main_process_first():  # the others find what the first one prepared
         faces = {k: prepared_faces(d.faces, d.digest, options.image_size, cache) for k, d in parts.items()}
     torch.manual_seed(derive_seed(settings.seed, "init"))

@@ -148,7 +148,7 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
     def steps_done(self) -> int:
         return self.progress.step
 
-    def add_gradient(self, batch: Batch, k: int, share: float) -> float:
+    def add_gradient(self, batch: Batch, k: int) -> float:
         (epoch, samples), a = batch, self.accelerator
         with self.step.autocast():
             losses = self.objective.losses(
@@ -156,7 +156,7 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
             )
         # Processes average their gradients, and may have unequal shares of the batch.
         loss = losses.sum() * (a.num_processes / len(samples))
-        return a.reduce(self.step.add(loss, share), "mean").item()
+        return a.reduce(self.step.add(loss), "mean").item()
 
     def place(self, k: int) -> str:
         return f"step {self.progress.step + 1}"

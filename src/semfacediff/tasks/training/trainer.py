@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Generic, NoReturn, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import KwargsHandler
 from pydantic import TypeAdapter
 from torch import nn
 
@@ -25,11 +23,6 @@ from semfacediff.tasks.training.step import GradientStep
 
 P = TypeVar("P")
 B = TypeVar("B")
-
-
-def new_accelerator(device: torch.device, *handlers: KwargsHandler) -> Accelerator:
-    """Without mixed precision, whatever the launcher was configured for: the settings' ``precision`` decides."""
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=list(handlers))
 
 
 class Trainer(abc.ABC, Generic[P, B]):
@@ -73,9 +66,14 @@ class Trainer(abc.ABC, Generic[P, B]):
         decay = settings.ema_decay
         self.averages = {name: MovingAverage(part, decay) for name, part in averaged.items()} if decay else {}
         self.net: nn.Module = self.accelerator.prepare(model)
+        for name in (
+            "forward",
+            "_original_forward",
+        ):  # accelerate's casts; ours are a context, which no copy takes along
+            model.__dict__.pop(name, None)
         if compiled:
             self.net = cast(nn.Module, torch.compile(self.net))
-        self.step = GradientStep(self.net, settings.precision, settings.gradient_clip_norm)
+        self.step = GradientStep(self.accelerator, self.net, settings.gradient_clip_norm)
         state = files.found()
         if state is None:
             self.optimiser = self.new_optimiser()
@@ -93,8 +91,8 @@ class Trainer(abc.ABC, Generic[P, B]):
     def new_optimiser(self) -> torch.optim.Optimizer: ...
 
     @abc.abstractmethod
-    def add_gradient(self, batch: B, k: int, share: float) -> float:
-        """Add ``share`` of the gradient of the ``k``-th batch of a step; returns its loss over all processes."""
+    def add_gradient(self, batch: B, k: int) -> float:
+        """Add the gradient of the ``k``-th batch of a step (:meth:`GradientStep.add`); its loss over all processes."""
 
     @abc.abstractmethod
     def place(self, k: int) -> str:
@@ -123,10 +121,11 @@ class Trainer(abc.ABC, Generic[P, B]):
             UserError: a loss or the gradient is not finite; the weights are as they were.
         """
         losses, began = [], time.perf_counter()
+        self.accelerator.gradient_accumulation_steps, self.accelerator.step = n, 0  # the last group may be smaller
         for k in range(n):
             batch = next(batches)
-            with contextlib.nullcontext() if k == n - 1 else self.accelerator.no_sync(self.net):
-                losses.append(self.add_gradient(batch, k, 1 / n))
+            with self.accelerator.accumulate(self.net):
+                losses.append(self.add_gradient(batch, k))
             if not math.isfinite(losses[-1]):
                 self._refuse(f"the loss became {losses[-1]}", range(k, k + 1))
         if not self.step.update(self.optimiser):
