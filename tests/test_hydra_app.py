@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from semfacediff import hydra_app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = "data.count=2 data.size=64 parser=ground_truth metrics=no_weights attributes=[hair] runtime.workers=0".split()
@@ -25,7 +28,11 @@ def script(name, *words, cwd):
     [
         (["data.rot=x"], 2, "unknown key 'data.rot'; known here: count, n, name, seed"),
         (["data=folder", "data.rot=x"], 2, "unknown key 'data.rot'; did you mean 'root'?"),
-        (["data=foldr"], 2, "Could not find 'data/foldr'"),
+        (
+            ["data=foldr"],
+            2,
+            "data=foldr: expected one of celebamask_hq, folder, helen, lapa, shards, toy; did you mean folder?",
+        ),
         (["generation.steps=9"], 2, "'generation' is named 'synthesis' now: synthesis.steps"),
         (["+data.extra=1"], 2, "unknown key 'data.extra'"),
         (["attributes=[hair,ears]"], 2, "unknown attribute 'ears'; choose one of hair, lips"),
@@ -41,6 +48,64 @@ def test_a_mistake_is_one_sentence(tmp_path, words, code, said):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+CHOICES = "balanced, default, fast, low_memory"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("runtime=1e3", f"runtime=1e3: expected one of {CHOICES}"),
+        ("runtime=null", f"runtime=null: expected one of {CHOICES}"),
+        ("parser=2", r"parser=2: expected one of \d+ \(semfacediff list parsers\)"),
+        ("editor=true", "editor=true: expected one of .*identity, inpaint"),
+        ("optim=5", "optim=5: expected one of adam_then_sgd, adamw"),
+        ("editor=recolour", "editor=recolour: expected one of .*; did you mean recolor\\?"),
+        ("data=tooy", "data=tooy: expected one of .*; did you mean toy\\?"),
+        ("protocol=Thesis", "protocol=Thesis: expected one of .*; did you mean thesis\\?"),
+        ("parser=recolor", "parser=recolor: expected .*; editor=recolor exists"),
+        ("metrics=[x]", "metrics=x: expected one of full, no_weights"),
+        (
+            "experiment=thesis/tabel_6_1",
+            r"experiment=\S+: expected one of \d+ \(.*\); did you mean thesis/table_6_1\?",
+        ),
+        (
+            "prompts.hair=\U0001f600 hair",
+            "prompts.hair=\U0001f600 hair: Hydra cannot read this value; quote it twice",
+        ),
+        (
+            "attributes=hair,lips",
+            r"attributes=hair,lips: one value expected; write attributes=\[hair,lips\] for a list",
+        ),
+        (
+            "hydra/launcher=slurm",
+            "hydra/launcher=slurm is unknown; choose basic, joblib, submitit_local or ",
+        ),
+        ("region.fether_sigma_px=3", "unknown key 'region.fether_sigma_px'; did you mean 'feather_sigma_px'"),
+    ],
+)
+def test_what_hydra_refuses_is_one_sentence(word, said, monkeypatch, capsys, tmp_path):
+    """In this process: the program's own entry, without what loads behind the configuration."""
+    monkeypatch.chdir(tmp_path)
+    name = "train_parser" if word.startswith("optim") else "evaluate"
+    monkeypatch.setattr(sys, "argv", [name, word, f"hydra.run.dir={tmp_path}/run"])
+    with pytest.raises(SystemExit) as ended:
+        hydra_app.run(name, lambda cfg, folder: pytest.fail("it was run"), REPOSITORY)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {said}.*\n", error), error
+
+
+def test_a_fault_in_a_job_is_no_mistake_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate", f"hydra.run.dir={tmp_path}/run"])
+
+    def broken(cfg, folder):
+        raise ValueError("ours")
+
+    with pytest.raises(ValueError, match="ours"):
+        hydra_app.run("evaluate", broken, REPOSITORY)
 
 
 def test_a_run_folder_that_cannot_be_made(tmp_path):

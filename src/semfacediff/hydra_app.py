@@ -4,11 +4,9 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 """
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -30,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semfacediff import plugins
 from semfacediff.errors import EXIT_MISTAKE, UserError
+from semfacediff.hydra_mistakes import explained
 from semfacediff.places import results
 from semfacediff.threads import announce
 
@@ -128,9 +127,10 @@ def composed_or_refused(config_name: str, overrides: list[str], root: Path) -> D
     """:func:`composed`; an override that Hydra cannot apply is a :class:`UserError` in one sentence."""
     try:
         return composed(config_name, overrides, root)
-    except HydraException as e:
-        unknown = re.match(r"Could not override '([^']+)'", str(e))
-        raise UserError(f"unknown key '{unknown[1]}'" if unknown else str(e).partition("\n")[0]) from e
+    except UserError:
+        raise
+    except (HydraException, ValueError) as e:
+        raise UserError(explained(e, overrides, root, lambda words: composed(config_name, words, root))) from e
 
 
 def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -> None:
@@ -152,12 +152,13 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     try:
         with _hearing_signals():
             hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
-    except HydraException as e:
-        launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(e))
-        _complain(_no_launcher(launcher[1]) if launcher else _explained(str(e), root, config_name))
-        sys.exit(EXIT_MISTAKE)
     except UserError as e:
         _complain(e)
+        sys.exit(EXIT_MISTAKE)
+    except (HydraException, ValueError) as e:
+        if entered and not isinstance(e, HydraException):
+            raise  # a fault of ours in the job
+        _complain(explained(e, sys.argv[1:], root, lambda words: composed(config_name, words, root)))
         sys.exit(EXIT_MISTAKE)
     except OmegaConfBaseException as e:
         from semfacediff.config.reading import unresolved
@@ -229,10 +230,6 @@ def _exit_code(task: Callable[[DictConfig, Path], int], cfg: DictConfig, folder:
             folder.rmdir()  # only if nothing was written: a mistake leaves no empty folder behind
 
 
-_RENAMED = {"generation": "synthesis"}
-"""Group of the configuration as it was -> as it is."""
-
-
 class Stopped(KeyboardInterrupt):
     """The signal in ``args`` asked this process to end."""
 
@@ -285,28 +282,3 @@ def _own_overrides(hydra_cfg: HydraConf) -> list[str]:
 
 def _complain(message: object) -> None:
     print(f"error: {message}", file=sys.stderr)
-
-
-def _no_launcher(name: str) -> str:
-    if name in ("joblib", "submitit_local", "submitit_slurm"):
-        return f"hydra/launcher={name} needs the extra 'launchers': pip install 'semfacediff[launchers]'"
-    return f"hydra/launcher={name} is unknown; choose basic, joblib, submitit_local or submitit_slurm"
-
-
-def _explained(message: str, root: Path, config_name: str) -> str:
-    """Hydra's message for an unknown key tells how to force it in; say what is there instead."""
-    unknown = re.match(r"Could not override '([^']+)'", message)
-    if unknown is None:
-        return message.partition("\nConfig search path")[0]
-    groups = {p.name for p in (root / "conf").iterdir() if p.is_dir()}
-    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
-    node = composed(config_name, chosen, root)
-    old, _, rest = unknown[1].partition(".")
-    if new := _RENAMED.get(old):
-        return f"unknown key '{unknown[1]}'; '{old}' is named '{new}' now: {new}.{rest}"
-    *parents, key = unknown[1].split(".")
-    for parent in parents:
-        node = node[parent] if OmegaConf.is_dict(node) and parent in node else {}
-    close = difflib.get_close_matches(key, list(node), n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown key '{unknown[1]}'; {hint}known here: {', '.join(sorted(node)) or 'nothing'}"

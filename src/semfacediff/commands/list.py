@@ -1,24 +1,50 @@
-"""``semfacediff list``: the editors, metrics, parsers or data sets that can be chosen here, and where each is from."""
+"""``semfacediff list``: editors, metrics, parsers and data to choose from, with their origin; presets; tables."""
 
 import argparse
 
-HELP = "list editors, metrics, parsers or data sets that can be chosen here, with their origin"
+HELP = "list editors, metrics, parsers or data sets that can be chosen here with their origin, experiments, or tables"
 _KINDS = {"editors": "editor", "metrics": "metric", "parsers": "parser", "data": "data"}
+_DESCRIBED = {"experiments": "experiment", "tables": "tables"}
+"""What has a sentence in its file instead of an origin -> its folder below ``experiments/``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=list(_KINDS))
+    parser.add_argument("what", choices=[*_KINDS, *_DESCRIBED])
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.what in _DESCRIBED:
+        _print(_descriptions(_DESCRIBED[arguments.what]))
+        return 0
     kind = _KINDS[arguments.what]
-    origins = _origins(kind)
-    width = max(map(len, origins))
-    for name in sorted(origins):
-        print(f"{name:<{width}}  {origins[name]}")
+    _print(_origins(kind))
     targets = "metrics.columns=[module:Class]" if kind == "metric" else f"{kind}=python {kind}.target=module:Class"
     print(f"and any class: {targets}")
     return 0
+
+
+def _print(found: dict[str, str]) -> None:
+    width = max(map(len, found))
+    for name in sorted(found):
+        print(f"{name:<{width}}  {found[name]}")
+
+
+def _descriptions(folder: str) -> dict[str, str]:
+    """Preset or table -> the first sentence of its file's opening comment, or its title."""
+    import re
+    from pathlib import Path
+
+    from semfacediff.places import repository
+
+    found = {}
+    for place in (repository() / "experiments" / folder, Path("experiments") / folder):
+        for file in place.rglob("*.yaml"):
+            text = file.read_text("utf-8")
+            said = re.search(r"^title: *\"?([^\"\n]+)", text, re.MULTILINE) or re.search(
+                r"^# (?!@)(.+)", text, re.MULTILINE
+            )
+            found[file.relative_to(place).with_suffix("").as_posix()] = said[1].rstrip(".:") if said else ""
+    return found
 
 
 def _origins(kind: str) -> dict[str, str]:
