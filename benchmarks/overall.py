@@ -2,7 +2,7 @@
 
 Reads the records of a sweep of ``experiment=controls`` that measured its axes, writes the means of the controls that
 are the ends of each axis, and prints what every control of the sweep scores under several weights of the axes. The file
-in the package was made from the first 40 choice photos; 100 take about 20 minutes of one core:
+in the package was made from the first 100 choice photos, in about half an hour of one core:
 
     python evaluate.py -m experiment=controls data=shards data.root=DIR data.split_rule.modulo=20 data.split=val \\
         data.n=100 'attributes=[hair,lips,skin]' 'prompts.skin=green skin' editor.donors=DIR_OF_OTHER_PEOPLE \\
@@ -99,7 +99,6 @@ def main(words: Sequence[str] | None = None) -> None:
             "attributes": setting.run["identity"]["config"]["attributes"],
             "data": setting.run["identity"]["inputs"]["data"],
             "command": setting.run["command"],
-            "more_photos": "the same command with data.n=100, then: python benchmarks/overall.py SWEEP",
             "anchors": anchors(rows),
         }
         write_bytes(asked.out, (json.dumps(found, indent=1) + "\n").encode())
