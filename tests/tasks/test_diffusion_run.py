@@ -127,7 +127,9 @@ def opened(monkeypatch) -> list[str]:
     monkeypatch.setenv("SEMFACEDIFF_SWEEP", "sweep")
     monkeypatch.setattr(opening, "_pipeline", SweepCache())
     inner, seen = pipeline.open_pipeline, []
-    monkeypatch.setattr(pipeline, "open_pipeline", lambda files, dtype: seen.append(str(dtype)) or inner(files, dtype))
+    monkeypatch.setattr(
+        pipeline, "open_pipeline", lambda files, kind, dtype: seen.append(str(dtype)) or inner(files, kind, dtype)
+    )
     return seen
 
 

@@ -70,8 +70,8 @@ class SpyShared:
         self.pipe.schedulers.append(scheduler)
         return self.pipe
 
-    def prompts(self, guided):
-        return PromptEmbeddings(self.pipe, guided, accepts_negative=True)
+    def prompts(self, guided, opposed):
+        return PromptEmbeddings(self.pipe, guided, opposed)
 
 
 @pytest.fixture(scope="module")

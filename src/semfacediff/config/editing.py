@@ -44,32 +44,62 @@ class PrecomputedEditor(_Repeated):
     resize: Literal["fit", "stretch"] | None
 
 
-class InpaintEditor(_Repeated):
-    """See :class:`semfacediff.editing.diffusion.InpaintOptions`.
+class _DiffusionEditor(_Repeated):
+    """``None``: the pipeline's own.
 
+    ``model``: folder or id of the pipeline, where ``weights`` does not name one. ``pipeline``: class of diffusers.
+    ``lora``: file, folder or id of weights that are added to the pipeline's, times ``lora_weight``.
     ``safety_checker``: whether the pipeline's is opened, if it has one.
     """
 
-    name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
-    scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc"]
-    steps: Annotated[int, Field(ge=1, le=1000)]
-    guidance: Annotated[float, Field(ge=0, le=100)]
-    strength: Annotated[float, Field(gt=0, le=1)]
-    native_size: Annotated[int, Field(ge=32, le=4096)]
+    model: str | None = None
+    pipeline: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    lora: str | None = None
+    lora_weight: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc", "lcm", "lightning"]
+    steps: Annotated[int, Field(ge=1, le=1000)] | None
+    guidance: Annotated[float, Field(ge=0, le=100)] | None
+    true_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    native_size: Annotated[int, Field(ge=32, le=4096)] | None
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
     vae_dtype: Literal["float32", "same"]
-    zoom: bool
-    zoom_context: Annotated[float, Field(ge=0, le=8)]
     safety_checker: bool
 
     @model_validator(mode="after")
+    def _weighed(self):
+        if self.lora is None and self.lora_weight != 1.0:
+            raise ValueError("editor.lora_weight belongs to editor.lora; set both, or drop it")
+        return self
+
+
+OF_PIPELINE = {"model", "pipeline", "lora", "lora_weight", "safety_checker"}
+"""Settings of a diffusion editor that say what is opened, not how it is called."""
+
+
+class InpaintEditor(_DiffusionEditor):
+    """See :class:`semfacediff.editing.diffusion.InpaintOptions`."""
+
+    name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
+    strength: Annotated[float, Field(gt=0, le=1)] | None
+    zoom: bool
+    zoom_context: Annotated[float, Field(ge=0, le=8)]
+
+    @model_validator(mode="after")
     def _takes_a_step(self):
-        if int(self.steps * self.strength) < 1:  # as diffusers counts them
+        if self.strength and self.steps and int(self.steps * self.strength) < 1:  # as diffusers counts them
             raise ValueError(
                 f"editor.strength={self.strength} of editor.steps={self.steps} leaves no step to take; their product "
                 f"must be at least 1"
             )
         return self
+
+
+class InstructEditor(_DiffusionEditor):
+    """See :class:`semfacediff.editing.diffusion.InstructOptions`."""
+
+    name: Literal["instruct"]
+    image_guidance: Annotated[float, Field(ge=0, le=100)] | None = None
+    instructions: dict[str, str] = Field(default={})
 
 
 class SCADMEditor(_Repeated):
@@ -115,6 +145,7 @@ _KINDS = {
     "recolor": "recolor",
     "precomputed": "precomputed",
     **dict.fromkeys(("sdxl_inpaint", "sd_inpaint", "inpaint"), "inpaint"),
+    "instruct": "instruct",
     "sca_dm": "sca_dm",
     "control": "control",
 }
@@ -130,6 +161,7 @@ AnyEditor = Annotated[
     | Annotated[RecolorEditor, Tag("recolor")]
     | Annotated[PrecomputedEditor, Tag("precomputed")]
     | Annotated[InpaintEditor, Tag("inpaint")]
+    | Annotated[InstructEditor, Tag("instruct")]
     | Annotated[SCADMEditor, Tag("sca_dm")]
     | Annotated[ControlEditor, Tag("control")]
     | Annotated[OtherEditor, Tag("other")],

@@ -22,6 +22,7 @@ class WeightsConfig(Closed):
     sdxl_inpaint: str | None
     sd_inpaint: str | None
     inpaint: str | None
+    instruct: str | None
     download: bool
 
 

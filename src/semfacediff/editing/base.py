@@ -34,6 +34,7 @@ class EditRequest:
         labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
         frame: (height, width) of the photo before it was brought to the working size; ``None`` = the size it has.
         repeat: which of the edits of this photo and attribute, from 1; ``None`` where there is one.
+        instruction: what a maskless model is told, of a task set; ``None``: what it makes of attribute and prompt.
         on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
 
@@ -50,6 +51,7 @@ class EditRequest:
     label_space: LabelSpace | None = None
     frame: tuple[int, int] | None = None
     repeat: int | None = None
+    instruction: str | None = None
     on_step: Callable[[int, int], None] | None = None
 
     def copied(self) -> "EditRequest":

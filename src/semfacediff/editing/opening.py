@@ -1,6 +1,8 @@
 """The editor that the configuration names."""
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -8,8 +10,17 @@ from semfacediff import config, plugins
 from semfacediff.controls import SYSTEM
 from semfacediff.editing.base import Editor
 from semfacediff.editing.control import Control
-from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
-from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
+from semfacediff.editing.diffusion import (
+    InpaintEditor,
+    InpaintOptions,
+    InstructEditor,
+    InstructOptions,
+    MemoryProfile,
+    PipelineFiles,
+    find_pipeline,
+)
+from semfacediff.editing.diffusion.lora import find_lora
+from semfacediff.editing.diffusion.pipeline import SharedPipeline
 from semfacediff.editing.system_control import SystemControl
 from semfacediff.errors import UserError
 from semfacediff.sweep_cache import SweepCache
@@ -36,11 +47,11 @@ def open_editor(
         from semfacediff.editing.reference import reference_editor
 
         return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
-    if isinstance(settings, config.InpaintEditor):
-        return _inpaint_editor(settings, on, weights, runtime)
+    if isinstance(settings, config.InpaintEditor | config.InstructEditor):
+        return _diffusion_editor(settings, on, weights, runtime)
     if isinstance(settings, config.ControlEditor):
         if settings.kind in SYSTEM:
-            inner, facts = _inpaint_editor(settings.of, on, weights, runtime)
+            inner, facts = _diffusion_editor(settings.of, on, weights, runtime)
             return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
         control = Control(settings.kind, settings.donors)
         return control, {"name": settings.name, "numerics": None, **plugins.code_identity("editor", settings.name)}
@@ -67,22 +78,31 @@ def _plugged(settings: config.OtherEditor) -> tuple[Editor, dict]:
     return made, facts
 
 
-def _inpaint_editor(
-    settings: config.InpaintEditor,
+def _diffusion_editor(
+    settings: config.InpaintEditor | config.InstructEditor,
     on: torch.device,
     weights: config.WeightsConfig | None,
     runtime: config.RuntimeConfig | None,
 ) -> tuple[InpaintEditor, dict]:
-    explicit = getattr(weights, settings.name, None)
+    explicit = getattr(weights, settings.name, None) or settings.model
     root, download = (weights.root, weights.download) if weights else (None, False)
     memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
     memory.check()
     files = find_pipeline(settings.name, explicit, root, download)
     files = files if settings.safety_checker else files.without("safety_checker")
-    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker", "repeats"}))
-    dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
-    opened_as = (files, dtype, on, memory, watch)
-    unchanged = (opened_as, files.state(dtype != torch.float32))
-    shared = _pipeline.get(unchanged, lambda: SharedPipeline(*opened_as))
-    made = InpaintEditor(settings.name, files, options, on, memory, shared)
+    lora = find_lora(settings.lora, settings.lora_weight) if settings.lora else None
+    files = replace(files, kind=settings.pipeline, lora=lora)
+    told = settings.model_dump(exclude={"name", "repeats", *config.OF_PIPELINE})
+    masked = isinstance(settings, config.InpaintEditor)
+
+    def share(files: PipelineFiles, kind: str, dtype: torch.dtype, *more: Any) -> SharedPipeline:
+        opened_as = (files, kind, dtype, *more)
+        unchanged = (opened_as, files.state(dtype != torch.float32))
+        return _pipeline.get(unchanged, lambda: SharedPipeline(*opened_as))
+
+    made: InpaintEditor
+    if masked:
+        made = InpaintEditor(settings.name, files, InpaintOptions(**told), on, memory, share)
+    else:
+        made = InstructEditor(settings.name, files, InstructOptions(**told), on, memory, share)
     return made, {"name": settings.name, **made.facts()}

@@ -119,7 +119,8 @@ def _told(
             place = f"of photo '{task.sample_id}' for '{task.attribute}'"
             known[key] = resolve_prompt(*key, negatives.get(task.attribute), rules, editor, place).words
             editor.check({task.attribute: known[key].read})
-        told.append((task, EditSpec(task.attribute, known[key], kind=task.kind, target=task.target)))
+        words = replace(known[key], instruction=task.instruction) if task.instruction else known[key]
+        told.append((task, EditSpec(task.attribute, words, kind=task.kind, target=task.target)))
     return told
 
 
