@@ -237,7 +237,6 @@ def test_the_mask_has_no_say_in_what_a_maskless_model_makes(editor, requested):
 @pytest.fixture
 def loras(tmp_path, editor):
     """Folder of LoRA files: for every attention of the SDXL twin, and for a layer that it does not have."""
-    pytest.importorskip("peft")
     from safetensors.torch import save_file
 
     generator, pipe = torch.Generator().manual_seed(0), editor("inpaint").pipe
@@ -261,14 +260,13 @@ def test_a_lora_changes_the_edit_by_its_weight(twin, loras, requested):
         options = InpaintOptions(**{**NONE, "steps": 2, "native_size": 64, "strength": None})
         return InpaintEditor("inpaint", dataclasses.replace(files, lora=lora), options, CPU, MemoryProfile())
 
-    full, half, none = (made(find_lora(str(loras / "sdxl.safetensors"), w)) for w in (1.0, 0.5, 0.0))
-    edits = [e.edit([requested(0)])[0] for e in (full, half, none, made(None))]
+    full, none = (made(find_lora(str(loras / "sdxl.safetensors"), w)) for w in (1.0, 0.0))
+    edits = [e.edit([requested(0)])[0] for e in (full, none, made(None))]
     assert far_apart(edits[0], edits[1])
-    assert far_apart(edits[1], edits[2])
-    assert torch.allclose(edits[2], edits[3], rtol=0, atol=1e-5)  # float32 sums of 1e5 terms of order 1e-3
+    assert torch.allclose(edits[1], edits[2], rtol=0, atol=1e-5)  # a sum with zeros, in float32
     facts = full.facts()
     assert facts["lora"] == {"file": "sdxl.safetensors", "digest": full.files.lora.digest, "weight": 1.0}
-    assert len({e.facts()["digest"] for e in (full, half, made(None))}) == 3
+    assert len({e.facts()["digest"] for e in (full, none, made(None))}) == 3
 
 
 @pytest.mark.parametrize(
