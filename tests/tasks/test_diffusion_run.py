@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from semfacediff import config, tasks
-from semfacediff.editing import opening
-from semfacediff.editing.diffusion import pipeline
+from semfacediff.editing.diffusion import opening, pipeline
 from semfacediff.editing.diffusion.editor import InpaintEditor
 from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError

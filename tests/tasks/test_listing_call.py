@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from semfacediff import config, tasks
-from semfacediff.editing import opening
+from semfacediff.editing.diffusion import opening
 from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.hydra_app import composed
 

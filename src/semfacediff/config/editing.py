@@ -1,6 +1,6 @@
 """``editor=``, ``region=`` and what an editing benchmark asks for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     Discriminator,
@@ -24,6 +24,11 @@ class _Repeated(Closed):
     """``repeats``: edits of every photo and attribute, each with a seed of its own."""
 
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What the editor is made of."""
+        return self.model_dump(exclude={"name", "repeats"})
 
 
 class IdentityEditor(_Repeated):
@@ -135,32 +140,30 @@ class ControlEditor(_Repeated):
 
 
 class OtherEditor(_Repeated, Plugged):  # the last base says what extra keys are
-    """An editor of one's own."""
+    """An editor of one's own, or one of ours whose class says its options."""
 
     kind = "editor"
 
+    @property
+    def options(self) -> dict[str, object]:
+        return dict(self.model_extra or {})
 
-_KINDS = {
-    "identity": "identity",
-    "recolor": "recolor",
-    "precomputed": "precomputed",
-    **dict.fromkeys(("sdxl_inpaint", "sd_inpaint", "inpaint"), "inpaint"),
-    "instruct": "instruct",
-    "sca_dm": "sca_dm",
-    "control": "control",
-}
+
+_CLOSED = (IdentityEditor, RecolorEditor, PrecomputedEditor, InpaintEditor, InstructEditor, SCADMEditor, ControlEditor)
 
 
 def _kind(editor: object) -> str:
+    """The first name of the class whose ``name`` may be the editor's."""
     name = editor.get("name") if isinstance(editor, dict) else getattr(editor, "name", None)
-    return _KINDS.get(str(name), "other")
+    names = (get_args(of.model_fields["name"].annotation) for of in _CLOSED)
+    return next((of[0] for of in names if name in of), "other")
 
 
 AnyEditor = Annotated[
     Annotated[IdentityEditor, Tag("identity")]
     | Annotated[RecolorEditor, Tag("recolor")]
     | Annotated[PrecomputedEditor, Tag("precomputed")]
-    | Annotated[InpaintEditor, Tag("inpaint")]
+    | Annotated[InpaintEditor, Tag("sdxl_inpaint")]
     | Annotated[InstructEditor, Tag("instruct")]
     | Annotated[SCADMEditor, Tag("sca_dm")]
     | Annotated[ControlEditor, Tag("control")]

@@ -1,11 +1,14 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from semfacediff import config, plugins
 from semfacediff.labels import LabelSpace
 from semfacediff.types import RegionMasks
 
@@ -62,6 +65,15 @@ class EditRequest:
         return replace(self, photo=self.photo.clone(), masks=masks, labels=labels)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an editor works, and what of the run it may use; without ``weights`` and ``runtime``: the hub's cache."""
+
+    device: torch.device
+    weights: config.WeightsConfig | None = None
+    runtime: config.RuntimeConfig | None = None
+
+
 class Editor:
     """Repaints a region of a photo. Subclasses have ``edit``; the other methods have defaults that suit most editors.
 
@@ -74,6 +86,23 @@ class Editor:
     name: str = ""
     native_size: int | None = None
     batchable: bool = False
+
+    @classmethod
+    def opened(cls, settings: Any, place: Place) -> tuple["Editor", dict]:
+        """The editor that ``editor=`` describes, and its facts for the record; most need nothing of the run.
+
+        Raises:
+            UserError: it cannot be made of its options.
+        """
+        made = plugins.made("editor", settings.name, settings.options)
+        if not isinstance(settings, config.OtherEditor):
+            return made, {"name": settings.name}
+        made.name = settings.name
+        own, code = made.facts(), plugins.code_identity("editor", settings.name)
+        facts: dict = {"name": settings.name, "numerics": None, **own, **code}
+        if of_files := own.get("digest"):
+            facts["digest"] = hashlib.sha256(f"{code['digest']} {of_files}".encode()).hexdigest()
+        return made, facts
 
     def facts(self) -> dict[str, object]:
         """What beside code and options determines its edits, for the record: ``digest``, of its weights or files."""

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff import config
+from semfacediff.editing.base import Editor, EditRequest, Place
 from semfacediff.editing.diffusion.calling import call_of, settled
 from semfacediff.editing.diffusion.memory import MemoryProfile, free_memory, ran_out_of_memory
+from semfacediff.editing.diffusion.opening import opened_with
 from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype, latent_cell
 from semfacediff.editing.diffusion.placing import Placed, pasted, placed, whole, zoom_box
 from semfacediff.editing.diffusion.weights import PipelineFiles
@@ -71,6 +73,13 @@ class InpaintEditor(Editor):
     native_size: int
     batchable = True
     masked = True
+    of_options: ClassVar[type] = InpaintOptions
+
+    @classmethod
+    def opened(cls, settings: config.InpaintEditor, place: Place) -> tuple[Editor, dict]:
+        told = {k: v for k, v in settings.options.items() if k not in config.OF_PIPELINE}
+        made = cls(options=cls.of_options(**told), **opened_with(settings, place))
+        return made, {"name": settings.name, **made.facts()}
 
     def __init__(
         self,

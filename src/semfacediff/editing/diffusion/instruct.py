@@ -73,11 +73,12 @@ class InstructEditor(InpaintEditor):
     """Edits whole photos by an instruction, which is made of attribute and prompt, or a task set's own."""
 
     masked = False
+    of_options = InstructOptions
     options: InstructOptions
 
-    def __init__(self, name: str, files: PipelineFiles, options: InstructOptions, *more: Any):
+    def __init__(self, name: str, files: PipelineFiles, options: InstructOptions, *more: Any, **named: Any):
         self.templates = checked_templates(options.instructions)
-        super().__init__(name, files, options, *more)
+        super().__init__(name, files, options, *more, **named)
 
     def check(self, attributes: dict[str, str]) -> None:
         """The tokenizers must read the whole instruction."""
