@@ -205,8 +205,8 @@ def test_a_full_device_is_noted_and_the_run_goes_on(finished, places, tmp_path, 
     monkeypatch.setattr(InpaintEditor, "_repainted", full)
     start = InpaintEditor.__init__
 
-    def unlimited(self, *arguments):
-        start(self, *arguments)
+    def unlimited(self, *arguments, **named):
+        start(self, *arguments, **named)
         self.at_once = None
 
     monkeypatch.setattr(InpaintEditor, "__init__", unlimited)

@@ -70,8 +70,8 @@ class SpyShared:
         self.pipe.schedulers.append(scheduler)
         return self.pipe
 
-    def prompts(self, guided, opposed):
-        return PromptEmbeddings(self.pipe, guided, opposed)
+    def prompts(self, guided, opposed_by):
+        return PromptEmbeddings(self.pipe, guided, opposed_by)
 
 
 @pytest.fixture(scope="module")

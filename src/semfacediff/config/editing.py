@@ -57,14 +57,14 @@ class _DiffusionEditor(_Repeated):
     ``safety_checker``: whether the pipeline's is opened, if it has one.
     """
 
-    model: str | None = None
-    pipeline: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
-    lora: str | None = None
-    lora_weight: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    model: str | None
+    pipeline: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None
+    lora: str | None
+    lora_weight: Annotated[float, Field(ge=-10, le=10)]
     scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc", "lcm", "lightning"]
     steps: Annotated[int, Field(ge=1, le=1000)] | None
     guidance: Annotated[float, Field(ge=0, le=100)] | None
-    true_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    true_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None
     native_size: Annotated[int, Field(ge=32, le=4096)] | None
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
     vae_dtype: Literal["float32", "same"]
@@ -103,8 +103,8 @@ class InstructEditor(_DiffusionEditor):
     """See :class:`semfacediff.editing.diffusion.InstructOptions`."""
 
     name: Literal["instruct"]
-    image_guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-    instructions: dict[str, str] = Field(default={})
+    image_guidance: Annotated[float, Field(ge=0, le=100)] | None
+    instructions: dict[str, str]
 
 
 class SCADMEditor(_Repeated):

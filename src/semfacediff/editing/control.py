@@ -25,7 +25,6 @@ from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.sizes import resized_photo
 from semfacediff.data.toy import MIN_SIZE_PX, draw_face
 from semfacediff.editing.base import Editor, EditRequest, Place
-from semfacediff.editing.opening import open_editor
 from semfacediff.editing.recolor import NOTE_NO_COLOUR
 from semfacediff.errors import UserError
 from semfacediff.regions.masks import REFERENCE_PX
@@ -79,9 +78,10 @@ class Control(Editor):
     def opened(cls, settings: config.ControlEditor, place: Place) -> tuple[Editor, dict]:
         """Those of a system are made of a diffusion editor."""
         if settings.kind in SYSTEM:
-            from semfacediff.editing.system_control import SystemControl  # which loads diffusion
+            from semfacediff.editing.diffusion import InpaintEditor  # which other controls do not need
+            from semfacediff.editing.system_control import SystemControl
 
-            inner, facts = open_editor(settings.of, place.device, place.weights, place.runtime)
+            inner, facts = InpaintEditor.opened(settings.of, place)
             return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
         control = cls(settings.kind, settings.donors)
         return control, {"name": settings.name, "numerics": None, **plugins.code_identity("editor", settings.name)}

@@ -34,7 +34,7 @@ class Precomputed(Editor):
 
     @classmethod
     def opened(cls, settings: config.PrecomputedEditor, place: Place) -> tuple[Editor, dict]:
-        return cls(**settings.options, repeats=settings.repeats), {"name": settings.name}
+        return cls(settings.root, settings.resize, settings.repeats), {"name": settings.name}
 
     def __init__(self, root: Path | str, resize: str | None = None, repeats: int = 1):
         root = Path(root).expanduser()

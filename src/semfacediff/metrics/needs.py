@@ -34,7 +34,8 @@ class Needs:
         try:
             found = find_clip(self.clip_model, *where) if public is CLIP_VIT_B_32 else find(public, *where)
         except MissingWeightsError as e:
-            return self.missing(e, *columns)
+            self.missing(e, *columns)
+            return None
         if not found.comparable:
             self.doubts.append(f"{', '.join(columns)}: weights {found.name} are not the public {public.files[0].file}")
         return found

@@ -78,7 +78,8 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
                 )
             opened.append(made)
     each = [metric for metric in opened if isinstance(metric, Metric)]
-    sets, floor = (next((m for m in opened if isinstance(m, of)), None) for of in (SetScores, IoUFloor))
+    sets = next((m for m in opened if isinstance(m, SetScores)), None)
+    floor = next((m for m in opened if isinstance(m, IoUFloor)), None)
     return Metrics(each, sets, floor, open_overall(each, settings.protocol), needs.absent, needs.doubts)
 
 

@@ -76,7 +76,7 @@ class InpaintEditor(Editor):
     of_options: ClassVar[type] = InpaintOptions
 
     @classmethod
-    def opened(cls, settings: config.InpaintEditor, place: Place) -> tuple[Editor, dict]:
+    def opened(cls, settings: Any, place: Place) -> tuple["InpaintEditor", dict]:
         told = {k: v for k, v in settings.options.items() if k not in config.OF_PIPELINE}
         made = cls(options=cls.of_options(**told), **opened_with(settings, place))
         return made, {"name": settings.name, **made.facts()}
@@ -93,7 +93,7 @@ class InpaintEditor(Editor):
         memory.check()
         self.call = call_of(files, self.masked)
         self.options = settled(options, self.call)
-        self.name, self.native_size = name, self.options.native_size
+        self.name, self.native_size = name, int(self.options.native_size or self.call.size)
         self.files, self.device, self.memory = files, device, memory
         self.dtype = chosen_dtype(options.dtype, device, "transformer" in files.parts)
         watch = options.vae_dtype == "same"
@@ -112,7 +112,7 @@ class InpaintEditor(Editor):
         if own := {name: value for name, value in settled.items() if value != asked[name]}:
             numerics["pipeline_defaults"] = own
         half, call = self.dtype != torch.float32, self.call
-        facts = {"digest": self.files.digest(half), "numerics": numerics, "doubts": self.files.doubts}
+        facts: dict[str, Any] = {"digest": self.files.digest(half), "numerics": numerics, "doubts": self.files.doubts}
         facts |= {"pipeline": call.kind, "maskless": not self.masked}
         if self.files.lora:
             facts["lora"] = self.files.lora.facts()
@@ -149,7 +149,8 @@ class InpaintEditor(Editor):
                 f"editor.native_size={self.native_size} is no multiple of {latent_cell(pipe)}, which "
                 f"{type(pipe).__name__} works in; set another"
             )
-        self._guard, self._prompts = self.shared.guard, self.shared.prompts(self._guided, self.reads_negatives())
+        opposed_by = self.call.opposed_by if self.reads_negatives() else None
+        self._guard, self._prompts = self.shared.guard, self.shared.prompts(self._guided, opposed_by)
         return pipe
 
     @torch.inference_mode()

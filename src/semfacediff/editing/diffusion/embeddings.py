@@ -17,12 +17,12 @@ class PromptEmbeddings:
     Texts are encoded one by one, so that a text's embedding does not depend on its neighbours.
 
     Args:
-        guided: whether guidance is on. opposed: whether a negative prompt has a say, of pipelines that encode alone.
+        guided: whether guidance is on. opposed_by: key through which a negative prompt has a say; ``None``: it has none.
     """
 
-    def __init__(self, pipe: Any, guided: bool, opposed: bool):
+    def __init__(self, pipe: Any, guided: bool, opposed_by: str | None):
         kind = type(pipe).__name__
-        self._pipe, self._guided, self._opposed = pipe, guided, opposed
+        self._pipe, self._guided, self._opposed_by = pipe, guided, opposed_by
         self._names = {
             "StableDiffusionXLInpaintPipeline": (
                 "prompt_embeds",
@@ -43,10 +43,11 @@ class PromptEmbeddings:
         return {name: torch.cat(values) for name, values in columns if values[0] is not None}
 
     def _texts(self, requests: list[EditRequest]) -> dict[str, list[str]]:
-        """With an empty negative prompt where there is none: without any, guidance by a negative pass is off."""
+        """With an empty negative prompt where there is none: without any, a ``true_cfg_scale`` does nothing."""
         texts = {"prompt": [r.prompt for r in requests]}
-        negatives = [r.negative_prompt or "" for r in requests]
-        return texts | ({"negative_prompt": negatives} if self._opposed else {})
+        negatives = [r.negative_prompt for r in requests]
+        told = self._opposed_by == "true_cfg_scale" or (self._opposed_by and any(n is not None for n in negatives))
+        return texts | ({"negative_prompt": [n or "" for n in negatives]} if told else {})
 
     def _embedded(self, prompt: str, negative: str | None) -> tuple:
         key = (prompt, negative)

@@ -60,7 +60,7 @@ class SharedPipeline:
     ):
         self._files, self._kind, self._dtype, self._device = files, kind, dtype, device
         self._memory, self._watch = memory, watch
-        self._prompts: dict[tuple[bool, bool], PromptEmbeddings] = {}
+        self._prompts: dict[tuple[bool, str | None], PromptEmbeddings] = {}
 
     @cached_property
     def tokenizers(self) -> list[Any]:
@@ -86,15 +86,15 @@ class SharedPipeline:
         _set_scheduler(pipe, scheduler)
         return pipe
 
-    def prompts(self, guided: bool, opposed: bool) -> PromptEmbeddings:
+    def prompts(self, guided: bool, opposed_by: str | None) -> PromptEmbeddings:
         """Embeddings with or without those of the negative prompt; encoded once for all callers.
 
         Args:
-            guided: whether guidance is on. opposed: whether a negative prompt has a say.
+            guided: whether guidance is on. opposed_by: key through which a negative prompt has a say, if it has one.
         """
-        if (guided, opposed) not in self._prompts:
-            self._prompts[guided, opposed] = PromptEmbeddings(self._pipe, guided, opposed)
-        return self._prompts[guided, opposed]
+        if (guided, opposed_by) not in self._prompts:
+            self._prompts[guided, opposed_by] = PromptEmbeddings(self._pipe, guided, opposed_by)
+        return self._prompts[guided, opposed_by]
 
 
 def open_pipeline(files: PipelineFiles, kind: str, dtype: torch.dtype) -> Any:

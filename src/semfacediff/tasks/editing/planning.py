@@ -14,6 +14,8 @@ from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor
 from semfacediff.editing.prompts.words import Words
 from semfacediff.engine.prefetch import read_ahead
+from semfacediff.engine.provenance import protocol_deviations
+from semfacediff.errors import UserError
 from semfacediff.tasks.editing.bench import Plan
 from semfacediff.tasks.editing.cascade import staged
 from semfacediff.tasks.editing.generated_tasks import generated
@@ -65,8 +67,14 @@ def check_prompts(settings: config.EditingEvaluation, editor: Editor) -> None:
     """Refuse what can be refused before the photos are read.
 
     Raises:
-        UserError: a prompt that the editor cannot follow or read whole, or a file that is no task set.
+        UserError: a prompt that the editor cannot follow or read whole, negative prompts that were asked for and that
+            it does not read, or a file that is no task set.
     """
+    asked = [said for said in protocol_deviations(settings) if said.startswith("negatives = ")]
+    if asked and settings.negatives != "none" and editor.tokenizers() and not editor.reads_negatives():
+        raise UserError(
+            f"negatives={settings.negatives}: editor '{editor.name}' as it is set reads no negative prompt; leave it out"
+        )
     if settings.prompts.file is not None:
         _told(read_tasks(Path(settings.prompts.file)), settings, editor)
     elif not settings.prompts.of_tasks:
