@@ -93,7 +93,10 @@ def far_apart(a, b) -> bool:
         ("flux_kontext", "FluxKontextPipeline", {"guidance_scale": 7.0, "true_cfg_scale": 1.0, "max_area": 64 * 64}),
         ("qwen_edit_inpaint", "QwenImageEditInpaintPipeline", {"true_cfg_scale": 7.0, "strength": 0.6}),
         ("instruct", "StableDiffusionInstructPix2PixPipeline", {"guidance_scale": 7.0, "image_guidance_scale": 1.5}),
-        ("inpaint", "StableDiffusionXLInpaintPipeline", {"guidance_scale": 7.0, "strength": 0.9999, "width": 64}),
+        pytest.param(
+            *("inpaint", "StableDiffusionXLInpaintPipeline", {"guidance_scale": 7.0, "strength": 0.9999, "width": 64}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_pipeline_gets_what_it_takes(editor, requested, monkeypatch, small_qwen, name, kind, told):
@@ -118,7 +121,13 @@ def test_a_pipeline_gets_what_it_takes(editor, requested, monkeypatch, small_qwe
     assert ("reads no negative prompt" in (made.note(request) or "")) != reads
 
 
-@pytest.mark.parametrize("name", ["flux_fill", "flux_kontext", "qwen_edit_inpaint", "instruct"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qwen_edit_inpaint",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("flux_fill", "flux_kontext", "instruct")),
+    ],
+)
 def test_guidance_acts(editor, requested, small_qwen, name):
     request = requested(0, negative_prompt="blurry", size=(64, 64))
     weak, strong = (editor(name, guidance=g).edit([request])[0] for g in (1.5, 30.0))
@@ -192,6 +201,7 @@ def test_a_class_that_does_not_serve_is_refused_before_weights_are_read(twin, na
         call_of(files, masked)
 
 
+@pytest.mark.slow
 def test_a_named_class_of_the_same_family_is_opened(editor, requested):
     made = editor("inpaint", kind="StableDiffusionXLInpaintPipeline")
     assert torch.equal(made.edit([requested(0)])[0], editor("inpaint").edit([requested(0)])[0])
@@ -336,6 +346,14 @@ def test_a_run_of_a_maskless_editor_leads_with_raw_columns(compose, twin, tmp_pa
     assert "instruction: make the hair natural brown, smooth and shiny, keep everything else (2 edits)" in shown
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["editor"]["maskless"]
+
+
+def test_negatives_that_were_asked_for_are_not_left_out_silently(compose, twin, tmp_path):
+    words = "data=toy data.count=1 data.size=64 data.split=all parser=ground_truth metrics=no_weights strips=0"
+    words += " attributes=[hair] runtime.device=cpu runtime.workers=0 editor=instruct negatives=generic"
+    cfg = compose("evaluate", *words.split(), f"weights.instruct={twin('flux_kontext')}")
+    with pytest.raises(UserError, match=r"negatives=generic: editor 'instruct' as set reads no negative prompt"):
+        tasks.start(config.typed(cfg, config.EditingEvaluation), tmp_path)
 
 
 def test_a_task_file_may_say_the_instruction(compose, twin, tmp_path, capsys):

@@ -17,7 +17,7 @@ class PromptEmbeddings:
     Texts are encoded one by one, so that a text's embedding does not depend on its neighbours.
 
     Args:
-        guided: whether guidance is on. opposed_by: key through which a negative prompt has a say; ``None``: it has none.
+        guided: whether guidance is on. opposed_by: key through which a negative prompt acts; ``None``: it does not.
     """
 
     def __init__(self, pipe: Any, guided: bool, opposed_by: str | None):

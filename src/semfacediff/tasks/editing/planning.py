@@ -73,7 +73,7 @@ def check_prompts(settings: config.EditingEvaluation, editor: Editor) -> None:
     asked = [said for said in protocol_deviations(settings) if said.startswith("negatives = ")]
     if asked and settings.negatives != "none" and editor.tokenizers() and not editor.reads_negatives():
         raise UserError(
-            f"negatives={settings.negatives}: editor '{editor.name}' as it is set reads no negative prompt; leave it out"
+            f"negatives={settings.negatives}: editor '{editor.name}' as set reads no negative prompt; leave it out"
         )
     if settings.prompts.file is not None:
         _told(read_tasks(Path(settings.prompts.file)), settings, editor)
