@@ -16,7 +16,7 @@ import torch
 from comparing import Comparison, in_turns, shown
 
 from semfacediff.data.toy import ToyFaces
-from semfacediff.metrics.fid import frechet_distance
+from semfacediff.metrics.frechet import frechet_distance
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.moments import Moments
 

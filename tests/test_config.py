@@ -191,7 +191,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         (
             "evaluate",
             "metrics.columns=[ssim,fidelity]",
-            r"metrics.columns.1: expected .*ssim, psnr, .*, got 'fidelity'",
+            r"metrics.columns.1: expected .*psnr, seam, ssim or .*, got 'fidelity'",
         ),
         ("evaluate", "data.name=video", r"data 'video': expected DATA in semfacediff/data/video.py or an entry"),
         ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),

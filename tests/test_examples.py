@@ -2,18 +2,21 @@
 
 import ast
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from semfacediff import config, plugins, tasks
+from semfacediff import cli, config, plugins, tasks
 from semfacediff.hydra_app import composed
 from semfacediff.testing import check_data, check_editor, check_metric, check_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = [file for file in sorted((ROOT / "examples").glob("*.py")) if file.stem != "optuna_search"]
+FILES = [f for f in sorted((ROOT / "examples").glob("*.py")) if f.stem not in ("optuna_search", "tint_program")]
 PLACE = "runtime.device=cpu runtime.workers=0 tracking=none".split()
 
 
@@ -84,7 +87,6 @@ def test_the_editor_and_the_metric_conform():
 
 @pytest.mark.slow
 def test_a_metric_of_torchmetrics():
-    pytest.importorskip("torchmetrics", reason="torchmetrics is no dependency of ours")
     name = "torchmetrics_metric:FromTorchmetrics"
     check_metric(plugins.made("metric", name, {}))
     with pytest.raises(ValueError, match=r"function: torchmetrics.functional.image has no 'nothing'"):
@@ -97,3 +99,25 @@ def test_a_parser_of_torchvision():
 
     model = build_parser("deeplab_parser:PARSER", classes=11)
     check_parser(model, classes=11)
+
+
+def test_editors_of_four_kinds_in_one_table(tmp_path, tiny_sdxl, capsys, monkeypatch):
+    """Built in, a class, a program, and a maskless model; what a sweep runs one after another."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    preset = yaml.safe_load((ROOT / "experiments" / "experiment" / "demo" / "editors.yaml").read_text())
+    kinds = preset["hydra"]["sweeper"]["params"]["editor"].split(",")
+    small = ["data.count=5", "data.size=64", "metrics.columns=[effect,ssim]", "parser=ground_truth", *PLACE]
+    for kind in kinds:
+        own = [f"editor.model={tiny_sdxl / 'instruct'}", "editor.steps=1"] if kind == "example_instruct" else []
+        cfg = composed("evaluate", ["experiment=demo/editors", f"editor={kind}", *small, *own], ROOT)
+        assert tasks.start(config.typed(cfg, config.EditingEvaluation), tmp_path / kind) == 0
+    folders = [str(tmp_path / kind) for kind in kinds]
+    capsys.readouterr()
+    assert cli.main(["compare", *folders]) == 2
+    assert "example_instruct: not comparable (editor: random weights, for tests)" in capsys.readouterr().err
+    assert cli.main(["compare", "--doubtful", *folders]) == 0
+    table = capsys.readouterr().out
+    assert all(f"| hair      | {kind:<16} |" in table for kind in kinds)
+    assert "not comparable: example_instruct (editor: random weights, for tests)" in table
+    heading = next(line for line in table.splitlines() if line.startswith("| attribute"))
+    assert heading.index("SSIM raw") < heading.index("change CIEDE2000")

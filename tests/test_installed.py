@@ -3,8 +3,10 @@
 The environment sees this interpreter's packages through one ``.pth`` file; ``src/`` is not on its path.
 """
 
+import ast
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -15,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import semfacediff
@@ -116,6 +119,26 @@ def test_commands_and_api_from_an_empty_folder(environment, tmp_path):
     assert (tmp_path / "parsed" / "portrait.png").exists()
     assert (tmp_path / "edited" / "portrait.png").exists()
     assert files(environment) == before, "nothing is written beside the package"
+
+
+@pytest.mark.more
+def test_every_example_runs_by_the_command_in_its_first_lines(environment, tmp_path, encode):
+    for file in (ROOT / "examples").glob("*.py"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "DIR").mkdir()
+    for i in range(2):
+        (tmp_path / "DIR" / f"{i}.png").write_bytes(encode(np.full((64, 64, 3), 90 * i, np.uint8)))
+        (tmp_path / "DIR" / f"{i}.json").write_text(json.dumps({"hair": [[[20, 10], [40, 10], [40, 30], [20, 30]]]}))
+    names = ("blur_editor", "edge_density", "torchmetrics_metric", "deeplab_parser", "polygon_faces")
+    for name in names:
+        said = ast.get_docstring(ast.parse((tmp_path / f"{name}.py").read_text()))
+        words = shlex.split(said.split("\nsemfacediff ")[1])
+        small = QUICK if words[0] == "evaluate" else ["data=toy", "data.count=20", "data.size=64", "train.epochs=1"]
+        given = {word.partition("=")[0] for word in words}
+        given |= {"data.count", "data.size"} if name == "polygon_faces" else set()
+        more = [word for word in small if word.partition("=")[0] not in given]
+        done = run(environment, tmp_path, *words, *more, *HERE, f"hydra.run.dir={name}")
+        assert json.loads((tmp_path / name / "run.json").read_text())["status"] == "done", done
 
 
 def test_a_starter_project(environment, tmp_path):

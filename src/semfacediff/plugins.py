@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -61,6 +62,17 @@ def find(kind: str, name: str) -> Any:
         raise
     except (Exception, SystemExit) as e:  # whatever a foreign module raises
         raise UserError(f"{kind} '{name}' cannot be imported ({type(e).__name__}: {e}); fix its module") from e
+
+
+@functools.cache
+def ours(kind: str) -> tuple[str, ...]:
+    """Names of our own modules that register one; they are read and not imported."""
+    package, attribute, _ = KINDS[kind]
+    spec = importlib.util.find_spec(package)
+    folders = map(Path, spec.submodule_search_locations or []) if spec else []
+    registers = re.compile(rf"^{attribute}\b.* = ", re.MULTILINE)
+    files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    return tuple(file.stem for file in files if registers.search(file.read_text(encoding="utf-8")))
 
 
 def _named(module: str, path: str) -> Any:

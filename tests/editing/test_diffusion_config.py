@@ -20,17 +20,17 @@ def typed(compose):
     return lambda *words: config.typed(compose("evaluate", "parser=ground_truth", *words), config.EditingEvaluation)
 
 
-@pytest.mark.parametrize(("name", "size"), [("sdxl_inpaint", 1024), ("sd_inpaint", 512), ("inpaint", 1024)])
+@pytest.mark.parametrize(("name", "size"), [("sdxl_inpaint", 1024), ("sd_inpaint", 512)])
 def test_the_choices_say_what_the_thesis_did(typed, name, size):
     editor = typed(f"editor={name}").editor
     assert (editor.steps, editor.guidance, editor.strength, editor.native_size) == (50, 12.0, 0.9, size)
-    assert editor.scheduler == ("own" if name == "inpaint" else "dpmsolver++")
+    assert editor.scheduler == "dpmsolver++"
     assert (editor.zoom, editor.dtype, editor.vae_dtype) == (False, "auto", "float32")
 
 
 def test_defaults_in_code_and_in_yaml_are_one(typed):
     assert InpaintOptions() == InpaintOptions(
-        **typed("editor=sdxl_inpaint").editor.model_dump(exclude={"name", "safety_checker", "repeats"})
+        **typed("editor=sdxl_inpaint").editor.model_dump(exclude={"name", "repeats", *config.OF_PIPELINE})
     )
     fields = [f.name for f in dataclasses.fields(MemoryProfile)]
     assert list(config.DiffusionRuntime.model_fields) == fields
@@ -83,7 +83,7 @@ def test_one_step_is_enough(typed):
     [
         (
             "editor.scheduler=ddpm",
-            r"editor\.scheduler: input should be 'own', 'dpmsolver\+\+', 'ddim', 'euler' or 'unip",
+            r"editor\.scheduler: input should be 'own', 'dpmsolver\+\+', 'ddim', 'euler', 'unipc'",
         ),
         ("editor.strength=0", r"editor\.strength: input should be greater than 0"),
         ("editor.guidance=-1", r"editor\.guidance: input should be greater than or equal to 0"),
@@ -125,6 +125,8 @@ def test_the_editor_that_is_built_is_the_one_described(typed, tiny_sdxl):
         "name": "sd_inpaint",
         "numerics": {"dtype": "float32", "vae_tiling": True, "quantise": "none"},
         "doubts": ["editor: random weights, for tests"],
+        "pipeline": "StableDiffusionInpaintPipeline",
+        "maskless": False,
     }
 
 

@@ -151,12 +151,15 @@ def test_the_schedulers_are_those_of_their_names(inpainter):
         "ddim": "DDIMScheduler",
         "euler": "EulerDiscreteScheduler",
         "unipc": "UniPCMultistepScheduler",
+        "lcm": "LCMScheduler",
+        "lightning": "EulerDiscreteScheduler",
     }
     for scheduler in made.values():
         noise = scheduler.config
         assert (noise.beta_start, noise.beta_end, noise.beta_schedule) == (0.00085, 0.012, "scaled_linear")
     assert made["dpmsolver++"].config.algorithm_type == "dpmsolver++"
     assert not made["ddim"].config.clip_sample
+    assert made["lightning"].config.timestep_spacing == "trailing"
 
 
 def test_a_scheduler_of_noise_is_refused_for_a_model_of_flows(plain):

@@ -1,6 +1,7 @@
 """Full devices, half precision that overflows, and the switches of the memory profiles."""
 
 import copy
+import dataclasses
 import sys
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from semfacediff.editing.diffusion import MemoryProfile
 from semfacediff.editing.diffusion.editor import NOTE_NEGATIVE_UNREAD, NOTE_RETRIED
-from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.editing.diffusion.memory import _tile, denoiser_of, ran_out_of_memory, settle
 from semfacediff.errors import UserError
 
@@ -296,10 +296,10 @@ def test_what_changes_results_is_among_the_facts(inpainter):
     assert facts["numerics"] == {"dtype": "float32", "vae_tiling": True, "quantise": "none"}
 
 
-@pytest.mark.parametrize(("accepts", "said"), [(False, 1), (True, 0)])
-def test_a_negative_prompt_that_a_pipeline_cannot_be_told_is_noted(faked, requested, accepts, said):
+@pytest.mark.parametrize(("opposed_by", "said"), [(None, 1), ("guidance_scale", 0)])
+def test_a_negative_prompt_that_a_pipeline_cannot_be_told_is_noted(faked, requested, opposed_by, said):
     editor = faked(2)
-    editor._prompts = PromptEmbeddings(editor.pipe, guided=True, accepts_negative=accepts)
+    editor.call = dataclasses.replace(editor.call, opposed_by=opposed_by)
     plain, negative = requested(0), requested(1, negative_prompt="blurry")
     editor.edit([plain, negative])
     assert not editor.note(plain)

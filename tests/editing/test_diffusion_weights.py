@@ -173,7 +173,7 @@ def test_a_pipeline_that_paints_nothing_in_is_refused(copy):
     index = json.loads((folder / "model_index.json").read_text()) | {"_class_name": "DDPMPipeline"}
     (folder / "model_index.json").unlink()
     (folder / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"cannot be opened \(ValueError: AutoPipeline can't find a pipeline linked to"):
+    with pytest.raises(UserError, match=r"DDPMPipeline takes no photo; editor\.pipeline=CLASS names another"):
         editor_of(found(folder)).prepare()
 
 

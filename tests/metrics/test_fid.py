@@ -8,7 +8,7 @@ from pytorch_fid import fid_score, inception
 from scipy import linalg
 
 from semfacediff.errors import UserError
-from semfacediff.metrics.fid import frechet_distance
+from semfacediff.metrics.frechet import frechet_distance
 from semfacediff.metrics.inception import Inception
 from semfacediff.metrics.moments import Moments
 from semfacediff.metrics.set_scores import SetScores

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from semfacediff.metrics.kid import SUBSETS, kernel_distance, polynomial_mmd
+from semfacediff.metrics.kernel import SUBSETS, kernel_distance, polynomial_mmd
 
 
 def normal(seed, n, width=1, mean=0.0, sd=1.0):
@@ -74,7 +74,7 @@ def test_the_subsets_are_the_same_every_time():
 @pytest.mark.parametrize(("n", "size"), [(4, 2), (41, 20), (2500, 1000)])
 def test_subsets_are_of_different_photos(monkeypatch, n, size):
     seen = []
-    monkeypatch.setattr("semfacediff.metrics.kid.polynomial_mmd", lambda x, y: seen.append((x, y)) or 0.0)
+    monkeypatch.setattr("semfacediff.metrics.kernel.polynomial_mmd", lambda x, y: seen.append((x, y)) or 0.0)
     rows = np.arange(n)[:, None]
     assert kernel_distance(rows, rows) == (0.0, 0.0)
     assert len(seen) == SUBSETS

@@ -106,10 +106,17 @@ def test_the_frechet_distance_of_numpys_moments():
 
 def test_the_features_of_pytorch_fids_own_network():
     photos = list(np.random.default_rng(2).integers(0, 256, (2, 40, 32, 3), np.uint8))
-    ours, theirs = (np.stack(list(of(None, "random", CPU).features(photos))) for of in (Inception, ReferenceInception))
+    network = Inception(None, "random", CPU)
+    ours, theirs = (np.stack(list(of.features(photos))) for of in (network, ReferenceInception(network)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_metrics_without_a_library_stay():
     metric = Seam()
     assert as_reference(metric) is metric
+
+
+def test_set_scores_keep_their_columns_and_weights():
+    made = as_reference(SetScores(("fid", "kid"), Inception(None, "random", CPU)))
+    assert (type(made), type(made.network)) == (ReferenceSetScores, ReferenceInception)
+    assert (made.columns, made.network.weights) == (("fid", "kid"), "random")

@@ -20,7 +20,7 @@ from semfacediff import config, tasks
 from semfacediff.editing.precomputed import Precomputed
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.inception import Inception
-from semfacediff.metrics.kid import polynomial_mmd
+from semfacediff.metrics.kernel import polynomial_mmd
 from semfacediff.metrics.mask_iou import IoUFloor
 from semfacediff.metrics.weights import MissingWeightsError
 

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from semfacediff import config, tasks
-from semfacediff.editing import opening
-from semfacediff.editing.diffusion import pipeline
+from semfacediff.editing.diffusion import opening, pipeline
 from semfacediff.editing.diffusion.editor import InpaintEditor
 from semfacediff.editing.opening import open_editor
 from semfacediff.errors import UserError
@@ -127,7 +126,9 @@ def opened(monkeypatch) -> list[str]:
     monkeypatch.setenv("SEMFACEDIFF_SWEEP", "sweep")
     monkeypatch.setattr(opening, "_pipeline", SweepCache())
     inner, seen = pipeline.open_pipeline, []
-    monkeypatch.setattr(pipeline, "open_pipeline", lambda files, dtype: seen.append(str(dtype)) or inner(files, dtype))
+    monkeypatch.setattr(
+        pipeline, "open_pipeline", lambda files, kind, dtype: seen.append(str(dtype)) or inner(files, kind, dtype)
+    )
     return seen
 
 
@@ -204,8 +205,8 @@ def test_a_full_device_is_noted_and_the_run_goes_on(finished, places, tmp_path, 
     monkeypatch.setattr(InpaintEditor, "_repainted", full)
     start = InpaintEditor.__init__
 
-    def unlimited(self, *arguments):
-        start(self, *arguments)
+    def unlimited(self, *arguments, **named):
+        start(self, *arguments, **named)
         self.at_once = None
 
     monkeypatch.setattr(InpaintEditor, "__init__", unlimited)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from semfacediff import config, tasks
-from semfacediff.editing import opening
+from semfacediff.editing.diffusion import opening
 from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
 from semfacediff.hydra_app import composed
 
@@ -70,8 +70,8 @@ class SpyShared:
         self.pipe.schedulers.append(scheduler)
         return self.pipe
 
-    def prompts(self, guided):
-        return PromptEmbeddings(self.pipe, guided, accepts_negative=True)
+    def prompts(self, guided, opposed_by):
+        return PromptEmbeddings(self.pipe, guided, opposed_by)
 
 
 @pytest.fixture(scope="module")

@@ -48,17 +48,16 @@ def _descriptions(folder: str) -> dict[str, str]:
 
 
 def _origins(kind: str) -> dict[str, str]:
-    """Name -> origin; nothing is imported but the names of our own metrics."""
+    """Name -> origin; nothing is imported."""
     from pathlib import Path
 
-    from semfacediff.config.evaluation import METRICS
     from semfacediff.places import repository
-    from semfacediff.plugins import installed, origin
+    from semfacediff.plugins import installed, origin, ours
 
     def choices(conf: Path) -> list[str]:
         return [file.stem for file in (conf / kind).glob("*.yaml") if file.stem != "python"]
 
-    names = METRICS if kind == "metric" else choices(repository() / "conf")
+    names = ours("metric") if kind == "metric" else choices(repository() / "conf")
     found = dict.fromkeys(names, "semfacediff")
     for name in choices(Path("conf")):
         found.setdefault(name, "conf/ of this folder")

@@ -23,11 +23,13 @@ from semfacediff.config.data import (
     ToyData,
 )
 from semfacediff.config.editing import (
+    OF_PIPELINE,
     AnyEditor,
     ControlEditor,
     EditingEvaluation,
     IdentityEditor,
     InpaintEditor,
+    InstructEditor,
     OtherEditor,
     PrecomputedEditor,
     RecolorEditor,
@@ -87,6 +89,7 @@ from semfacediff.places import repository, results
 __all__ = [
     "ANATOMICAL",
     "KINDS",
+    "OF_PIPELINE",
     "PATHS",
     "VOLATILE",
     "WITHOUT_EFFECT",
@@ -116,6 +119,7 @@ __all__ = [
     "IdentityConfig",
     "IdentityEditor",
     "InpaintEditor",
+    "InstructEditor",
     "LapaData",
     "LossConfig",
     "MetricsConfig",

@@ -1,6 +1,6 @@
 """``editor=``, ``region=`` and what an editing benchmark asks for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     Discriminator,
@@ -25,6 +25,11 @@ class _Repeated(Closed):
 
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
 
+    @property
+    def options(self) -> dict[str, object]:
+        """What the editor is made of."""
+        return self.model_dump(exclude={"name", "repeats"})
+
 
 class IdentityEditor(_Repeated):
     name: Literal["identity"]
@@ -44,32 +49,62 @@ class PrecomputedEditor(_Repeated):
     resize: Literal["fit", "stretch"] | None
 
 
-class InpaintEditor(_Repeated):
-    """See :class:`semfacediff.editing.diffusion.InpaintOptions`.
+class _DiffusionEditor(_Repeated):
+    """``None``: the pipeline's own.
 
+    ``model``: folder or id of the pipeline, where ``weights`` does not name one. ``pipeline``: class of diffusers.
+    ``lora``: file, folder or id of weights that are added to the pipeline's, times ``lora_weight``.
     ``safety_checker``: whether the pipeline's is opened, if it has one.
     """
 
-    name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
-    scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc"]
-    steps: Annotated[int, Field(ge=1, le=1000)]
-    guidance: Annotated[float, Field(ge=0, le=100)]
-    strength: Annotated[float, Field(gt=0, le=1)]
-    native_size: Annotated[int, Field(ge=32, le=4096)]
+    model: str | None
+    pipeline: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None
+    lora: str | None
+    lora_weight: Annotated[float, Field(ge=-10, le=10)]
+    scheduler: Literal["own", "dpmsolver++", "ddim", "euler", "unipc", "lcm", "lightning"]
+    steps: Annotated[int, Field(ge=1, le=1000)] | None
+    guidance: Annotated[float, Field(ge=0, le=100)] | None
+    true_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None
+    native_size: Annotated[int, Field(ge=32, le=4096)] | None
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
     vae_dtype: Literal["float32", "same"]
-    zoom: bool
-    zoom_context: Annotated[float, Field(ge=0, le=8)]
     safety_checker: bool
 
     @model_validator(mode="after")
+    def _weighed(self):
+        if self.lora is None and self.lora_weight != 1.0:
+            raise ValueError("editor.lora_weight belongs to editor.lora; set both, or drop it")
+        return self
+
+
+OF_PIPELINE = {"model", "pipeline", "lora", "lora_weight", "safety_checker"}
+"""Settings of a diffusion editor that say what is opened, not how it is called."""
+
+
+class InpaintEditor(_DiffusionEditor):
+    """See :class:`semfacediff.editing.diffusion.InpaintOptions`."""
+
+    name: Literal["sdxl_inpaint", "sd_inpaint", "inpaint"]
+    strength: Annotated[float, Field(gt=0, le=1)] | None
+    zoom: bool
+    zoom_context: Annotated[float, Field(ge=0, le=8)]
+
+    @model_validator(mode="after")
     def _takes_a_step(self):
-        if int(self.steps * self.strength) < 1:  # as diffusers counts them
+        if self.strength and self.steps and int(self.steps * self.strength) < 1:  # as diffusers counts them
             raise ValueError(
                 f"editor.strength={self.strength} of editor.steps={self.steps} leaves no step to take; their product "
                 f"must be at least 1"
             )
         return self
+
+
+class InstructEditor(_DiffusionEditor):
+    """See :class:`semfacediff.editing.diffusion.InstructOptions`."""
+
+    name: Literal["instruct"]
+    image_guidance: Annotated[float, Field(ge=0, le=100)] | None
+    instructions: dict[str, str]
 
 
 class SCADMEditor(_Repeated):
@@ -105,31 +140,31 @@ class ControlEditor(_Repeated):
 
 
 class OtherEditor(_Repeated, Plugged):  # the last base says what extra keys are
-    """An editor of one's own."""
+    """An editor of one's own, or one of ours whose class says its options."""
 
     kind = "editor"
 
+    @property
+    def options(self) -> dict[str, object]:
+        return dict(self.model_extra or {})
 
-_KINDS = {
-    "identity": "identity",
-    "recolor": "recolor",
-    "precomputed": "precomputed",
-    **dict.fromkeys(("sdxl_inpaint", "sd_inpaint", "inpaint"), "inpaint"),
-    "sca_dm": "sca_dm",
-    "control": "control",
-}
+
+_CLOSED = (IdentityEditor, RecolorEditor, PrecomputedEditor, InpaintEditor, InstructEditor, SCADMEditor, ControlEditor)
 
 
 def _kind(editor: object) -> str:
+    """The first name of the class whose ``name`` may be the editor's."""
     name = editor.get("name") if isinstance(editor, dict) else getattr(editor, "name", None)
-    return _KINDS.get(str(name), "other")
+    names = (get_args(of.model_fields["name"].annotation) for of in _CLOSED)
+    return next((of[0] for of in names if name in of), "other")
 
 
 AnyEditor = Annotated[
     Annotated[IdentityEditor, Tag("identity")]
     | Annotated[RecolorEditor, Tag("recolor")]
     | Annotated[PrecomputedEditor, Tag("precomputed")]
-    | Annotated[InpaintEditor, Tag("inpaint")]
+    | Annotated[InpaintEditor, Tag("sdxl_inpaint")]
+    | Annotated[InstructEditor, Tag("instruct")]
     | Annotated[SCADMEditor, Tag("sca_dm")]
     | Annotated[ControlEditor, Tag("control")]
     | Annotated[OtherEditor, Tag("other")],

@@ -7,9 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from semfacediff.config.closed import Closed, Positive, Seed
 from semfacediff.config.data import AnyData
 from semfacediff.config.run import AnyTracking, Objective, ParserConfig, RuntimeConfig
-from semfacediff.plugins import class_name, completed, find
-
-METRICS = tuple("effect alignment identity ssim psnr seam lpips iou iou_floor geometry leakage clip fid kid".split())
+from semfacediff.plugins import class_name, completed, find, ours
 
 
 class WeightsConfig(Closed):
@@ -22,6 +20,7 @@ class WeightsConfig(Closed):
     sdxl_inpaint: str | None
     sd_inpaint: str | None
     inpaint: str | None
+    instruct: str | None
     download: bool
 
 
@@ -37,8 +36,8 @@ class IdentityConfig(Closed):
 
 
 def _known(name: str) -> str:
-    if name not in METRICS and find("metric", name) is None:
-        raise ValueError(f"expected {', '.join(METRICS)} or a metric of your own")
+    if name not in ours("metric") and find("metric", name) is None:
+        raise ValueError(f"expected {', '.join(ours('metric'))} or a metric of your own")
     return name
 
 
@@ -59,7 +58,7 @@ class MetricsConfig(Closed):
         if not isinstance(plain, dict):
             return plain
         columns, asked = map(str, plain.get("columns") or []), plain.get("options") or {}
-        own = {class_name(name): name for name in columns if name not in METRICS}
+        own = {class_name(name): name for name in columns if name not in ours("metric")}
         if strange := [name for name in asked if name not in own]:
             raise ValueError(f"metrics.options: '{strange[0]}' is no metric of one's own in metrics.columns")
         own = {short: name for short, name in own.items() if find("metric", name) is not None}  # others are refused

@@ -19,7 +19,7 @@ PATHS = (
     ("parser", "checkpoint"),
     ("parser", "pretrained"),
     ("parser", "root"),
-    *(("editor", key) for key in ("root", "checkpoint", "reference", "reference_labels")),
+    *(("editor", key) for key in ("root", "checkpoint", "reference", "reference_labels", "model", "lora")),
     ("first_stage", "checkpoint"),
     ("generation", "checkpoint"),
     ("prompts", "file"),
@@ -62,10 +62,7 @@ def scientific(config: AnyTask) -> dict[str, Any]:
         del plain["shard"]  # all of the samples
     if config.task == "editing":
         plain |= _prompts(config)
-        if plain["editor"].get("resize", "") is None:
-            del plain["editor"]["resize"]  # as all was before there was a choice
-        if plain["editor"]["repeats"] == 1:
-            del plain["editor"]["repeats"]
+        _without_later_keys(plain["editor"])
         if isinstance(config.editor, ControlEditor) and config.editor.kind in PIXELS:
             del plain["editor"]["of"]
         if isinstance(config.editor, OtherEditor):
@@ -86,6 +83,23 @@ def scientific(config: AnyTask) -> dict[str, Any]:
     if plain["parser"]["name"] and (config.parser.checkpoint or _shipped(config)):
         plain["parser"]["name"] = None  # the checkpoint's digest says it
     return plain
+
+
+_LATER_KEYS = {
+    **dict.fromkeys(("resize", "model", "pipeline", "lora", "true_cfg_scale", "image_guidance")),
+    "repeats": 1,
+    "lora_weight": 1.0,
+}
+"""Key of an editor -> the value that it had before there was a choice."""
+
+
+def _without_later_keys(editor: dict[str, Any]) -> None:
+    """Leave out of an editor, and of the one that a control is of, what says nothing new."""
+    for key, before in _LATER_KEYS.items():
+        if key in editor and editor[key] == before:
+            del editor[key]
+    if isinstance(editor.get("of"), dict):
+        _without_later_keys(editor["of"])
 
 
 def without_folders(value: Any) -> Any:

@@ -138,6 +138,7 @@ class EditRules:
             labels=labels,
             label_space=space,
             repeat=spec.repeat,
+            instruction=spec.words.instruction,
             on_step=on_step,
         )
 

@@ -1,11 +1,14 @@
 """What an editor is: one photo and one attribute in, a photo of the same size out."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from semfacediff import config, plugins
 from semfacediff.labels import LabelSpace
 from semfacediff.types import RegionMasks
 
@@ -34,6 +37,7 @@ class EditRequest:
         labels: the photo's whole parse, int64 ``[H, W]`` in ``label_space``; ``None`` where a caller has masks alone.
         frame: (height, width) of the photo before it was brought to the working size; ``None`` = the size it has.
         repeat: which of the edits of this photo and attribute, from 1; ``None`` where there is one.
+        instruction: what a maskless model is told, of a task set; ``None``: what it makes of attribute and prompt.
         on_step: called with (steps taken, of how many) by editors that work in steps; what it raises ends the edit.
     """
 
@@ -50,6 +54,7 @@ class EditRequest:
     label_space: LabelSpace | None = None
     frame: tuple[int, int] | None = None
     repeat: int | None = None
+    instruction: str | None = None
     on_step: Callable[[int, int], None] | None = None
 
     def copied(self) -> "EditRequest":
@@ -58,6 +63,15 @@ class EditRequest:
         masks = replace(m, semantic=m.semantic.clone(), generation=m.generation.clone(), blend=m.blend.clone())
         labels = None if self.labels is None else self.labels.clone()
         return replace(self, photo=self.photo.clone(), masks=masks, labels=labels)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an editor works, and what of the run it may use; without ``weights`` and ``runtime``: the hub's cache."""
+
+    device: torch.device
+    weights: config.WeightsConfig | None = None
+    runtime: config.RuntimeConfig | None = None
 
 
 class Editor:
@@ -72,6 +86,23 @@ class Editor:
     name: str = ""
     native_size: int | None = None
     batchable: bool = False
+
+    @classmethod
+    def opened(cls, settings: Any, place: Place) -> tuple["Editor", dict]:
+        """The editor that ``editor=`` describes, and its facts for the record; most need nothing of the run.
+
+        Raises:
+            UserError: it cannot be made of its options.
+        """
+        made = plugins.made("editor", settings.name, settings.options)
+        if not isinstance(settings, config.OtherEditor):
+            return made, {"name": settings.name}
+        made.name = settings.name
+        own, code = made.facts(), plugins.code_identity("editor", settings.name)
+        facts: dict = {"name": settings.name, "numerics": None, **own, **code}
+        if of_files := own.get("digest"):
+            facts["digest"] = hashlib.sha256(f"{code['digest']} {of_files}".encode()).hexdigest()
+        return made, facts
 
     def facts(self) -> dict[str, object]:
         """What beside code and options determines its edits, for the record: ``digest``, of its weights or files."""

@@ -16,14 +16,15 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from semfacediff import config, plugins
 from semfacediff.colours.grammar import MAIN, Colour, find_colours
 from semfacediff.colours.oklab import oklab_to_rgb, rgb_to_oklab
-from semfacediff.controls import PIXELS
+from semfacediff.controls import PIXELS, SYSTEM
 from semfacediff.data.files import PHOTO_SUFFIXES, is_file
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.sizes import resized_photo
 from semfacediff.data.toy import MIN_SIZE_PX, draw_face
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.base import Editor, EditRequest, Place
 from semfacediff.editing.recolor import NOTE_NO_COLOUR
 from semfacediff.errors import UserError
 from semfacediff.regions.masks import REFERENCE_PX
@@ -72,6 +73,18 @@ class Control(Editor):
     name = "control"
     native_size = None
     batchable = True
+
+    @classmethod
+    def opened(cls, settings: config.ControlEditor, place: Place) -> tuple[Editor, dict]:
+        """Those of a system are made of a diffusion editor."""
+        if settings.kind in SYSTEM:
+            from semfacediff.editing.diffusion import InpaintEditor  # which other controls do not need
+            from semfacediff.editing.system_control import SystemControl
+
+            inner, facts = InpaintEditor.opened(settings.of, place)
+            return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
+        control = cls(settings.kind, settings.donors)
+        return control, {"name": settings.name, "numerics": None, **plugins.code_identity("editor", settings.name)}
 
     def __init__(self, kind: str = "nothing", donors: str | None = None) -> None:
         if kind not in PIXELS:

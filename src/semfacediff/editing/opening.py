@@ -1,20 +1,10 @@
 """The editor that the configuration names."""
 
-import hashlib
-
 import torch
 
 from semfacediff import config, plugins
-from semfacediff.controls import SYSTEM
-from semfacediff.editing.base import Editor
-from semfacediff.editing.control import Control
-from semfacediff.editing.diffusion import InpaintEditor, InpaintOptions, MemoryProfile, find_pipeline
-from semfacediff.editing.diffusion.pipeline import SharedPipeline, chosen_dtype
-from semfacediff.editing.system_control import SystemControl
+from semfacediff.editing.base import Editor, Place
 from semfacediff.errors import UserError
-from semfacediff.sweep_cache import SweepCache
-
-_pipeline: SweepCache[SharedPipeline] = SweepCache()
 
 
 def open_editor(
@@ -30,59 +20,13 @@ def open_editor(
         weights, runtime: for editors with a model; without them it is looked for in the hub's cache only.
 
     Raises:
-        UserError: its weights or files are not there.
+        UserError: it is no editor, or its weights or files are not there.
     """
-    if isinstance(settings, config.SCADMEditor):
-        from semfacediff.editing.reference import reference_editor
-
-        return reference_editor(settings, on, bool(runtime and runtime.diffusion.compile))
-    if isinstance(settings, config.InpaintEditor):
-        return _inpaint_editor(settings, on, weights, runtime)
-    if isinstance(settings, config.ControlEditor):
-        if settings.kind in SYSTEM:
-            inner, facts = _inpaint_editor(settings.of, on, weights, runtime)
-            return SystemControl(settings.kind, inner), facts | {"name": settings.name, "of": settings.of.name}
-        control = Control(settings.kind, settings.donors)
-        return control, {"name": settings.name, "numerics": None, **plugins.code_identity("editor", settings.name)}
-    if isinstance(settings, config.OtherEditor):
-        return _plugged(settings)
-    options = settings.model_dump(exclude={"name", "repeats"})
-    if isinstance(settings, config.PrecomputedEditor):
-        options["repeats"] = settings.repeats
-    return plugins.made("editor", settings.name, options), {"name": settings.name}
-
-
-def _plugged(settings: config.OtherEditor) -> tuple[Editor, dict]:
-    made = plugins.made("editor", settings.name, settings.options)
-    if not isinstance(made, Editor):
+    found = plugins.find("editor", settings.name)
+    if found is None or not hasattr(found, "opened"):
+        made = plugins.made("editor", settings.name, settings.options)
         raise UserError(
             f"editor '{settings.name}': expected a subclass of semfacediff.editing.base.Editor, got "
             f"{type(made).__name__}; derive the class from it"
         )
-    made.name = settings.name
-    own, code = made.facts(), plugins.code_identity("editor", settings.name)
-    facts: dict = {"name": settings.name, "numerics": None, **own, **code}
-    if of_files := own.get("digest"):
-        facts["digest"] = hashlib.sha256(f"{code['digest']} {of_files}".encode()).hexdigest()
-    return made, facts
-
-
-def _inpaint_editor(
-    settings: config.InpaintEditor,
-    on: torch.device,
-    weights: config.WeightsConfig | None,
-    runtime: config.RuntimeConfig | None,
-) -> tuple[InpaintEditor, dict]:
-    explicit = getattr(weights, settings.name, None)
-    root, download = (weights.root, weights.download) if weights else (None, False)
-    memory = MemoryProfile(**runtime.diffusion.model_dump()) if runtime else MemoryProfile()
-    memory.check()
-    files = find_pipeline(settings.name, explicit, root, download)
-    files = files if settings.safety_checker else files.without("safety_checker")
-    options = InpaintOptions(**settings.model_dump(exclude={"name", "safety_checker", "repeats"}))
-    dtype, watch = chosen_dtype(options.dtype, on), options.vae_dtype == "same"
-    opened_as = (files, dtype, on, memory, watch)
-    unchanged = (opened_as, files.state(dtype != torch.float32))
-    shared = _pipeline.get(unchanged, lambda: SharedPipeline(*opened_as))
-    made = InpaintEditor(settings.name, files, options, on, memory, shared)
-    return made, {"name": settings.name, **made.facts()}
+    return found.opened(settings, Place(on, weights, runtime))

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semfacediff import config
 from semfacediff.data.reading import Blob, decode_photo
 from semfacediff.data.sizes import resized_photo, same_aspect
-from semfacediff.editing.base import Editor, EditRequest, edit_name
+from semfacediff.editing.base import Editor, EditRequest, Place, edit_name
 from semfacediff.errors import UserError
 from semfacediff.types import to_tensor
 from semfacediff.weight_files import fingerprint
@@ -30,6 +31,10 @@ class Precomputed(Editor):
     name = "precomputed"
     native_size = None
     batchable = True
+
+    @classmethod
+    def opened(cls, settings: config.PrecomputedEditor, place: Place) -> tuple[Editor, dict]:
+        return cls(settings.root, settings.resize, settings.repeats), {"name": settings.name}
 
     def __init__(self, root: Path | str, resize: str | None = None, repeats: int = 1):
         root = Path(root).expanduser()

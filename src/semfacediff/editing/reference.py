@@ -18,7 +18,7 @@ from PIL import Image
 from semfacediff import config
 from semfacediff.data.reading import Blob, decode_labels, decode_photo
 from semfacediff.data.sizes import resized_photo, same_aspect
-from semfacediff.editing.base import Editor, EditRequest
+from semfacediff.editing.base import Editor, EditRequest, Place
 from semfacediff.editing.diffusion.weights import WITHOUT_WEIGHTS
 from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, attribute_classes, attribute_indices, conversion, space
@@ -58,6 +58,10 @@ class ReferenceEditor(Editor):
 
     name = "sca_dm"
     batchable = False
+
+    @classmethod
+    def opened(cls, settings: config.SCADMEditor, place: Place) -> tuple[Editor, dict]:
+        return reference_editor(settings, place.device, bool(place.runtime and place.runtime.diffusion.compile))
 
     def __init__(self, synthesizer: Synthesizer, reference: Reference | None, inversion: bool):
         self.synthesizer, self.reference, self.inversion = synthesizer, reference, inversion

@@ -4,11 +4,15 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from semfacediff import plugins
 from semfacediff.labels import CELEBAMASK, LabelSpace
+
+if TYPE_CHECKING:
+    from semfacediff.metrics.needs import Needs
 
 PROTOCOLS = ("thesis", "strict")
 NO_RESIZE = "none"
@@ -135,6 +139,16 @@ class Metric(ABC):
     orders: ClassVar[Mapping[str, Sequence[str]]] = {}
     of_outside: ClassVar[bool] = False
 
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: "Needs") -> Sequence[Any]:
+        """What a run measures where ``metrics.columns`` has ``name``; empty where weights are missing and may be."""
+        return [plugins.made("metric", name, options)]
+
+    @classmethod
+    def declared_orders(cls) -> Mapping[str, Sequence[str]]:
+        """:attr:`orders` of all that :meth:`opened` gives."""
+        return cls.orders
+
     @abstractmethod
     def score(self, pair: EditPair) -> Mapping[str, float | str | None]:
         """Value of every column; ``None`` = missing (undefined for this edit). Counts are text, as the record has them;
@@ -151,3 +165,19 @@ class Metric(ABC):
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """What :func:`declared` makes: two values are comparable only if theirs agree."""
+
+
+class OfProtocol(Metric):
+    """A metric without weights whose definition depends on the protocol.
+
+    Args:
+        protocol: one of :data:`PROTOCOLS`.
+    """
+
+    def __init__(self, protocol: str):
+        self.protocol = known_protocol(protocol)
+
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: "Needs") -> Sequence[Any]:
+        """Of ``protocol=pie``, which has some of its own, everything else is as under ``strict``."""
+        return [cls("strict" if needs.protocol == "pie" else needs.protocol)]

@@ -5,7 +5,7 @@ import difflib
 import importlib.metadata
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from semfacediff.errors import UserError
 from semfacediff.metrics.base import EditPair, Metric, declared
 from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.clip_layouts import as_openai
+from semfacediff.metrics.needs import Needs
+from semfacediff.metrics.weights import CLIP_VIT_B_32
 
 _KEPT_TEXTS = 512
 _KEPT_IMAGES = 64
@@ -44,6 +46,17 @@ class CLIP(Metric):
     columns = ("clip",)
     higher_is_better: ClassVar = {"clip": True}
     orders: ClassVar = {"clip": ("wrong_colour < asked_colour",)}
+
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: Needs) -> Sequence[Metric]:
+        if not (found := needs.weights(CLIP_VIT_B_32, name)):
+            return []
+        of_edit = cls(needs.clip_model, found.state, found.name, needs.device)
+        return [of_edit, CLIPEffect(of_edit)]
+
+    @classmethod
+    def declared_orders(cls) -> Mapping[str, Sequence[str]]:
+        return {**cls.orders, **CLIPEffect.orders}
 
     def __init__(self, model: str, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         import open_clip
@@ -215,3 +228,6 @@ def _load(net: torch.nn.Module, state: Mapping[str, Tensor], model: str) -> None
             f"weights.clip: not the state dict of metrics.clip.model={model} ({reason}); name the architecture that "
             f"the file belongs to, or another file"
         ) from e
+
+
+METRIC = CLIP

@@ -1,14 +1,16 @@
 """SSIM, PSNR and the largest change, outside the edit."""
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from semfacediff.controls import KEPT_OUTSIDE
-from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, held_to, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, OfProtocol, declared, held_to
+from semfacediff.metrics.needs import Needs
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 _WINDOW = 7
@@ -62,7 +64,7 @@ def _window_sums(x: np.ndarray) -> np.ndarray:
     return sums[border:-border, border:-border]
 
 
-class SSIM(Metric):
+class SSIM(OfProtocol):
     """Structural similarity of 8-bit luma (Wang et al. 2004; as scikit-image, 7x7 uniform window, data range 255).
 
     ``thesis``: the region is set to 0 in both photos and the mean is taken over the whole frame, so that the region
@@ -79,8 +81,11 @@ class SSIM(Metric):
     orders: ClassVar = {"ssim": _OF_DAMAGE}
     map = staticmethod(ssim_map)
 
-    def __init__(self, protocol: str):
-        self.protocol = known_protocol(protocol)
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: Needs) -> Sequence[Metric]:
+        from semfacediff.metrics.pie import BackgroundSSIM  # which measures with what is here
+
+        return [BackgroundSSIM()] if needs.protocol == "pie" else super().opened(name, options, needs)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         photo, edit, kept = luma(pair.photo), luma(pair.edit), outside(pair.blend, self.protocol)
@@ -107,7 +112,7 @@ class SSIM(Metric):
         )
 
 
-class PSNR(Metric):
+class PSNR(OfProtocol):
     """Peak signal-to-noise ratio in dB (infinite for equal photos) and largest 8-bit difference, over the outside."""
 
     columns = ("psnr_outside", "max_abs_outside")
@@ -118,8 +123,11 @@ class PSNR(Metric):
         "max_abs_outside": ("nothing < shift_1px < shift_3px", "nothing < jpeg_50 < photo_noise", KEPT_OUTSIDE),
     }
 
-    def __init__(self, protocol: str):
-        self.protocol = known_protocol(protocol)
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: Needs) -> Sequence[Metric]:
+        from semfacediff.metrics.pie import BackgroundError  # which measures with what is here
+
+        return [BackgroundError()] if needs.protocol == "pie" else super().opened(name, options, needs)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         kept = outside(pair.blend, self.protocol)

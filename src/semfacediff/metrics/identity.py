@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.faces.alignment import aligned
-from semfacediff.faces.detection import Box, Detector, Face
+from semfacediff.faces.detection import Box, Detector, Face, MissingFacesError
 from semfacediff.metrics.base import EditPair, Metric, declared
 from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.face_embedding import ArcFace, DlibFace, FaceEmbedding
+from semfacediff.metrics.needs import Needs
 from semfacediff.metrics.weights import MissingWeightsError
 from semfacediff.weight_files import fingerprint
 
@@ -118,6 +119,14 @@ class Identity(Metric):
         "identity_outside": ("photo_noise < nothing",),
         "identity_outside_distance": ("nothing < jpeg_50 < photo_noise",),
     }
+
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: Needs) -> Sequence[Metric]:
+        try:
+            return [open_identity(needs.settings.metrics.identity, needs.settings.weights.arcface)]
+        except (MissingFacesError, MissingWeightsError) as e:
+            needs.missing(e, name)
+            return []
 
     def __init__(self, network: FaceEmbedding | None = None, calibration: Calibration | None = None):
         self.detector = Detector()

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from semfacediff.labels import LabelSpace
-from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, OfProtocol, declared
 from semfacediff.metrics.outside import outside
 from semfacediff.metrics.segmentation import confusion_matrix
 
 LEAKAGE_COLUMNS = ("attribute", "before", "after", "pixels")
 
 
-class Leakage(Metric):
+class Leakage(OfProtocol):
     """Confusion of the parse before (rows) against the parse after the edit (columns), over the outside.
 
     One cell of text an edit, ``"1>1:5210 1>13:7"``: label before > label after : pixels, in the parser's label space.
@@ -26,9 +26,6 @@ class Leakage(Metric):
 
     columns = ("leakage",)
     higher_is_better: ClassVar = {"leakage": None}
-
-    def __init__(self, protocol: str):
-        self.protocol = known_protocol(protocol)
 
     def score(self, pair: EditPair) -> dict[str, str | None]:
         if pair.labels_before is None or pair.labels_after is None:
@@ -74,3 +71,6 @@ def leakage_table(samples: pd.DataFrame, space: LabelSpace) -> pd.DataFrame:
         sums = pooled(cells, space.n)
         rows += [(attribute, space.classes[a], space.classes[b], int(sums[a, b])) for a, b in np.argwhere(sums)]
     return pd.DataFrame(rows, columns=list(LEAKAGE_COLUMNS))
+
+
+METRIC = Leakage

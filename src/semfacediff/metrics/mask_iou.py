@@ -6,12 +6,12 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, known_protocol
+from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, OfProtocol, declared
 
 _QUALITY = 95
 
 
-class MaskIoU(Metric):
+class MaskIoU(OfProtocol):
     """Intersection over union of the attribute's region in the judge's parses before and after the edit.
 
     Where both are empty the thesis counts 0; ``strict`` leaves the value missing. Missing too where the judge has no
@@ -21,9 +21,6 @@ class MaskIoU(Metric):
     columns = ("iou",)
     higher_is_better: ClassVar = {"iou": True}
     orders: ClassVar = {"iou": ("shift_3px < nothing", "photo_noise < nothing", "half_outside < nothing")}
-
-    def __init__(self, protocol: str):
-        self.protocol = known_protocol(protocol)
 
     def score(self, pair: EditPair) -> dict[str, float | None]:
         if pair.after is None:
@@ -60,6 +57,14 @@ class IoUFloor:
 
     columns = ("iou_floor_jpeg_95", "iou_floor_shift_1px")
     orders: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @classmethod
+    def opened(cls, *_: object) -> "list[IoUFloor]":
+        return [cls()]
+
+    @classmethod
+    def declared_orders(cls) -> Mapping[str, tuple[str, ...]]:
+        return cls.orders
 
     @staticmethod
     def damaged(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from semfacediff.errors import UserError
 from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, Metric, declared, held_to, known_protocol
 from semfacediff.metrics.cache import LRUCache, content
 from semfacediff.metrics.deep_features import Box, Features, Trunk, is_part
+from semfacediff.metrics.needs import Needs
 from semfacediff.metrics.outside import outside
+from semfacediff.metrics.weights import LPIPS_ALEXNET, LPIPS_SQUEEZE
 
 _KEPT_PHOTOS = 2
 """Photos whose features wait for their next edit; about 60 MB each at 1024 px."""
@@ -54,6 +56,16 @@ class LPIPS(Metric):
     orders: ClassVar = {
         "lpips": ("nothing < shift_1px < shift_3px", *(f"nothing < {k}" for k in ("jpeg_50", "photo_noise")))
     }
+
+    @classmethod
+    def opened(cls, name: str, options: Mapping[str, Any], needs: Needs) -> Sequence[Metric]:
+        if needs.protocol == "pie":
+            from semfacediff.metrics.pie import BackgroundLPIPS  # which measures with what is here
+
+            found = needs.weights(LPIPS_SQUEEZE, name)
+            return [BackgroundLPIPS(found.state, found.name, needs.device)] if found else []
+        found = needs.weights(LPIPS_ALEXNET, name)
+        return [cls(needs.protocol, found.state, found.name, needs.device)] if found else []
 
     def __init__(self, protocol: str, trunk: Mapping[str, Tensor] | None, weights: str, device: torch.device):
         import lpips

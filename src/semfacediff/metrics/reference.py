@@ -8,13 +8,14 @@ import importlib.metadata
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from semfacediff.metrics.base import EditPair, Metric
+from semfacediff.metrics.base import EditPair
 from semfacediff.metrics.effect import Effect
 from semfacediff.metrics.fidelity import SSIM
 from semfacediff.metrics.inception import FEATURES, Inception
@@ -22,13 +23,17 @@ from semfacediff.metrics.outside import outside
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
 
+M = TypeVar("M")
 
-def as_reference(metric: Metric) -> Metric:
+
+def as_reference(metric: M) -> M:
     """The same metric by its library, with the same weights; one that has no such library as it is."""
-    for ours, by_library in ((SSIM, ReferenceSSIM), (LPIPS, ReferenceLPIPS), (Effect, ReferenceEffect)):
+    for ours, by_library in _BY_LIBRARY.items():
         if type(metric) is ours:
             made = object.__new__(by_library)
-            made.__dict__ = metric.__dict__
+            made.__dict__ = vars(metric) | (
+                {"network": ReferenceInception(metric.network)} if ours is SetScores else {}
+            )
             return made
     return metric
 
@@ -99,14 +104,14 @@ class ReferenceLPIPS(LPIPS):
 class ReferenceInception(Inception):
     """``pytorch_fid.inception.InceptionV3``, one photo at a time."""
 
-    def __init__(self, state: Mapping[str, Tensor] | None, weights: str, device: torch.device):
+    def __init__(self, ours: Inception):
         from pytorch_fid import inception
 
-        super().__init__(state, weights, device)
-        own = {k: v for k, v in self.net.state_dict().items() if not k.startswith("fc.")}
+        self.weights, self.device = ours.weights, ours.device
+        own = {k: v for k, v in ours.net.state_dict().items() if not k.startswith("fc.")}
         linear = {"fc.weight": torch.zeros(1008, FEATURES), "fc.bias": torch.zeros(1008)}
         with mock.patch.object(inception, "load_state_dict_from_url", return_value=own | linear):
-            self.net = inception.InceptionV3().eval().to(device)
+            self.net = inception.InceptionV3().eval().to(ours.device)
 
     @torch.inference_mode()
     def features(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -129,3 +134,11 @@ class ReferenceSetScores(SetScores):
 
     def identities(self) -> list[dict[str, object]]:
         return [by("pytorch-fid", one) if one["metric"] == "fid" else one for one in super().identities()]
+
+
+_BY_LIBRARY: dict[type, type] = {
+    SSIM: ReferenceSSIM,
+    LPIPS: ReferenceLPIPS,
+    Effect: ReferenceEffect,
+    SetScores: ReferenceSetScores,
+}

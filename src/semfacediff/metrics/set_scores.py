@@ -1,16 +1,18 @@
 """Distances between the set of photos and the set of their edits: FID and KID, over Inception features."""
 
 import importlib.metadata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from semfacediff.metrics.base import OURS, declared, held_to
-from semfacediff.metrics.fid import MIN_N, frechet_distance
-from semfacediff.metrics.inception import FEATURES
-from semfacediff.metrics.kid import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
+from semfacediff.metrics.frechet import MIN_N, frechet_distance
+from semfacediff.metrics.inception import FEATURES, Inception
+from semfacediff.metrics.kernel import MIN_FOR_KID, SEED, SUBSET_SIZE, SUBSETS, kernel_distance
 from semfacediff.metrics.moments import Moments
+from semfacediff.metrics.needs import Needs
+from semfacediff.metrics.weights import INCEPTION
 
 SET_COLUMNS = ("fid", "kid")
 
@@ -36,6 +38,18 @@ class SetScores:
 
     higher_is_better: ClassVar = {"fid": False, "kid": False}
     orders: ClassVar = {"fid": ("nothing < photo_noise",), "kid": ("nothing < photo_noise",)}
+
+    @classmethod
+    def opened(cls, name: str, _: object, needs: Needs) -> "list[SetScores]":
+        """One for all columns of sets: they share their features."""
+        columns = tuple(c for c in SET_COLUMNS if c in needs.columns)
+        if name != columns[0] or not (found := needs.weights(INCEPTION, *columns)):
+            return []
+        return [cls(columns, Inception(found.state, found.name, needs.device))]
+
+    @classmethod
+    def declared_orders(cls) -> Mapping[str, tuple[str, ...]]:
+        return cls.orders
 
     def __init__(self, columns: tuple[str, ...], network: Network):
         self.columns, self.network = columns, network

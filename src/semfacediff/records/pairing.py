@@ -58,11 +58,13 @@ class ComparedRuns:
     directions: Mapping[str, bool | None]
 
 
-def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[dict, pd.DataFrame]:
+def scored_samples(
+    folder: Path, tasks: Sequence[str] = ("editing",), doubtful: bool = False
+) -> tuple[dict, pd.DataFrame]:
     """(``run.json``, rows that were scored) of a run of one of ``tasks``.
 
     Raises:
-        UserError: it is a run of another task, unfinished, or not comparable.
+        UserError: it is a run of another task, unfinished, or not comparable and no ``doubtful`` one is wanted.
     """
     run = read_run(folder)
     if run.get("task") not in tasks:
@@ -70,7 +72,7 @@ def scored_samples(folder: Path, tasks: Sequence[str] = ("editing",)) -> tuple[d
         raise UserError(f"{folder}: expected a run of {wanted}, got task={run.get('task')}; name another run")
     if run["status"] != DONE:
         raise UserError(f"{folder}: status {run['status']}; repeat its command until it is done")
-    if run["not_comparable"]:
+    if run["not_comparable"] and not doubtful:
         raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
     refuse_changed(folder, run)
     needed = ("attribute", "latency_s") if run["task"] == "editing" else ()
@@ -138,8 +140,11 @@ def paired_runs(first: Path, second: Path) -> PairedRuns:
     return PairedRuns((a, b), (of_a, of_b), shared, _settings(a, b), _notes(a, b, rows_a, rows_b))
 
 
-def compared_runs(folders: Sequence[Path]) -> ComparedRuns:
+def compared_runs(folders: Sequence[Path], doubtful: bool = False) -> ComparedRuns:
     """The runs, if all of them may be compared photo by photo.
+
+    Args:
+        doubtful: whether to take runs too that say that they are not comparable.
 
     Raises:
         UserError: as :func:`paired_runs`, or a run's edits were judged by another parser.
@@ -147,7 +152,7 @@ def compared_runs(folders: Sequence[Path]) -> ComparedRuns:
     places = [folder.resolve() for folder in folders]
     if twice := [folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1]:
         raise UserError(f"compare: {twice[0]} was named twice; name each run once")
-    read = [scored_samples(folder) for folder in folders]
+    read = [scored_samples(folder, doubtful=doubtful) for folder in folders]
     for folder, (run, _) in zip(folders[1:], read[1:], strict=True):
         refuse_other_measurement(folders[0], read[0][0], folder, run)
         refuse_other_judge(folders[0], read[0][0], folder, run)

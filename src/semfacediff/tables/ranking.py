@@ -80,6 +80,8 @@ def _notes(compared: ComparedRuns) -> list[str]:
         "of another run is significantly higher",
         "editors: " + ", ".join(f"{name} {run.get('editor', {}).get('name')}" for name, run in compared.runs.items()),
     ]
+    doubts = {name: run["not_comparable"] for name, run in compared.runs.items() if run.get("not_comparable")}
+    notes += [f"not comparable: {name} ({'; '.join(why)})" for name, why in doubts.items()]
     idle = []
     for name, rows in compared.samples.items():
         unchanged = rows["status"] == UNCHANGED

@@ -51,6 +51,8 @@ def _measured(summary: pd.DataFrame, name: str) -> bool:
 def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dict | None = None) -> Grid:
     """Mean and sd an attribute, the thesis's published row under ours where there is one; of a cascade a stage.
 
+    Of an editor that gets no mask, the scores before the composite come first.
+
     A stage is scored against the photo that it was given; the row below it scores the same photo since the first.
 
     Args:
@@ -62,6 +64,9 @@ def editing_grid(summary: pd.DataFrame, published: pd.DataFrame | None, run: dic
         for names in (OF_EFFECT, (*_WHERE_MEASURED, *_others(summary)))
     )
     each = [*effect, *(n for n in _ALWAYS if n not in IOU_FLOOR or _measured(summary, f"{n}_mean")), *more]
+    if run and run["editor"].get("maskless"):  # it was not told where to stop: the composite hides what it changed
+        raw = [f"{name}_raw" for name in each if _measured(summary, f"{name}_raw_mean")]
+        each = [*raw, *(name for name in each if name not in raw)]
     of_sets = [name for name in OF_SETS if _measured(summary, name)]
     columns = {name: column(name, run) for name in (*each, *of_sets)}
     rows = []

@@ -66,6 +66,7 @@ def run_notes(run: dict) -> list[str]:
     if run["status"] != DONE:
         failed = run.get("n_failed", "some")
         notes.append(f"status {run['status']}: {failed} samples failed; repeat the command to try them again")
+    notes += [f"ignored: {what}" for what in run.get("editor", {}).get("ignored", [])]
     notes += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
     for attribute, said in run.get("editor_notes", {}).items():
         notes += [f"{attribute}: {text} ({count} edits)" for text, count in said.items()]

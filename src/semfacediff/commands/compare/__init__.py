@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score", nargs="+", default=[], help="columns (default: of two runs all that both measured, else a few)"
     )
     parser.add_argument("--raw", action="store_true", help="all columns, also of the edits before the composite")
+    parser.add_argument("--doubtful", action="store_true", help="rank runs too that say that they are not comparable")
     parser.add_argument("--format", choices=("md", "csv", "tex"), help="ranks and tiers as a table, also of two runs")
 
 
@@ -21,8 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     folders = [folder.expanduser() for folder in (a.first, *a.others)]
-    if len(folders) == 2 and a.format is None:
+    if len(folders) == 2 and a.format is None and not a.doubtful:
         print(compare(folders[0], folders[1], a.score, a.raw))
     else:
-        print(rank(folders, a.score, a.raw, a.format or "md"), end="")
+        print(rank(folders, a.score, a.raw, a.format or "md", a.doubtful), end="")
     return 0

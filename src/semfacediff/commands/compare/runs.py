@@ -32,18 +32,22 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
     return comparison_report(pairs, differences, _of_sets(pairs, first, second))
 
 
-def rank(folders: Sequence[Path], scores: list[str], raw: bool, form: str) -> str:
+def rank(folders: Sequence[Path], scores: list[str], raw: bool, form: str, doubtful: bool = False) -> str:
     """Ranks and tiers of any number of runs, in one of the formats of tables.
 
     Args:
         scores: which; one or two of each axis if empty, with ``raw`` all that every run measured.
+        doubtful: also of runs that say that they are not comparable; a note names them.
 
     Raises:
         UserError: the runs are not comparable, or a score is not in all of them.
     """
-    compared = compared_runs(folders)
+    compared = compared_runs(folders, doubtful)
     known = _by_axis(compared.directions, scores, "all")
-    return ranking(compared, scores or (known if raw else axis_scores(compared.directions)), form)
+    shown = known if raw else axis_scores(compared.directions)
+    if any(run.get("editor", {}).get("maskless") for run in compared.runs.values()):
+        shown = sorted(shown, key=lambda score: "_raw" not in score)  # the composite hides what it changed
+    return ranking(compared, scores or shown, form)
 
 
 def _by_axis(directions: Mapping[str, bool | None], asked: list[str], where: str) -> list[str]:

@@ -15,11 +15,14 @@ class PromptEmbeddings:
 
     Without a negative prompt SDXL guides away from zeros, as it was trained; an empty one is encoded like any text.
     Texts are encoded one by one, so that a text's embedding does not depend on its neighbours.
+
+    Args:
+        guided: whether guidance is on. opposed_by: key through which a negative prompt acts; ``None``: it does not.
     """
 
-    def __init__(self, pipe: Any, guided: bool, accepts_negative: bool):
+    def __init__(self, pipe: Any, guided: bool, opposed_by: str | None):
         kind = type(pipe).__name__
-        self._pipe, self._guided, self._accepts_negative = pipe, guided, accepts_negative
+        self._pipe, self._guided, self._opposed_by = pipe, guided, opposed_by
         self._names = {
             "StableDiffusionXLInpaintPipeline": (
                 "prompt_embeds",
@@ -31,11 +34,6 @@ class PromptEmbeddings:
         }.get(kind)
         self._cache: dict[tuple[str, str | None], tuple] = {}
 
-    @property
-    def drops_negatives(self) -> bool:
-        """Whether a negative prompt that guidance would use cannot be told to the pipeline."""
-        return self._guided and self._names is None and not self._accepts_negative
-
     def arguments(self, requests: list[EditRequest]) -> dict[str, Any]:
         """Tensors of the embeddings ``[N, ...]`` by argument name, or lists of texts."""
         if self._names is None:
@@ -45,9 +43,10 @@ class PromptEmbeddings:
         return {name: torch.cat(values) for name, values in columns if values[0] is not None}
 
     def _texts(self, requests: list[EditRequest]) -> dict[str, list[str]]:
-        negatives = [r.negative_prompt for r in requests]
-        told = self._accepts_negative and any(n is not None for n in negatives)
+        """With an empty negative prompt where there is none: without any, a ``true_cfg_scale`` does nothing."""
         texts = {"prompt": [r.prompt for r in requests]}
+        negatives = [r.negative_prompt for r in requests]
+        told = self._opposed_by == "true_cfg_scale" or (self._opposed_by and any(n is not None for n in negatives))
         return texts | ({"negative_prompt": [n or "" for n in negatives]} if told else {})
 
     def _embedded(self, prompt: str, negative: str | None) -> tuple:

@@ -1,12 +1,12 @@
 """Opens a pipeline from its folder: precision, scheduler, and what its call must take."""
 
-import inspect
 from functools import cached_property
 from typing import Any
 
 import torch
 
 from semfacediff.editing.diffusion.embeddings import PromptEmbeddings
+from semfacediff.editing.diffusion.lora import add_lora
 from semfacediff.editing.diffusion.memory import MemoryProfile, settle
 from semfacediff.editing.diffusion.vae_guard import VaeGuard
 from semfacediff.editing.diffusion.weights import PipelineFiles
@@ -18,16 +18,24 @@ SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
     "euler": ("EulerDiscreteScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
+    # Of models distilled to a few steps.
+    "lcm": ("LCMScheduler", {}),
+    "lightning": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
 }
 """``editor.scheduler`` -> class in diffusers and what it is told beside the checkpoint's own noise schedule."""
-CALLED_WITH = "image mask_image height width strength num_inference_steps guidance_scale generator output_type".split()
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is half precision on an accelerator, which the public weights are made for, and float32 on the CPU."""
+def chosen_dtype(name: str, device: torch.device, transformer: bool = False) -> torch.dtype:
+    """``auto`` is half precision on an accelerator, which the public weights are made for, and float32 on the CPU.
+
+    Args:
+        transformer: whether the denoiser is one: those are made for bfloat16, and float16 overflows in some.
+    """
+    if name == "auto" and device.type != "cpu":
+        return torch.bfloat16 if transformer else torch.float16
     if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
+        return torch.float32
     return DTYPES[name]
 
 
@@ -37,26 +45,35 @@ class SharedPipeline:
     It holds what takes long to make and does not depend on strength, guidance, steps or scheduler.
 
     Args:
+        kind: class of diffusers.
         watch: the VAE keeps the pipeline's precision and is watched, see :class:`.vae_guard.VaeGuard`.
     """
 
     def __init__(
-        self, files: PipelineFiles, dtype: torch.dtype, device: torch.device, memory: MemoryProfile, watch: bool
+        self,
+        files: PipelineFiles,
+        kind: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        memory: MemoryProfile,
+        watch: bool,
     ):
-        self._files, self._dtype, self._device, self._memory, self._watch = files, dtype, device, memory, watch
-        self._prompts: dict[bool, PromptEmbeddings] = {}
+        self._files, self._kind, self._dtype, self._device = files, kind, dtype, device
+        self._memory, self._watch = memory, watch
+        self._prompts: dict[tuple[bool, str | None], PromptEmbeddings] = {}
 
     @cached_property
     def tokenizers(self) -> list[Any]:
-        """Read from the folder, without the model."""
+        """Read from the folder, without the model. Where a T5 reads the prompt, CLIP only adds a summary of it."""
         import transformers
 
         parts = sorted((p, kind) for p, kind in self._files.parts.items() if p.startswith("tokenizer"))
+        parts = [(p, kind) for p, kind in parts if kind.startswith("T5")] or parts
         return [getattr(transformers, kind).from_pretrained(str(self._files.folder / p)) for p, kind in parts]
 
     @cached_property
     def _pipe(self) -> Any:
-        pipe = open_pipeline(self._files, self._dtype)
+        pipe = open_pipeline(self._files, self._kind, self._dtype)
         self._own_scheduler = pipe.scheduler
         self.guard = VaeGuard(pipe.vae, self._watch)
         settle(pipe, self._memory, self._device)
@@ -69,18 +86,22 @@ class SharedPipeline:
         _set_scheduler(pipe, scheduler)
         return pipe
 
-    def prompts(self, guided: bool) -> PromptEmbeddings:
-        """Embeddings with or without those of the negative prompt; encoded once for all callers."""
-        if guided not in self._prompts:
-            self._prompts[guided] = PromptEmbeddings(self._pipe, guided, "negative_prompt" in accepted(self._pipe))
-        return self._prompts[guided]
+    def prompts(self, guided: bool, opposed_by: str | None) -> PromptEmbeddings:
+        """Embeddings with or without those of the negative prompt; encoded once for all callers.
+
+        Args:
+            guided: whether guidance is on. opposed_by: key through which a negative prompt has a say, if it has one.
+        """
+        if (guided, opposed_by) not in self._prompts:
+            self._prompts[guided, opposed_by] = PromptEmbeddings(self._pipe, guided, opposed_by)
+        return self._prompts[guided, opposed_by]
 
 
-def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
-    """The inpainting pipeline of a folder, on the CPU; nothing is fetched.
+def open_pipeline(files: PipelineFiles, kind: str, dtype: torch.dtype) -> Any:
+    """The pipeline of a folder as the class ``kind``, on the CPU and with its LoRA; nothing is fetched.
 
     Raises:
-        UserError: it cannot be opened, or is no inpainting pipeline that can be called like one.
+        UserError: it cannot be opened, or the LoRA does not fit.
     """
     import diffusers
     import transformers
@@ -95,7 +116,7 @@ def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
     if "safety_checker" in files.left_out:
         options["requires_safety_checker"] = False
     try:
-        pipe = diffusers.AutoPipelineForInpainting.from_pretrained(
+        pipe = getattr(diffusers, kind).from_pretrained(
             str(files.folder),
             dtype=dtype,
             variant=files.variant(dtype != torch.float32),
@@ -107,26 +128,15 @@ def open_pipeline(files: PipelineFiles, dtype: torch.dtype) -> Any:
     except Exception as e:  # the libraries raise many kinds, for damaged files and unknown classes
         reason = " ".join(f"{type(e).__name__}: {e}".split())[:200]
         raise UserError(f"{files.folder}: the pipeline cannot be opened ({reason}); copy it again") from e
-    _check_call(pipe)
+    if files.lora:
+        add_lora(pipe, files.lora)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def accepted(pipe: Any) -> set[str]:
-    """Names of what a pipeline's call takes."""
-    return set(inspect.signature(type(pipe).__call__).parameters)
 
 
 def latent_cell(pipe: Any) -> int:
     """Pixels along one side of what the model sees as one value; photos have a multiple of it."""
     return pipe.image_processor.config.vae_scale_factor
-
-
-def _check_call(pipe: Any) -> None:
-    if lacking := [name for name in CALLED_WITH if name not in accepted(pipe)]:
-        raise UserError(
-            f"{type(pipe).__name__} takes no {', '.join(lacking)}, which this editor sets; name another pipeline"
-        )
 
 
 def _set_scheduler(pipe: Any, scheduler: str) -> None:

@@ -25,12 +25,13 @@ def make_tiny(folder: Path, seed: int = 0) -> list[Path]:
     """Write the twins, each named after its editor, so that ``weights.root=FOLDER`` finds them; about 80 MB.
 
     ``sdxl_inpaint`` has a UNet of 9 channels (noise, mask, masked photo) like the public model, ``inpaint`` is SDXL for
-    making pictures from text, with 4 channels, ``sd_inpaint`` is Stable Diffusion 1 with 9.
+    making pictures from text, with 4 channels, ``sd_inpaint`` is Stable Diffusion 1 with 9, ``instruct`` is
+    InstructPix2Pix.
 
     Raises:
         UserError: ``folder`` holds something else already.
     """
-    twins = {"sdxl_inpaint": lambda: _sdxl(9), "inpaint": lambda: _sdxl(4), "sd_inpaint": _sd}
+    twins = {"sdxl_inpaint": lambda: _sdxl(9), "inpaint": lambda: _sdxl(4), "sd_inpaint": _sd, "instruct": _pix2pix}
     for name in twins:
         if (folder / name).exists() and not (folder / name / TWIN_MARK).is_file():
             raise UserError(f"{folder / name} exists and is no tiny pipeline; name another folder")
@@ -78,11 +79,21 @@ def _sdxl(channels: int) -> Any:
 def _sd() -> Any:
     from diffusers import StableDiffusionInpaintPipeline
 
-    return StableDiffusionInpaintPipeline(
+    return _of_sd(StableDiffusionInpaintPipeline, 9)
+
+
+def _pix2pix() -> Any:
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    return _of_sd(StableDiffusionInstructPix2PixPipeline, 8)
+
+
+def _of_sd(kind: Any, channels: int) -> Any:
+    return kind(
         vae=_vae(0.18215, force_upcast=False),
         text_encoder=_text_encoder(),
         tokenizer=clip_tokenizer("<|endoftext|>"),
-        unet=_unet(9, cross_attention_dim=_WIDTH),
+        unet=_unet(channels, cross_attention_dim=_WIDTH),
         scheduler=sdxl_scheduler(),
         safety_checker=None,
         feature_extractor=None,

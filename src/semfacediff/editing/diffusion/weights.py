@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semfacediff.downloads import DownloadError, fetch_line, get
+from semfacediff.editing.diffusion.lora import Lora
 from semfacediff.errors import UserError
 from semfacediff.hub import ID, INDEX, cached_folder, hub_source
 from semfacediff.weight_files import file_digest, file_state
@@ -25,6 +26,7 @@ TWIN_MARK = "random_weights.json"
 WITHOUT_WEIGHTS = "editor=recolor needs no weights"
 
 _TOKENS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _LFS = b"version https://git-lfs"
 
 
@@ -40,11 +42,15 @@ class PipelineFiles:
         folder: holds ``model_index.json``.
         parts: part -> class name, e.g. ``unet`` -> ``UNet2DConditionModel``.
         left_out: parts of the folder that are not to be opened.
+        kind: class of diffusers to open it with; ``None``: what its index says.
+        lora: added to its weights.
     """
 
     folder: Path
     parts: dict[str, str]
     left_out: tuple[str, ...] = ()
+    kind: str | None = None
+    lora: Lora | None = None
 
     def without(self, part: str) -> "PipelineFiles":
         """The pipeline without ``part``, if it has one."""
@@ -70,11 +76,14 @@ class PipelineFiles:
         with ThreadPoolExecutor(4) as pool:
             contents = list(pool.map(file_digest, files))
         names = [f.relative_to(self.folder).as_posix() for f in files]
-        return hashlib.sha256(json.dumps(list(zip(names, contents, strict=True))).encode()).hexdigest()
+        listed = list(zip(names, contents, strict=True))
+        listed += [("lora", f"{self.lora.digest} {self.lora.weight!r}")] if self.lora else []
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def state(self, half: bool) -> list[tuple | None]:
         """What changes with the files that are loaded, without reading them."""
-        return [file_state(file) for file in sorted(self._loaded(self.variant(half)))]
+        lora = [self.lora.file] if self.lora else []
+        return [file_state(file) for file in (*sorted(self._loaded(self.variant(half))), *lora)]
 
     def _loaded(self, variant: str | None) -> Iterator[Path]:
         yield self.folder / INDEX
@@ -106,14 +115,14 @@ def find_pipeline(editor: str, explicit: str | None, root: str | None, download:
                 f"weights.{editor}: no folder at {explicit}; name a pipeline's folder or hub id, or unset it"
             )
         id_ = explicit
-    names = [editor, *([id_.partition("/")[2]] if id_ else [])]
+    names = [*([editor] if explicit is None else []), *([id_.partition("/")[2]] if id_ else [])]
     folders = [Path(root).expanduser() / name for name in names] if root else []
     if local := next((f for f in folders if f.is_dir()), None):
         return _complete(local, editor)
     if id_ is None:
         where = f", or a folder '{editor}' at weights.root" if root else ""
         raise NoPipelineError(
-            f"editor={editor} opens any inpainting pipeline: name one with weights.{editor}=FOLDER|ID{where}; "
+            f"editor={editor} opens any pipeline of its kind: name one with weights.{editor}=FOLDER|ID{where}; "
             f"{WITHOUT_WEIGHTS}"
         )
     return _of_hub(editor, id_, download)
@@ -173,7 +182,7 @@ def _needed(kind: str) -> str:
     if "Tokenizer" in kind:
         return "tokens"
     if kind.endswith(("Processor", "FeatureExtractor")):
-        return "preprocessor_config.json"
+        return "processor"
     return "weights"
 
 
@@ -184,6 +193,8 @@ def _missing(part: Path, needed: str) -> list[str]:
             lacking = ["merges.txt"]
         # Without its configuration a tokenizer knows no limit, and nothing would say that a prompt is too long.
         return [f"{part.name}/{name}" for name in (*lacking, "tokenizer_config.json") if not _there(part / name)]
+    if needed == "processor":
+        return [] if any(_there(part / name) for name in _PROCESSOR) else [f"{part.name}/{_PROCESSOR[0]}"]
     if needed != "weights":
         return [] if _there(part / needed) else [f"{part.name}/{needed}"]
     config = [] if _there(part / "config.json") else [f"{part.name}/config.json"]

@@ -14,6 +14,8 @@ from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor
 from semfacediff.editing.prompts.words import Words
 from semfacediff.engine.prefetch import read_ahead
+from semfacediff.engine.provenance import protocol_deviations
+from semfacediff.errors import UserError
 from semfacediff.tasks.editing.bench import Plan
 from semfacediff.tasks.editing.cascade import staged
 from semfacediff.tasks.editing.generated_tasks import generated
@@ -65,8 +67,14 @@ def check_prompts(settings: config.EditingEvaluation, editor: Editor) -> None:
     """Refuse what can be refused before the photos are read.
 
     Raises:
-        UserError: a prompt that the editor cannot follow or read whole, or a file that is no task set.
+        UserError: a prompt that the editor cannot follow or read whole, negative prompts that were asked for and that
+            it does not read, or a file that is no task set.
     """
+    asked = [said for said in protocol_deviations(settings) if said.startswith("negatives = ")]
+    if asked and settings.negatives != "none" and editor.tokenizers() and not editor.reads_negatives():
+        raise UserError(
+            f"negatives={settings.negatives}: editor '{editor.name}' as set reads no negative prompt; leave it out"
+        )
     if settings.prompts.file is not None:
         _told(read_tasks(Path(settings.prompts.file)), settings, editor)
     elif not settings.prompts.of_tasks:
@@ -119,7 +127,8 @@ def _told(
             place = f"of photo '{task.sample_id}' for '{task.attribute}'"
             known[key] = resolve_prompt(*key, negatives.get(task.attribute), rules, editor, place).words
             editor.check({task.attribute: known[key].read})
-        told.append((task, EditSpec(task.attribute, known[key], kind=task.kind, target=task.target)))
+        words = replace(known[key], instruction=task.instruction) if task.instruction else known[key]
+        told.append((task, EditSpec(task.attribute, words, kind=task.kind, target=task.target)))
     return told
 
 

@@ -20,6 +20,8 @@ from semfacediff.regions import ADDABLE
 FILE = "tasks.csv"
 """In the folder of a run; may be given as ``prompts.file`` to another run."""
 COLUMNS = ("sample_id", "attribute", "kind", "prompt", "target")
+INSTRUCTION = "instruction"
+"""A column that may be left out, for maskless editors."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class EditTask:
     Attributes:
         kind: one of ``KINDS``.
         target: of ``recolour`` the colour that the prompt names, of ``restyle`` the style; "" where there is none.
+        instruction: what maskless editors are told; "": what they make of attribute and prompt.
     """
 
     sample_id: str
@@ -36,6 +39,7 @@ class EditTask:
     kind: str
     prompt: str
     target: str = ""
+    instruction: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class TaskSet:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tasks, as hex; their order has no part in it."""
-        plain = sorted([getattr(task, column) for column in COLUMNS] for task in self.tasks)
+        plain = sorted([*(getattr(t, c) for c in COLUMNS), *filter(None, [t.instruction])] for t in self.tasks)
         return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()
 
     @property
@@ -69,14 +73,15 @@ class TaskSet:
 def write_tasks(file: Path, tasks: Sequence[EditTask]) -> None:
     """Write the CSV file that :func:`read_tasks` reads."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    columns = [*COLUMNS, INSTRUCTION] if any(task.instruction for task in tasks) else COLUMNS
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(asdict(task) for task in tasks)
     write_text(file, text.getvalue())
 
 
 def read_tasks(file: Path) -> list[EditTask]:
-    """The tasks of a CSV file with the columns :data:`COLUMNS`, in any order.
+    """The tasks of a CSV file with the columns :data:`COLUMNS` and, if it has one, :data:`INSTRUCTION`, in any order.
 
     Raises:
         UserError: the file cannot be read, has other columns or no task, or a row is no task (the first one is named
@@ -87,7 +92,7 @@ def read_tasks(file: Path) -> list[EditTask]:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
             found = reader.fieldnames or ["none"]
-            if sorted(found) != sorted(COLUMNS):
+            if sorted(c for c in found if c != INSTRUCTION) != sorted(COLUMNS):
                 raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}, got {', '.join(found)}")
             rows = [(reader.line_num, row) for row in reader]
     except OSError as e:
@@ -107,7 +112,7 @@ def read_tasks(file: Path) -> list[EditTask]:
 def _refused(row: Mapping[str | None, str | None], line: int, seen: dict[tuple[str, str], int]) -> str | None:
     """Why a row is no task; ``None`` if it is one. ``seen``: (photo, attribute) -> line, of the rows before."""
     if None in row or None in row.values():
-        return f"expected {len(COLUMNS)} cells"
+        return f"expected {len(row) - (None in row)} cells"
     id_, attribute, kind, prompt, target = (str(row[column]) for column in COLUMNS)
     if not id_:
         return "no sample_id"
@@ -119,6 +124,8 @@ def _refused(row: Mapping[str | None, str | None], line: int, seen: dict[tuple[s
         return f"{attribute} cannot be added, only {', '.join(ADDABLE)} can"
     if why := without_words(prompt):
         return f"the prompt {why}"
+    if row.get(INSTRUCTION) and (why := without_words(str(row[INSTRUCTION]))):
+        return f"the instruction {why}"
     if kind == RECOLOUR and target and (why := _other_colour(prompt, target, attribute)):
         return why
     if (first := seen.setdefault((id_, attribute), line)) != line:
