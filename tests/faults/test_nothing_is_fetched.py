@@ -40,6 +40,7 @@ FAST = [
     ["report", "one"],
     ["tables", "--check", "ce7454_table_1"],
     ["list", "editors"],
+    ["check-data", *TOY[:3]],
     ["score", "--photos", "IMAGES", "--edits", "one/edits/skin", *ASKED, "--parser", "TINY", "--out", "scores"],
 ]
 """Commands that end with 0, each with what those before it made."""
