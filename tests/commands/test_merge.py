@@ -17,7 +17,7 @@ from semfacediff.commands.merge import parts as merging
 from semfacediff.commands.merge.parts import merge
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
-from semfacediff.metrics import opening, set_scores
+from semfacediff.metrics import set_scores
 from semfacediff.metrics.inception import FEATURES
 from semfacediff.records.samples import SampleLog
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing
@@ -52,7 +52,7 @@ def cheap_distance(photos, edits) -> float:
 
 
 def with_sets(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(opening, "Inception", PixelFeatures)
+    patch.setattr(set_scores, "Inception", PixelFeatures)
     patch.setattr(set_scores, "frechet_distance", cheap_distance)
 
 
