@@ -14,6 +14,8 @@ from semfacediff.metrics.needs import Needs
 from semfacediff.metrics.outside import SSIM_ERODE_PX, eroded, outside
 
 _WINDOW = 7
+INNER = (slice(_WINDOW // 2, -(_WINDOW // 2)),) * 2
+"""Of a map: windows that lie in the frame, over which scikit-image takes its mean."""
 _ROWS = 64
 _OF_DAMAGE = (
     "shift_3px < shift_1px < nothing",
@@ -90,8 +92,7 @@ class SSIM(OfProtocol):
     def score(self, pair: EditPair) -> dict[str, float | None]:
         photo, edit, kept = luma(pair.photo), luma(pair.edit), outside(pair.blend, self.protocol)
         if self.protocol == "thesis":
-            inner = (slice(_WINDOW // 2, -(_WINDOW // 2)),) * 2
-            return {"ssim": float(self.map(photo * kept, edit * kept)[inner].mean())}
+            return {"ssim": float(self.map(photo * kept, edit * kept)[INNER].mean())}
         kept = eroded(kept, SSIM_ERODE_PX)
         if not kept.any():
             return {"ssim": None}

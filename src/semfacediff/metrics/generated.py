@@ -5,22 +5,21 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from semfacediff.metrics.base import NO_RESIZE, OURS, EditPair, declared
-from semfacediff.metrics.fidelity import SSIM, luma
+from semfacediff.metrics.fidelity import INNER, SSIM, luma, ssim_map
 from semfacediff.metrics.perceptual import LPIPS
 
 
 class FrameSSIM:
-    """Structural similarity of 8-bit luma over the whole frame (scikit-image, 7x7 uniform window, data range 255)."""
+    """Structural similarity of 8-bit luma over the whole frame (:class:`semfacediff.metrics.fidelity.SSIM`, no mask)."""
 
     columns = ("ssim",)
     higher_is_better: ClassVar = {"ssim": True}
 
     def score(self, photo: np.ndarray, generated: np.ndarray) -> float:
         """Both uint8 ``[H, W, 3]``, H and W at least 7."""
-        return float(structural_similarity(luma(photo), luma(generated), data_range=255))
+        return float(ssim_map(luma(photo), luma(generated))[INNER].mean())
 
     def identity(self) -> dict[str, object]:
         of_edits = SSIM("strict").identity()
