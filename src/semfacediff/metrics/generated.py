@@ -12,7 +12,7 @@ from semfacediff.metrics.perceptual import LPIPS
 
 
 class FrameSSIM:
-    """Structural similarity of 8-bit luma over the whole frame (:class:`semfacediff.metrics.fidelity.SSIM`, no mask)."""
+    """Structural similarity of 8-bit luma over the whole frame (:mod:`semfacediff.metrics.fidelity`)."""
 
     columns = ("ssim",)
     higher_is_better: ClassVar = {"ssim": True}
