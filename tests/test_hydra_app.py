@@ -59,7 +59,7 @@ CHOICES = "balanced, default, fast, low_memory"
         ("runtime=1e3", f"runtime=1e3: expected one of {CHOICES}"),
         ("runtime=null", f"runtime=null: expected one of {CHOICES}"),
         ("parser=2", r"parser=2: expected one of \d+ \(semfacediff list parsers\)"),
-        ("editor=true", "editor=true: expected one of .*identity, inpaint"),
+        ("editor=true", r"editor=true: expected one of \d+ \(semfacediff list editors\)"),
         ("optim=5", "optim=5: expected one of adam_then_sgd, adamw"),
         ("editor=recolour", "editor=recolour: expected one of .*; did you mean recolor\\?"),
         ("data=tooy", "data=tooy: expected one of .*; did you mean toy\\?"),

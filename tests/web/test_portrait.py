@@ -125,7 +125,7 @@ def test_words_that_recolor_understands(store):
     ("form", "why"),
     [
         (EditForm("hair", "...", "recolor", 0.9), "has no words"),
-        (EditForm("hair", "brown", "paintbrush", 0.9), "editor: expected one of identity, inpaint, recolor"),
+        (EditForm("hair", "brown", "paintbrush", 0.9), "editor: expected one of flux_fill, flux_kontext, identity, "),
         (EditForm("beard", "brown", "recolor", 0.9), "unknown attribute 'beard'"),
         (EditForm("hair", "brown", "recolor", 2.0), "strength"),
         (EditForm("hair", "brown", "recolor", 0.9, negative="blue"), "editor 'recolor' reads none"),

@@ -37,8 +37,8 @@ def test_a_port_in_use(capsys):
     ("words", "start"),
     [
         (("--port", "70000"), "error: --port: expected a number up to 65535, got 70000"),
-        (("--editor", "paintbrush"), "error: --editor: expected one of identity, inpaint, recolor, "),
-        (("--editor", "precomputed"), "error: --editor: expected one of identity, inpaint, recolor, "),
+        (("--editor", "paintbrush"), "error: --editor: expected one of flux_fill, flux_kontext, identity, "),
+        (("--editor", "precomputed"), "error: --editor: expected one of flux_fill, flux_kontext, identity, "),
     ],
 )
 def test_mistakes(capsys, words, start):
