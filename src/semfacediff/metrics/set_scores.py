@@ -95,7 +95,7 @@ class SetScores:
     def identities(self) -> list[dict[str, object]]:
         """What each column's values depend on, as :func:`declared` says it."""
 
-        def column(name: str, lowest: float | None, **own: object) -> dict:
+        def column(name: str, lowest: float | None, **own: str) -> dict:
             return declared(
                 name,
                 **OURS,

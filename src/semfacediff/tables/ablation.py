@@ -325,12 +325,13 @@ def _of_trainings(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     values = {label: [parser_values(s, names) for s in of] for label, of in seeds.items()}
     n_seeds = sorted({len(of) for of in seeds.values()})
     classes = tuple(of_classes(read_table(settings[0].folder / "summary.csv")).index)
-    counts = {label: validated([s.folder for s in of], classes) for label, of in seeds.items()}
+    kept = {label: validated([s.folder for s in of], classes) for label, of in seeds.items()}
+    counts = {label: of for label, of in kept.items() if of is not None}
     means = {
         name: {label: float(np.mean([v[name].mean for v in of])) for label, of in values.items()} for name in names
     }
     known = {name: of for name, of in means.items() if name in AGGREGATES and np.isfinite(list(of.values())).all()}
-    tested = len(seeds) > 1 and all(of is not None for of in counts.values()) and bool(known)
+    tested = len(seeds) > 1 and len(counts) == len(seeds) and bool(known)
     p = against_the_best(counts, known, classes) if tested else {}
     rows = []
     for label, of in values.items():
