@@ -8,7 +8,7 @@ import importlib.metadata
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -23,19 +23,16 @@ from semfacediff.metrics.outside import outside
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
 
-M = TypeVar("M")
-
-
-def as_reference(metric: M) -> M:
+def as_reference(metric: Any) -> Any:
     """The same metric by its library, with the same weights; one that has no such library as it is."""
-    for ours, by_library in _BY_LIBRARY.items():
-        if type(metric) is ours:
-            made = object.__new__(by_library)
-            made.__dict__ = vars(metric) | (
-                {"network": ReferenceInception(metric.network)} if ours is SetScores else {}
-            )
-            return made
-    return metric
+    by_library = _BY_LIBRARY.get(type(metric))
+    if by_library is None:
+        return metric
+    made = object.__new__(by_library)
+    made.__dict__ = dict(vars(metric))
+    if isinstance(made, SetScores) and isinstance(made.network, Inception):
+        made.network = ReferenceInception(made.network)
+    return made
 
 
 def by(library: str, identity: Mapping[str, object]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from semfacediff.errors import UserError
 from semfacediff.faces.detection import Detector
 from semfacediff.hydra_app import composed_or_refused
 from semfacediff.metrics.face_embedding import DlibFace
-from semfacediff.types import Faces
+from semfacediff.types import Faces, FaceSample
 
 PARTS = ("train", "val", "test")
 SAME_PERSON = 0.4
@@ -48,8 +48,7 @@ def check_data(words: Sequence[str], people: bool = False, as_json: bool = False
     settings = config.typed(composed_or_refused("evaluate", list(words), config.repository()), config.EditingEvaluation)
     every = open_data(settings.data, "all", labels_needed=False).faces
     part_of = _parts(settings.data, every.ids)
-    photos = tqdm(every, total=len(every), desc="compare", unit="photo", leave=False, mininterval=0.5)
-    found = list(_duplicates(every, part_of, photos)) + (list(_people(every, part_of)) if people else [])
+    found = list(_duplicates(every, part_of)) + (list(_people(every, part_of)) if people else [])
     counts = {part: list(part_of.values()).count(part) for part in PARTS}
     if as_json:
         print(json.dumps({"photos": counts, "pairs": [vars(f) for f in found]}, indent=1))
@@ -67,7 +66,7 @@ def check_data(words: Sequence[str], people: bool = False, as_json: bool = False
 
 def _parts(settings: config.AnyData, ids: Sequence[str]) -> dict[str, str]:
     """Id -> part; every file was checked before, so what cannot be opened is a part without photos."""
-    part_of = {}
+    part_of: dict[str, str] = {}
     for part in PARTS:
         try:
             part_of |= dict.fromkeys(open_data(settings, part, labels_needed=False).faces.ids, part)
@@ -76,8 +75,13 @@ def _parts(settings: config.AnyData, ids: Sequence[str]) -> dict[str, str]:
     return {id_: part_of.get(id_, "none") for id_ in ids}
 
 
-def _duplicates(faces: Faces, part_of: Mapping[str, str], samples: Iterator) -> Iterator[Found]:
-    thumbs = np.stack([thumb(sample.photo) for sample in samples])
+def _samples(faces: Faces, title: str) -> Iterator[FaceSample]:
+    for i in tqdm(range(len(faces)), title, unit="photo", leave=False, mininterval=0.5):
+        yield faces[i]
+
+
+def _duplicates(faces: Faces, part_of: Mapping[str, str]) -> Iterator[Found]:
+    thumbs = np.stack([thumb(sample.photo) for sample in _samples(faces, "compare")])
     for pair in near_duplicates(thumbs):
         ids = faces.ids[pair.first], faces.ids[pair.second]
         yield Found("near-duplicate", ids, (part_of[ids[0]], part_of[ids[1]]), pair.levels)
@@ -87,7 +91,7 @@ def _people(faces: Faces, part_of: Mapping[str, str]) -> Iterator[Found]:
     """For each photo of val and test, the nearest photo of train within :data:`SAME_PERSON`."""
     network, detector = DlibFace(), Detector()
     embedded: dict[str, dict[str, np.ndarray]] = {part: {} for part in (*PARTS, "none")}
-    for sample in tqdm(faces, total=len(faces), desc="faces", unit="photo", leave=False, mininterval=0.5):
+    for sample in _samples(faces, "faces"):
         if found := detector.faces(sample.photo):
             embedded[part_of[sample.id]][sample.id] = network.embed(network.chip(sample.photo, found[0].points))
     known = list(embedded["train"])
