@@ -23,12 +23,13 @@ from semfacediff.metrics.outside import outside
 from semfacediff.metrics.perceptual import LPIPS
 from semfacediff.metrics.set_scores import SetScores
 
+
 def as_reference(metric: Any) -> Any:
     """The same metric by its library, with the same weights; one that has no such library as it is."""
     by_library = _BY_LIBRARY.get(type(metric))
     if by_library is None:
         return metric
-    made = object.__new__(by_library)
+    made: Any = object.__new__(by_library)
     made.__dict__ = dict(vars(metric))
     if isinstance(made, SetScores) and isinstance(made.network, Inception):
         made.network = ReferenceInception(made.network)
