@@ -92,7 +92,7 @@ def shown(grid: Grid) -> Table:
 def _text(cell: Cell, of: Column) -> str:
     if cell is None or isinstance(cell, str):
         return cell or ""
-    return "" if cell.missing else "".join(parts(cell, of)) + " (best)" * cell.best
+    return "" if cell.missing else "".join(parts(cell, of)).replace("±", " ± ") + " (best)" * cell.best
 
 
 def _has(table: pd.DataFrame, column: str) -> bool:
