@@ -195,6 +195,7 @@ def test_the_command_line_wins_over_an_experiment(typed):
         ),
         ("evaluate", "data.name=video", r"data 'video': expected DATA in semfacediff/data/video.py or an entry"),
         ("evaluate", "task=drawing", r"task: expected one of editing, parsing, synthesis, got 'drawing'"),
+        ("evaluate", "task=[1,2]", r"task: expected one of editing, parsing, synthesis, got '\[1, 2\]'"),
         ("evaluate", "attributes=[hair,beard]", r"unknown attribute 'beard'; choose one of hair, lips, skin, eyes"),
         ("evaluate", "attributes=[hair,hair]", r"attributes: expected each once, got \['hair', 'hair'\]"),
         ("evaluate", "attributes=[]", r"attributes: list should have at least 1 item .*got \[\]"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from semfacediff import hydra_app
+from semfacediff import config, hydra_app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = "data.count=2 data.size=64 parser=ground_truth metrics=no_weights attributes=[hair] runtime.workers=0".split()
@@ -82,19 +82,50 @@ CHOICES = "balanced, default, fast, low_memory"
             "hydra/launcher=slurm",
             "hydra/launcher=slurm is unknown; choose basic, joblib, submitit_local or ",
         ),
+        ("protocol=strict", "unknown key 'protocol'; known here: .*train"),
+        ("runtime={1: 2}", r"runtime=\{1: 2\}: expected one of balanced"),
+        ("runtime=[null]", r"runtime=\[null\]: expected one of balanced"),
+        ("train.channels_last.x=1", "unknown key 'train.channels_last.x'; known here: nothing"),
+        ("name='a\nb", "name='a.*: Hydra cannot read this value"),
         ("region.fether_sigma_px=3", "unknown key 'region.fether_sigma_px'; did you mean 'feather_sigma_px'"),
     ],
 )
 def test_what_hydra_refuses_is_one_sentence(word, said, monkeypatch, capsys, tmp_path):
     """In this process: the program's own entry, without what loads behind the configuration."""
     monkeypatch.chdir(tmp_path)
-    name = "train_parser" if word.startswith("optim") else "evaluate"
+    name = "train_parser" if word.startswith(("optim", "train", "protocol=strict")) else "evaluate"
     monkeypatch.setattr(sys, "argv", [name, word, f"hydra.run.dir={tmp_path}/run"])
     with pytest.raises(SystemExit) as ended:
         hydra_app.run(name, lambda cfg, folder: pytest.fail("it was run"), REPOSITORY)
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert re.fullmatch(rf"error: {said}.*\n", error), error
+
+
+@pytest.mark.parametrize("word", ["train.ema_decay=${x}", "train.ema_decay=${.a}"])
+def test_an_interpolation_that_leads_nowhere_is_one_sentence(word, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_parser", word, f"hydra.run.dir={tmp_path}/run"])
+
+    def job(cfg, folder):
+        config.typed(cfg, config.ParserTraining)
+        pytest.fail("it has its type")
+
+    with pytest.raises(SystemExit) as ended:
+        hydra_app.run("train_parser", job, REPOSITORY)
+    assert ended.value.code == 2
+    assert re.fullmatch(r"error: configuration: .*\n", capsys.readouterr().err)
+
+
+def test_the_words_of_a_run_are_kept_as_they_were_typed(monkeypatch, tmp_path):
+    """A record holds them: what an interpolation stands for may be nobody else's business."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEMFACEDIFF_NAME", "secret")
+    monkeypatch.setattr(sys, "argv", ["evaluate", "name=${oc.env:SEMFACEDIFF_NAME}", f"hydra.run.dir={tmp_path}/run"])
+    seen = []
+    with pytest.raises(SystemExit):
+        hydra_app.run("evaluate", lambda cfg, folder: seen.append(os.environ["SEMFACEDIFF_OVERRIDES"]) or 0, REPOSITORY)
+    assert "name=${oc.env:SEMFACEDIFF_NAME}" in seen[0]
 
 
 def test_a_fault_in_a_job_is_no_mistake_of_the_user(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import hydra
 from hydra.conf import HydraConf
@@ -129,7 +129,7 @@ def composed_or_refused(config_name: str, overrides: list[str], root: Path) -> D
         return composed(config_name, overrides, root)
     except UserError:
         raise
-    except (HydraException, ValueError) as e:
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as e:
         raise UserError(explained(e, overrides, root, lambda words: composed(config_name, words, root))) from e
 
 
@@ -155,15 +155,10 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     except UserError as e:
         _complain(e)
         sys.exit(EXIT_MISTAKE)
-    except (HydraException, ValueError) as e:
-        if entered and not isinstance(e, HydraException):
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as e:
+        if entered and not isinstance(e, HydraException | OmegaConfBaseException):
             raise  # a fault of ours in the job
         _complain(explained(e, sys.argv[1:], root, lambda words: composed(config_name, words, root)))
-        sys.exit(EXIT_MISTAKE)
-    except OmegaConfBaseException as e:
-        from semfacediff.config.reading import unresolved
-
-        _complain(unresolved(e))
         sys.exit(EXIT_MISTAKE)
     except JobFailed as e:
         sys.exit(max(*exit_codes, *e.args))
@@ -277,7 +272,8 @@ class JobFailed(Exception):  # noqa: N818  it says what happened, in one process
 def _own_overrides(hydra_cfg: HydraConf) -> list[str]:
     """What this job was asked for, without what belongs to its sweep."""
     of_sweep = ("hydra.mode", "hydra.sweep", "hydra.launcher", "hydra/launcher")
-    return [*hydra_cfg.overrides.task, *(o for o in hydra_cfg.overrides.hydra if not o.startswith(of_sweep))]
+    words: Any = OmegaConf.to_container(hydra_cfg.overrides, resolve=False)  # ${...} as it was typed
+    return [*words["task"], *(o for o in words["hydra"] if not o.startswith(of_sweep))]
 
 
 def _complain(message: object) -> None:

@@ -5,8 +5,11 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from semfacediff.errors import printable
 
 _RENAMED = {"generation": "synthesis"}
 """Group of the configuration as it was -> as it is."""
@@ -21,7 +24,15 @@ def explained(error: Exception, words: Sequence[str], root: Path, compose: Calla
         words: of the command line. root: holds ``conf/`` and ``experiments/``.
         compose: gives the configuration that some of the words make.
     """
+    return printable(_sentence(error, words, root, compose))
+
+
+def _sentence(error: Exception, words: Sequence[str], root: Path, compose: Callable[[list[str]], DictConfig]) -> str:
     message = str(error)
+    if isinstance(error, OmegaConfBaseException):
+        from semfacediff.config.reading import unresolved  # late: it is no part of --help
+
+        return unresolved(error)
     if isinstance(error, OverrideParseException):
         key = error.override.partition("=")[0]
         return (
@@ -35,22 +46,22 @@ def explained(error: Exception, words: Sequence[str], root: Path, compose: Calla
         )
     if found := re.search(r"Could not (?:find|load) '([^']+)'", message):
         group, _, choice = found[1].rpartition("/")
-        return _no_choice(group, choice, words, root)
-    if found := re.match(r"Config group override must be a string or a list. Got (\w+)", message):
-        groups = _groups(root)
-        word = next((w for w in words if w.partition("=")[0] in groups and _plain(w.partition("=")[2])), "")
+        return _no_choice(group, choice, root)
+    if not isinstance(error, HydraException):  # Hydra's own code falls over a value that no group can have
+        word = next(
+            (w for w in words if w.partition("=")[0] in _groups(root) and not _is_name(w.partition("=")[2])), ""
+        )
         group, _, choice = word.partition("=")
-        return _no_choice(group, choice, words, root) if group else message
+        return _no_choice(group, choice, root) if group else f"the command line cannot be read ({message})"
     if found := re.match(r"Could not override '([^']+)'", message):
         return _unknown_key(found[1], words, root, compose)
     return message.partition("\n")[0]
 
 
-def _plain(value: str) -> bool:
-    """Whether Hydra reads it as a number, a truth value or nothing."""
-    return (
-        re.fullmatch(r"true|false|null|[-+]?[\d.][\d._]*(e[-+]?\d+)?|[-+]?(inf|nan)", value, re.IGNORECASE) is not None
-    )
+def _is_name(value: str) -> bool:
+    """Whether a group may have such a choice; Hydra reads others as a number, a truth value, a list or a mapping."""
+    plain = r"true|false|null|[-+]?[\d.][\d._]*(e[-+]?\d+)?|[-+]?(inf|nan)"
+    return re.fullmatch(r"[\w./-]+", value) is not None and re.fullmatch(plain, value, re.IGNORECASE) is None
 
 
 def _groups(root: Path) -> dict[str, list[str]]:
@@ -63,7 +74,7 @@ def _groups(root: Path) -> dict[str, list[str]]:
     return {group: sorted(set(names)) for group, names in found.items()}
 
 
-def _no_choice(group: str, choice: str, words: Sequence[str], root: Path) -> str:
+def _no_choice(group: str, choice: str, root: Path) -> str:
     if group == "hydra/launcher":
         if choice in _LAUNCHERS:
             return f"hydra/launcher={choice} needs the extra 'launchers': pip install 'semfacediff[launchers]'"
@@ -91,13 +102,19 @@ def _listed(group: str) -> str:
 def _unknown_key(key: str, words: Sequence[str], root: Path, compose: Callable[[list[str]], DictConfig]) -> str:
     """Hydra tells how to force an unknown key in; say what is there instead."""
     groups = {p.name for p in (root / "conf").iterdir() if p.is_dir()}
-    node = compose([w for w in words if w.partition("=")[0] in groups and "," not in w])
+    try:
+        node = compose([w for w in words if w.partition("=")[0] in groups and "," not in w])
+    except HydraException:  # the word itself names a group of another script
+        node = compose([])
     old, _, rest = key.partition(".")
     if new := _RENAMED.get(old):
         return f"unknown key '{key}'; '{old}' is named '{new}' now: {new}.{rest}"
     *parents, last = key.split(".")
     for parent in parents:
-        node = node[parent] if OmegaConf.is_dict(node) and parent in node else {}
+        node = node.get(parent, {}) if OmegaConf.is_dict(node) else {}
+    node = node if OmegaConf.is_dict(node) else {}
+    if last in node:  # a group, given a mapping
+        return _no_choice(key, next(w.partition("=")[2] for w in words if w.partition("=")[0] == key), root)
     close = difflib.get_close_matches(last, list(node), n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown key '{key}'; {hint}known here: {', '.join(sorted(node)) or 'nothing'}"

@@ -28,7 +28,7 @@ def typed(cfg: DictConfig, *models: type[Model]) -> Model:
         raise UserError(unresolved(e)) from e
     tasks = {get_args(m.model_fields["task"].annotation)[0]: m for m in models}
     task = plain.get("task") if isinstance(plain, dict) else None
-    if not isinstance(plain, dict) or task not in tasks:
+    if not isinstance(plain, dict) or not isinstance(task, str) or task not in tasks:
         raise UserError(f"task: expected one of {', '.join(tasks)}, got '{task}'")
     return checked(tasks[task], plain)
 
