@@ -51,8 +51,9 @@ MAY_IMPORT |= {
 }
 TASKS = {name for name in MAY_IMPORT if name.startswith("tasks")}
 MAY_IMPORT |= {
-    "hydra_app": {"hydra_mistakes", "launching", "records", "tasks"},
+    "hydra_app": {"hydra_mistakes", "launching", "records", "script_help", "tasks"},
     "hydra_mistakes": set(),
+    "script_help": set(),
     "launching": {"hydra_app", "records"},
     "scripts": {"cli", "hydra_app", "tasks"},
     "api": STAGES | TASKS,

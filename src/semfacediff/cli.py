@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 
+from semfacediff import __version__
 from semfacediff.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, UserError
 from semfacediff.scripts import COMMANDS, start
 from semfacediff.threads import announce
@@ -15,8 +16,10 @@ SUBCOMMANDS = (
 ).split()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all subcommands; those that Hydra reads stand there for ``--help``."""
     parser = argparse.ArgumentParser("semfacediff", description="Train, evaluate, edit; records to tables")
+    parser.add_argument("--version", action="version", version=f"semfacediff {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
         commands.add_parser(name, help=f"KEY=VALUE ...: the same as {COMMANDS[name]}.py in a checkout")
@@ -33,7 +36,7 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     if words and words[0] in COMMANDS:  # Hydra reads the other words
         start(COMMANDS[words[0]], words[1:], f"semfacediff {words[0]}")
-    arguments = _parser().parse_args(words)
+    arguments = command_line().parse_args(words)
     announce()
     try:
         code = arguments.run(arguments)

@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semfacediff import plugins
+from semfacediff import __version__, plugins, script_help
 from semfacediff.errors import EXIT_MISTAKE, UserError
 from semfacediff.hydra_mistakes import explained
 from semfacediff.places import results
@@ -150,8 +150,13 @@ def run(config_name: str, task: Callable[[DictConfig, Path], int], root: Path) -
     _announce_threads(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of Hydra's own traceback
     try:
-        with _hearing_signals():
-            hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(script_help.text(config_name, sys.argv[0], root), flush=True)
+        elif "--version" in sys.argv[1:]:
+            print(f"semfacediff {__version__}")
+        else:
+            with _hearing_signals():
+                hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=config_name)(job)()
     except UserError as e:
         _complain(e)
         sys.exit(EXIT_MISTAKE)
