@@ -24,7 +24,8 @@ from PIL import Image
 from plain_editing import PlainEditing
 
 from semfacediff import config
-from semfacediff.data.files import FileFaces, index_folder
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor, EditRequest

@@ -22,7 +22,8 @@ from pathlib import Path
 from editing import ATTRIBUTES, CPU, FreeEditor, parser_of, write_photos
 
 from semfacediff import config
-from semfacediff.data.files import FileFaces, index_folder
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.prompts.words import Words
 from semfacediff.hydra_app import composed

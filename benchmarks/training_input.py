@@ -39,7 +39,9 @@ from torchvision.transforms import ColorJitter, InterpolationMode
 from torchvision.transforms import functional as F
 
 from semfacediff.data.batches import TrainingView, loader
-from semfacediff.data.files import FileFaces, index_folder, index_shards
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
+from semfacediff.data.shards import index_shards
 from semfacediff.data.toy import ToyFaces
 from semfacediff.labels import CELEBAMASK
 

@@ -31,8 +31,10 @@ from training_input import PLAIN, with_pillow, write_faces
 
 from semfacediff import config
 from semfacediff.data.batches import loader
-from semfacediff.data.files import FileFaces, index_folder, index_shards
-from semfacediff.data.opening import Data
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
+from semfacediff.data.selection import Data
+from semfacediff.data.shards import index_shards
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.hydra_app import composed
 from semfacediff.labels import CELEBAMASK

@@ -32,7 +32,7 @@ PLACES = {
     "editor/precomputed": {"editor.root": "DIR"},
     "editor/sca_dm": {"editor.checkpoint": "DIR"},
     "editor/command": {"editor.command": "'sh {photo} {out}'"},
-    "parser/python": {"parser.target": "semfacediff.parsing.predict:GroundTruthParser"},
+    "parser/python": {"parser.target": "semfacediff.parsing.ground_truth:GroundTruthParser"},
     "data/python": {"data.target": "semfacediff.data.toy:ToyFaces", "data.options": "{n: 3}"},
     "editor/python": {"editor.target": "semfacediff.editing.identity:Identity"},
     "optim/adam_then_sgd": {"train.best_by": "loss"},

@@ -22,6 +22,7 @@ from semfacediff import cli, config, plugins, tasks
 from semfacediff.data.opening import open_data
 from semfacediff.errors import UserError
 from semfacediff.hydra_app import composed
+from semfacediff.parsing import registry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EDITOR = """
@@ -395,6 +396,15 @@ def test_installed_packages(here, site, capsys):
     with pytest.raises(UserError, match=r"'control' is registered by semfacediff itself and pack9 1.9"):
         plugins.find("editor", "control")
     assert not (here / "imported").exists()
+
+
+def test_built_in_ones_register_as_plug_ins_do():
+    """There is no second list: each choice of a group is found as one of a package would be."""
+    for kind in ("editor", "parser", "data"):
+        for file in (REPOSITORY / "conf" / kind).glob("*.yaml"):
+            name = composed("evaluate", [f"{kind}={file.stem}"], REPOSITORY)[kind].name
+            if file.stem not in ("python", "checkpoint"):
+                assert plugins.find(kind, name) or (kind == "parser" and registry.kind(name)), file
 
 
 def test_help_imports_no_plug_in(here, site):

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from semfacediff import config
-from semfacediff.data.files import FileFaces, index_folder
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
 from semfacediff.data.toy import ToyFaces
 from semfacediff.editing.base import Editor
 from semfacediff.editing.command import Command
@@ -20,7 +21,7 @@ from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.base import NO_RESIZE, Metric, declared
 from semfacediff.metrics.opening import open_metrics
 from semfacediff.parsing import ModelParser, build_parser, load_parser
-from semfacediff.parsing.predict import GroundTruthParser
+from semfacediff.parsing.ground_truth import GroundTruthParser
 from semfacediff.testing import check_data, check_editor, check_metric, check_parser
 
 CPU = torch.device("cpu")

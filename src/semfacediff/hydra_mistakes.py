@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -110,11 +111,12 @@ def _unknown_key(key: str, words: Sequence[str], root: Path, compose: Callable[[
     if new := _RENAMED.get(old):
         return f"unknown key '{key}'; '{old}' is named '{new}' now: {new}.{rest}"
     *parents, last = key.split(".")
+    inside: Any = node
     for parent in parents:
-        node = node.get(parent, {}) if OmegaConf.is_dict(node) else {}
-    node = node if OmegaConf.is_dict(node) else {}
-    if last in node:  # a group, given a mapping
+        inside = inside.get(parent) if OmegaConf.is_dict(inside) else None
+    known = [str(name) for name in inside] if OmegaConf.is_dict(inside) else []
+    if last in known:  # a group, given a mapping
         return _no_choice(key, next(w.partition("=")[2] for w in words if w.partition("=")[0] == key), root)
-    close = difflib.get_close_matches(last, list(node), n=1)
+    close = difflib.get_close_matches(last, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown key '{key}'; {hint}known here: {', '.join(sorted(node)) or 'nothing'}"
+    return f"unknown key '{key}'; {hint}known here: {', '.join(sorted(known)) or 'nothing'}"

@@ -69,10 +69,11 @@ def ours(kind: str) -> tuple[str, ...]:
     """Names of our own modules that register one; they are read and not imported."""
     package, attribute, _ = KINDS[kind]
     spec = importlib.util.find_spec(package)
-    folders = map(Path, spec.submodule_search_locations or []) if spec else []
+    folders = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
     registers = re.compile(rf"^{attribute}\b.* = ", re.MULTILINE)
-    files = sorted(file for folder in folders for file in folder.glob("*.py"))
-    return tuple(file.stem for file in files if registers.search(file.read_text(encoding="utf-8")))
+    modules = {file.stem: file for folder in folders for file in folder.glob("*.py")}
+    modules |= {file.parent.name: file for folder in folders for file in folder.glob("*/__init__.py")}
+    return tuple(name for name in sorted(modules) if registers.search(modules[name].read_text(encoding="utf-8")))
 
 
 def _named(module: str, path: str) -> Any:

@@ -3,7 +3,9 @@
 import pytest
 
 from semfacediff.data.attributes import attributes_text, read_attributes
-from semfacediff.data.files import FileFaces, index_folder, index_shards
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
+from semfacediff.data.shards import index_shards
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 

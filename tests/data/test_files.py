@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semfacediff.data.files import Entry, FileFaces, index_folder, index_shards, select
+from semfacediff.data.files import Entry, FileFaces, select
+from semfacediff.data.folder import index_folder
 from semfacediff.data.reading import Blob
+from semfacediff.data.shards import index_shards
 from semfacediff.data.splits import SplitRule
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES

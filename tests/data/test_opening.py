@@ -228,7 +228,7 @@ class TestNewParser:
             self.new("parser=checkpoint")
 
     def test_no_model_at_all(self):
-        with pytest.raises(UserError, match=r"unknown parser 'ground_truth'; choose one of face_lite, fastscnn_lite"):
+        with pytest.raises(UserError, match=r"parser 'ground_truth' is no architecture but parses by itself"):
             self.new("parser=ground_truth")
 
 

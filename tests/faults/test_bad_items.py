@@ -14,8 +14,9 @@ import torch
 
 from semfacediff import cli, config, tasks
 from semfacediff.data import reading
-from semfacediff.data.opening import Data, open_data
+from semfacediff.data.opening import open_data
 from semfacediff.data.reading import Blob
+from semfacediff.data.selection import Data
 from semfacediff.errors import UserError, printable
 from semfacediff.records.folder import held, read_run
 

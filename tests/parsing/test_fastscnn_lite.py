@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from semfacediff.errors import UserError
-from semfacediff.parsing import KINDS, build_parser, from_published
+from semfacediff.parsing import build_parser, from_published
+from semfacediff.parsing.registry import architectures
 
 MANIFEST = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "lite_parsers" / "ce7454_fastscnn.manifest.json").read_text()
@@ -165,7 +166,7 @@ class TestForeignWeights:
             from_published("fastscnn_lite", state)
 
     def test_unknown_names_list_the_choices(self, published):
-        with pytest.raises(UserError, match=f"unknown parser 'fastscnn'; choose one of {', '.join(KINDS)}"):
+        with pytest.raises(UserError, match=f"unknown parser 'fastscnn'; choose one of {', '.join(architectures())}"):
             build_parser("fastscnn")
         with pytest.raises(UserError, match="unknown parser 'fastscnn'; choose one of"):
             from_published("fastscnn", published)

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK, SPACES, conversion
-from semfacediff.parsing import KINDS, ModelParser, build_parser, from_published, load_parser, save_parser
+from semfacediff.parsing import ModelParser, build_parser, from_published, load_parser, save_parser
 from semfacediff.parsing.checkpoint import load_published
-from semfacediff.parsing.registry import SEGFACE_BACKBONES
+from semfacediff.parsing.registry import architectures
 from semfacediff.parsing.segface.backbones import BACKBONES
 from semfacediff.parsing.segface.decoder import TOKENS, Attention, Upscaling
 from semfacediff.parsing.segface.fusion import Projection, RandomFourier, fused
@@ -95,8 +95,8 @@ def assert_scale(found, stated):
 
 class TestArchitecture:
     def test_every_backbone_has_a_name(self):
-        assert tuple(BACKBONES) == SEGFACE_BACKBONES == tuple(COUNTS)
-        assert [k for k in KINDS if k.startswith("segface_")] == [f"segface_{b}" for b in SEGFACE_BACKBONES]
+        assert tuple(BACKBONES) == tuple(COUNTS)
+        assert [k for k in architectures() if k.startswith("segface_")] == [f"segface_{b}" for b in BACKBONES]
 
     @pytest.mark.parametrize("name", MANIFESTS)
     def test_keys_shapes_and_parameters_are_the_published_ones(self, name, manifest, bare):

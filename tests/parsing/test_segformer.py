@@ -349,19 +349,13 @@ class TestStart:
         # Without a reference to main the only snapshot is meant.
         assert start_from(build_parser("segformer_b0"), "segformer_b0", "nvidia/start") == kept / "pytorch_model.bin"
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            (
-                {"name": "unet_lite"},
-                "segformer_b0 to segformer_b5, all segface and all fpn, got parser=unet_lite",
-            ),
-            ({"checkpoint": "RUN"}, "parser.pretrained and parser.checkpoint are two starts; set one of them"),
-        ],
-    )
-    def test_contradictions(self, changes, message):
-        with pytest.raises(ValueError, match=message):
-            self.settings(pretrained="DIR", **changes)
+    def test_contradictions(self):
+        with pytest.raises(ValueError, match=r"parser.pretrained and parser.checkpoint are two starts"):
+            self.settings(pretrained="DIR", checkpoint="RUN")
+        settings = self.settings(pretrained="DIR", name="unet_lite")
+        for use in (lambda: start_weights(settings), lambda: new_parser(settings, CELEBAMASK, 64)):
+            with pytest.raises(UserError, match=r"parser.pretrained: parser=unet_lite has none; choose a segformer"):
+                use()
 
 
 class TestReleasedParser:

@@ -20,7 +20,8 @@ from semfacediff.labels import CELEBAMASK
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.photo_counts import SUMMARY_ROWS
 from semfacediff.parsing import load_parser
-from semfacediff.parsing.predict import ModelParser, PrecomputedParser
+from semfacediff.parsing.precomputed import PrecomputedParser
+from semfacediff.parsing.predict import ModelParser
 from semfacediff.tables.drawing import save_figure
 from semfacediff.tables.parsing_figures import draw_scores
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing

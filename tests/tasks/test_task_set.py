@@ -16,7 +16,9 @@ from semfacediff.cli import main
 from semfacediff.colours.grammar import named_colour
 from semfacediff.data.celebamask_hq import OfficialFaces
 from semfacediff.data.celebamask_layout import index_official
-from semfacediff.data.files import FileFaces, index_folder, index_shards
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
+from semfacediff.data.shards import index_shards
 from semfacediff.data.toy import ToyFaces
 from semfacediff.data.toy_official import write_official
 from semfacediff.errors import UserError

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from semfacediff.config.closed import Closed, Positive, Seed
-from semfacediff.config.plugged import Plugged
+from semfacediff.config.plugged import Plugged, tag_of
 from semfacediff.labels import SpaceName
 
 
@@ -119,13 +119,7 @@ class OtherData(RuledData, Plugged):  # the last base says what extra keys are
     kind = "data"
 
 
-_KINDS = ("toy", "folder", "shards", "celebamask_hq", "lapa", "helen")
-
-
-def _kind(data: object) -> str:
-    name = data.get("name") if isinstance(data, dict) else getattr(data, "name", None)
-    return str(name) if name in _KINDS else "other"
-
+_CLOSED = (ToyData, FolderData, ShardsData, CelebAMaskHQData, LapaData, HelenData)
 
 AnyData = Annotated[
     Annotated[ToyData, Tag("toy")]
@@ -135,5 +129,5 @@ AnyData = Annotated[
     | Annotated[LapaData, Tag("lapa")]
     | Annotated[HelenData, Tag("helen")]
     | Annotated[OtherData, Tag("other")],
-    Discriminator(_kind),
+    Discriminator(tag_of(_CLOSED)),
 ]

@@ -1,6 +1,6 @@
 """``editor=``, ``region=`` and what an editing benchmark asks for."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
     Discriminator,
@@ -14,7 +14,7 @@ from pydantic import (
 
 from semfacediff.config.closed import Closed, Fraction, Once
 from semfacediff.config.evaluation import Evaluation
-from semfacediff.config.plugged import Plugged
+from semfacediff.config.plugged import Plugged, tag_of
 from semfacediff.config.prompts import CascadeConfig, Negatives, PromptsConfig, without_words
 from semfacediff.controls import PIXELS, SYSTEM
 from semfacediff.labels import ATTRIBUTES, SpaceName, attribute_classes
@@ -151,14 +151,6 @@ class OtherEditor(_Repeated, Plugged):  # the last base says what extra keys are
 
 _CLOSED = (IdentityEditor, RecolorEditor, PrecomputedEditor, InpaintEditor, InstructEditor, SCADMEditor, ControlEditor)
 
-
-def _kind(editor: object) -> str:
-    """The first name of the class whose ``name`` may be the editor's."""
-    name = editor.get("name") if isinstance(editor, dict) else getattr(editor, "name", None)
-    names = (get_args(of.model_fields["name"].annotation) for of in _CLOSED)
-    return next((of[0] for of in names if name in of), "other")
-
-
 AnyEditor = Annotated[
     Annotated[IdentityEditor, Tag("identity")]
     | Annotated[RecolorEditor, Tag("recolor")]
@@ -168,7 +160,7 @@ AnyEditor = Annotated[
     | Annotated[SCADMEditor, Tag("sca_dm")]
     | Annotated[ControlEditor, Tag("control")]
     | Annotated[OtherEditor, Tag("other")],
-    Discriminator(_kind),
+    Discriminator(tag_of(_CLOSED)),
 ]
 
 

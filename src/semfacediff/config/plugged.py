@@ -1,6 +1,7 @@
 """What the configuration says of objects that :mod:`semfacediff.plugins` finds by their name."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, get_args
 
 from pydantic import ConfigDict, model_validator
 
@@ -30,3 +31,15 @@ class Plugged(Closed):
     @property
     def options(self) -> dict[str, object]:
         return dict(self.model_extra or {})
+
+
+def tag_of(closed: tuple[type[Closed], ...]) -> Callable[[object], str]:
+    """For a union's discriminator: of settings, the first ``name`` of the class in ``closed`` that has theirs, or
+    ``other``: a class of one's own, whose options are checked by itself."""
+
+    def tag(settings: object) -> str:
+        name = settings.get("name") if isinstance(settings, dict) else getattr(settings, "name", None)
+        names = (get_args(of.model_fields["name"].annotation) for of in closed)
+        return next((of[0] for of in names if name in of), "other")
+
+    return tag

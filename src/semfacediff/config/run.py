@@ -64,11 +64,6 @@ class ParserConfig(Closed):
             raise ValueError("parser.root belongs to parser=precomputed, which needs it: parser.root=DIR")
         if self.name in ("precomputed", "ground_truth") and self.checkpoint is not None:
             raise ValueError(f"parser={self.name} reads no checkpoint; drop parser.checkpoint or parser={self.name}")
-        if self.pretrained is not None and not (self.name or "").startswith(("segformer_b", "segface_", "fpn_")):
-            raise ValueError(
-                "parser.pretrained is for parser=segformer_b0 to segformer_b5, all segface and all fpn, got "
-                f"parser={self.name}"
-            )
         if self.pretrained is not None and self.checkpoint is not None:
             raise ValueError("parser.pretrained and parser.checkpoint are two starts; set one of them")
         if self.precision != "float32" and (self.backend == "onnx" or self.name in ("precomputed", "ground_truth")):

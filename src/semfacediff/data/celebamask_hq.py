@@ -1,12 +1,15 @@
 """CelebAMask-HQ as it is published: photos, one mask a part, splits through CelebA, annotations."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from semfacediff.data.celebamask_layout import OfficialEntry, paint_order
+from semfacediff import config
+from semfacediff.data.celebamask_layout import OfficialEntry, index_official, paint_order
 from semfacediff.data.celebamask_paint import painted
 from semfacediff.data.files import FileFaces
 from semfacediff.data.reading import decode_photo
+from semfacediff.data.selection import Data, checked, limit_of, subset_of
+from semfacediff.errors import UserError
 from semfacediff.labels import CELEBAMASK
 from semfacediff.types import FaceSample
 
@@ -34,6 +37,26 @@ class OfficialFaces(FileFaces[OfficialEntry]):
         super().__init__(entries, CELEBAMASK, allow_mask_resize)
         self.order, self.labels_needed = order, labels_needed
 
+    @classmethod
+    def opened(cls, settings: config.CelebAMaskHQData, split: str, labels_needed: bool, limit: int | None) -> Data:
+        """What the configuration describes, checked file by file."""
+        index = index_official(settings.folder, labels_needed)
+        unsplit: Mapping[str, str] = {}
+        if settings.subset is not None:
+            drawn = subset_of(settings.subset, [e.id for e in index.entries])
+            chosen = [e for e in index.entries if drawn.has(split, e.id, 0)]
+        else:
+            unsplit = {} if split == "all" else index.unsplit
+            if len(unsplit) == len(index.entries):
+                raise UserError(
+                    f"data.split={split}: {next(iter(unsplit.values()))}; copy the official lists into data.root, or "
+                    f"set data.split=all"
+                )
+            chosen = [e for e in index.entries if split in ("all", e.split)]
+        chosen = chosen[: limit_of(settings.n, limit)]
+        faces = cls(chosen, settings.paint_order, labels_needed, settings.allow_mask_resize)
+        return checked(faces, unsplit, settings, split)
+
     @property
     def facts(self) -> str:
         return f"{self.label_space.name}:paint_order={self.order}" if self.labels_needed else self.label_space.name
@@ -53,3 +76,6 @@ class OfficialFaces(FileFaces[OfficialEntry]):
             seen = (entry.photo.name, photo.shape[:2])
             labels, _ = painted(parts, paint_order(self.order), seen, self.allow_mask_resize)
         return FaceSample(entry.id, photo, labels, dict(entry.attributes)), digest.hexdigest()
+
+
+DATA = OfficialFaces

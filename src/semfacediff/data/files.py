@@ -6,9 +6,6 @@ Both become the same list of :class:`Entry`; nothing is decoded before it is ask
 import copy
 import hashlib
 import json
-import os
-import stat
-import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
-from semfacediff.data.attributes import Value, read_attributes
-from semfacediff.data.reading import Blob, decode_labels, decode_photo, kind_of
+from semfacediff.data.attributes import Value
+from semfacediff.data.reading import Blob, decode_labels, decode_photo
 from semfacediff.data.sizes import in_frame
 from semfacediff.data.splits import Split
 from semfacediff.errors import UserError, printable
@@ -139,110 +136,6 @@ def paired(
         labels = mask[0] if labels_needed and mask else None
         candidates.append(Entry(id_, photo, labels, shard, defect, attributes.get(id_, {})))
     return Index(tuple(candidates), {})
-
-
-def index_folder(root: Path, images: str, masks: str, labels_needed: bool) -> Index:
-    """Entries of ``root/images`` (photos) and ``root/masks`` (PNG label maps), joined by file stem; attributes as in
-    ``root/attributes.csv``, if it is there.
-
-    Raises:
-        UserError: a folder is missing, or there is no photo at all.
-    """
-    existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
-    image_dir = existing(
-        root / images, "data.images", f"'{images}' is looked for under data.root; set data.images=NAME"
-    )
-    photos = [
-        (p.stem, Blob(p, str(p.relative_to(root))), None)
-        for p in sorted(image_dir.iterdir())
-        if is_file(p, PHOTO_SUFFIXES)
-    ]
-    if not photos:
-        raise UserError(f"data.images: no photo ({', '.join(PHOTO_SUFFIXES)}) in {image_dir}")
-    label_maps = []
-    if labels_needed:
-        mask_dir = existing(root / masks, "data.masks", "this run needs label maps; set data.masks=NAME")
-        label_maps = [
-            (p.stem, Blob(p, str(p.relative_to(root)))) for p in sorted(mask_dir.iterdir()) if is_file(p, (".png",))
-        ]
-    return paired(photos, label_maps, labels_needed, read_attributes(root))
-
-
-_TAR_KINDS = {
-    tarfile.SYMTYPE: "a link",
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.FIFOTYPE: "a FIFO",
-}
-
-
-def _tar_members(shard: Path) -> tuple[list[tuple[Path, Blob]], list[Entry], str | None]:
-    """What a tar holds as far as it can be read.
-
-    Returns:
-        Files; defective candidates for links, devices and the like with a photo's suffix; what is wrong with the tar
-        (``None``: nothing).
-    """
-    members, odd = [], []
-    try:
-        if not stat.S_ISREG(mode := os.stat(shard).st_mode):
-            raise tarfile.ReadError(f"it is {kind_of(mode)}")
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                name, path = printable(f"{shard.name}:{member.name}"), Path(member.name)
-                if member.isreg() and not member.issparse():
-                    members.append((path, Blob(shard, name, member.offset_data, member.size)))
-                elif not member.isdir() and path.suffix.lower() in PHOTO_SUFFIXES:
-                    kind = "a sparse file" if member.issparse() else _TAR_KINDS.get(member.type, "a device")
-                    defect = f"{name}: expected a file, got {kind}; put the file itself into the tar"
-                    odd.append(Entry(printable(path.stem), None, shard=shard.stem, defect=defect))
-            end = tar.offset
-        with open(shard, "rb") as f:
-            f.seek(end)
-            # tarfile takes a damaged header, or a cut between two members, for the end; a whole tar ends in zeros.
-            if f.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"it breaks off after {len(members)} files")
-    except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as e:
-        why = str(e) or "a header claims more than the memory holds"
-        return members, odd, printable(f"{shard.name}: not a whole tar ({why}); copy the shard again")
-    return members, odd, None
-
-
-def index_shards(root: Path, pattern: str, labels_needed: bool) -> Index:
-    """Entries of WebDataset tars: ``<id>.jpg|png|webp`` beside ``<id>.png`` label map, read in place.
-
-    Of one id a lone ``.png`` is the photo if no label maps are needed; beside another photo it is the label map. A
-    damaged shard is ``bad`` under its file name; what can be read of it is indexed all the same. Attributes as in
-    ``root/attributes.csv``, if it is there.
-
-    Raises:
-        UserError: there is no shard.
-    """
-    existing(root, "data.root", "set data.root=DIR or SEMFACEDIFF_DATA")
-    shards = sorted(root.glob(pattern))
-    if not shards:
-        raise UserError(f"data.shards: no file matches '{pattern}' in {root}")
-    photos, masks, odd, bad = [], [], [], {}
-    for shard in shards:
-        members = defaultdict(list)
-        files, other, defect = _tar_members(shard)
-        odd += other
-        if defect:
-            bad[printable(shard.name)] = defect
-        for path, blob in files:
-            if path.suffix.lower() in PHOTO_SUFFIXES:
-                members[path.stem].append((path.suffix.lower(), blob))
-        for id_, found in members.items():
-            pngs = [b for suffix, b in found if suffix == ".png"]
-            others = [b for suffix, b in found if suffix != ".png"]
-            # Two PNGs of one id can only be told apart by an explicit photo beside them.
-            if not others and not labels_needed:
-                others, pngs = pngs, []
-            photos += [(id_, b, shard.stem) for b in others]
-            masks += [(id_, b) for b in pngs]
-    candidates = (*paired(photos, masks, labels_needed, read_attributes(root)).candidates, *odd)
-    # The odd ones replace their partners: a label map whose photo is a link must not pass for a photo.
-    by_id = {e.id: e for e in candidates}
-    return Index(tuple(by_id[id_] for id_ in sorted(by_id)), bad)
 
 
 E = TypeVar("E", bound=Entry)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from semfacediff import config
 from semfacediff.data.files import is_file, paired
 from semfacediff.data.landmarks import LandmarkedEntry, LandmarkedFaces, five_points, points_of, told_apart
 from semfacediff.data.reading import Blob
+from semfacediff.data.selection import Data, of_parts
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES
 from semfacediff.types import FaceSample
@@ -113,6 +115,18 @@ class HelenFaces(LandmarkedFaces):
         super().__init__(entries, SPACES["helen"], allow_mask_resize)
         self.crop = crop
 
+    @classmethod
+    def opened(cls, settings: config.HelenData, split: str, labels_needed: bool, limit: int | None) -> Data:
+        """What the configuration describes, checked file by file."""
+        entries = index_helen(settings.folder, labels_needed)
+        parts = {e.id: e.part for e in entries}
+        if settings.val == "held_out":
+            parts |= dict.fromkeys(held_out(entries), "val")
+        elif split == "val":
+            split = "test"
+        faces = cls(entries, settings.crop, settings.allow_mask_resize)
+        return of_parts(faces, parts, settings, split, limit)
+
     @property
     def facts(self) -> str:
         return f"{self.label_space.name}:crop={self.crop}"
@@ -145,3 +159,6 @@ class HelenFaces(LandmarkedFaces):
                 f"their landmarks; add it, or set data.crop=false to use whole photos"
             )
         return sample
+
+
+DATA = HelenFaces

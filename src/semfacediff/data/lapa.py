@@ -11,9 +11,11 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+from semfacediff import config
 from semfacediff.data.files import PHOTO_SUFFIXES, is_file, paired
 from semfacediff.data.landmarks import LandmarkedEntry, LandmarkedFaces, five_points, points_of, told_apart
 from semfacediff.data.reading import Blob
+from semfacediff.data.selection import Data, of_parts
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES
 from semfacediff.types import FaceSample
@@ -59,8 +61,17 @@ class LapaFaces(LandmarkedFaces):
     def __init__(self, entries: Iterable[LandmarkedEntry], allow_mask_resize: bool = False):
         super().__init__(entries, SPACES["lapa"], allow_mask_resize)
 
+    @classmethod
+    def opened(cls, settings: config.LapaData, split: str, labels_needed: bool, limit: int | None) -> Data:
+        """What the configuration describes, checked file by file."""
+        faces = cls(index_lapa(settings.folder, labels_needed), settings.allow_mask_resize)
+        return of_parts(faces, {e.id: e.part for e in faces.entries}, settings, split, limit)
+
     def _marked(self, sample: FaceSample, text: str, name: str) -> FaceSample:
         count, *words = text.split() or [""]
         if count != str(COUNT):
             raise UserError(f"{name}: expected a first line '{COUNT}', got '{count[:20]}'; copy the file again")
         return dataclasses.replace(sample, landmarks=five_points(points_of(words, COUNT, name), FIVE))
+
+
+DATA = LapaFaces

@@ -3,7 +3,7 @@
 import dataclasses
 
 from semfacediff import config
-from semfacediff.data.opening import Data
+from semfacediff.data.selection import Data
 from semfacediff.data.subset import Subset
 from semfacediff.errors import UserError
 

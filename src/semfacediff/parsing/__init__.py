@@ -1,11 +1,12 @@
 """Face parsers: architectures, checkpoints, and label maps from photos."""
 
 from semfacediff.parsing.checkpoint import ParserCard, load_parser, save_parser
-from semfacediff.parsing.predict import GroundTruthParser, ModelParser, Parser, PrecomputedParser
-from semfacediff.parsing.registry import KINDS, build_parser, from_published
+from semfacediff.parsing.ground_truth import GroundTruthParser
+from semfacediff.parsing.precomputed import PrecomputedParser
+from semfacediff.parsing.predict import ModelParser, Parser
+from semfacediff.parsing.registry import build_parser, from_published
 
 __all__ = [
-    "KINDS",
     "GroundTruthParser",
     "ModelParser",
     "Parser",

@@ -25,7 +25,6 @@ from semfacediff.parsing.class_order import Stated
 from semfacediff.parsing.named_file import NamedFile, read_name, size_of, space_of
 from semfacediff.parsing.public import PUBLIC_PARSERS, SEGFACE_FILE, there
 from semfacediff.parsing.registry import (
-    KINDS,
     build_parser,
     flat_state_dict,
     from_published,
@@ -66,7 +65,7 @@ class ParserCard:
     @property
     def uses_landmarks(self) -> bool:
         """Whether the network is given the landmarks of a photo that has some."""
-        return self.name in KINDS and self.label_space in KINDS[self.name].landmarks
+        return self.label_space in kind(self.name).landmarks
 
     @classmethod
     def of_kind(cls, name: str, label_space: str, input_size: int, training: dict | None = None) -> "ParserCard":

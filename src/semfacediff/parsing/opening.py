@@ -1,7 +1,7 @@
 """The parser that the configuration names: to train, to start from, or to evaluate with."""
 
 import dataclasses
-from collections.abc import Mapping
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -26,9 +26,8 @@ from semfacediff.parsing.checkpoint import (
 from semfacediff.parsing.default import SHIPPED, default_parser, shipped_parsers
 from semfacediff.parsing.folding import fold_batch_norms
 from semfacediff.parsing.onnx_model import load_onnx
-from semfacediff.parsing.predict import GroundTruthParser, ModelParser, Parser, PrecomputedParser
-from semfacediff.parsing.registry import FPN, build_parser
-from semfacediff.parsing.segformer_folder import start_digest, start_from
+from semfacediff.parsing.predict import ModelParser, Parser
+from semfacediff.parsing.registry import build_parser, kind
 from semfacediff.sweep_cache import SweepCache
 
 
@@ -75,34 +74,22 @@ def new_parser(settings: config.ParserConfig, label_space: LabelSpace, input_siz
     card = dataclasses.replace(card, options=dict(settings.options))
     model = build_parser(settings.name, classes=label_space.n, **card.options)
     if settings.pretrained is not None:
-        starts = _starts(settings.name)
-        start = starts.start_from if starts else start_from
-        start(model, settings.name, settings.pretrained)
+        _starts(settings.name).start_from(model, settings.name, settings.pretrained)
     return model, card
 
 
-def _starts(name: str) -> ModuleType | None:
-    """The module that starts ``name`` from ImageNet weights; ``None``: a folder of the hub's layout.
-
-    Imported late: torchvision and timm take a third of the start-up, and few commands need them.
-    """
-    if name.startswith("segface_"):
-        from semfacediff.parsing.segface import pretrained
-
-        return pretrained
-    if name.startswith(FPN):
-        from semfacediff.parsing import fpn
-
-        return fpn
-    return None
+def _starts(name: str) -> ModuleType:
+    """The module that starts ``name`` from pretrained weights."""
+    module = kind(name).starts
+    if module is None:
+        raise UserError(f"parser.pretrained: parser={name} has none; choose a segformer, segface or fpn, or drop it")
+    return importlib.import_module(module)
 
 
 def start_weights(settings: config.ParserConfig) -> str | None:
     """SHA-256 of what :func:`new_parser` starts from; ``None`` for a fresh parser."""
     if settings.pretrained is not None and settings.name is not None:
-        if starts := _starts(settings.name):
-            return starts.start_digest(settings.name, settings.pretrained)
-        return start_digest(settings.name, settings.pretrained)
+        return _starts(settings.name).start_digest(settings.name, settings.pretrained)
     return open_trained(settings).digest if settings.checkpoint is not None else None
 
 
@@ -152,16 +139,6 @@ def _same_options(settings: config.ParserConfig, card: ParserCard, path: Path) -
         )
 
 
-def _plugged(name: str, options: Mapping[str, object]) -> tuple[Parser, dict]:
-    made = plugins.made("parser", name, options)
-    if not isinstance(made, Parser):
-        raise UserError(
-            f"parser '{name}': expected a subclass of semfacediff.parsing.Parser, got {type(made).__name__}; derive "
-            f"the class from it, or register a Kind (an architecture to train)"
-        )
-    return made, {"name": name, **plugins.code_identity("parser", name), "label_space": made.label_space.name}
-
-
 def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch.device) -> tuple[Parser, dict]:
     """The parser to evaluate with, and its facts for the record (name, digest, label space, input size, backend).
 
@@ -170,13 +147,14 @@ def open_parser(settings: config.ParserConfig, data_space: LabelSpace, on: torch
     Raises:
         UserError: none is named, or its checkpoint cannot be used.
     """
-    if settings.name == "ground_truth":
-        return GroundTruthParser(data_space), {"name": "ground_truth", "label_space": data_space.name}
-    if settings.name == "precomputed" and settings.root is not None:
-        root = Path(settings.root).expanduser()
-        return PrecomputedParser(root, data_space), {"name": "precomputed", "label_space": data_space.name}
-    if settings.checkpoint is None and settings.name and isinstance(plugins.find("parser", settings.name), type):
-        return _plugged(settings.name, settings.options)
+    found = plugins.find("parser", settings.name) if settings.name and settings.checkpoint is None else None
+    if isinstance(found, type):
+        if not issubclass(found, Parser):
+            raise UserError(
+                f"parser '{settings.name}': expected a subclass of semfacediff.parsing.Parser, got {found.__name__}; "
+                f"derive the class from it, or register a Kind (an architecture to train)"
+            )
+        return found.opened(settings, data_space)
     return _opened(or_shipped(settings), on, _parser)
 
 

@@ -3,7 +3,6 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,13 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semfacediff.data.reading import Blob, decode_labels
+from semfacediff import config, plugins
 from semfacediff.data.sizes import resized_labels
-from semfacediff.errors import UserError
 from semfacediff.labels import LabelSpace, attribute_indices, space
 from semfacediff.parsing.checkpoint import ParserCard
 from semfacediff.types import FaceSample, check_image, to_tensor
-from semfacediff.weight_files import fingerprint
 
 
 class Parser(ABC):
@@ -28,6 +25,17 @@ class Parser(ABC):
     """
 
     label_space: LabelSpace
+
+    @classmethod
+    def opened(cls, settings: config.ParserConfig, data_space: LabelSpace) -> "tuple[Parser, dict]":
+        """The parser that ``parser=`` describes, and its facts for the record.
+
+        Raises:
+            UserError: it cannot be made of its options.
+        """
+        name = str(settings.name)
+        made = plugins.made("parser", name, settings.options)
+        return made, {"name": name, **plugins.code_identity("parser", name), "label_space": made.label_space.name}
 
     @abstractmethod
     def before(self, sample: FaceSample, photo: Tensor) -> Tensor: ...
@@ -62,7 +70,7 @@ def landmarks_of(sample: FaceSample, size: tuple[int, int]) -> Tensor | None:
     return (torch.from_numpy(sample.landmarks) * scale)[None]
 
 
-def _labels_like(labels: np.ndarray, photo: Tensor) -> Tensor:
+def labels_like(labels: np.ndarray, photo: Tensor) -> Tensor:
     """int64 ``[H, W]``: a label map at the size of a photo ``[3, H, W]``."""
     height, width = photo.shape[-2:]
     return torch.from_numpy(resized_labels(labels, (height, width)).astype(np.int64))
@@ -217,55 +225,3 @@ def _neighbours(n: int, given: int) -> tuple[Tensor, Tensor, Tensor]:
     at = ((torch.arange(n, dtype=torch.float32) + 0.5) * (given / n) - 0.5).clamp_(min=0)
     before = at.long()
     return before, (before + 1).clamp_(max=given - 1), at - before
-
-
-class GroundTruthParser(Parser):
-    """The data set's own labels before the edit, and no opinion after it."""
-
-    def __init__(self, label_space: LabelSpace):
-        self.label_space = label_space
-
-    def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return _labels_like(sample.label_map, photo)
-
-    def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
-        return None
-
-
-class PrecomputedParser(Parser):
-    """Label maps from disk: ``<root>/before/<id>.png`` and ``<root>/after/<attribute>/<id>.png``, nearest-resized.
-
-    Without a folder ``after`` it has no opinion of edits.
-    """
-
-    def __init__(self, root: Path, label_space: LabelSpace):
-        if not (root / "before").is_dir():
-            raise UserError(f"parser.root: expected label maps in {root / 'before'}, found no such folder")
-        self.root = root
-        self.label_space = label_space
-
-    def fingerprint(self, sample_id: str, attribute: str | None) -> str:
-        folders = ["before"] if attribute is None else ["before", f"after/{attribute}"]
-        return fingerprint(*(self.root / folder / f"{sample_id}.png" for folder in folders))
-
-    def check(self, attributes: list[str]) -> None:
-        super().check(attributes)
-        missing = [f"after/{a}" for a in attributes if not (self.root / "after" / a).is_dir()]
-        if self._judges_edits and missing:
-            raise UserError(f"parser.root: no folder {', '.join(missing)} in {self.root}; or choose attributes=[...]")
-
-    @property
-    def _judges_edits(self) -> bool:
-        return (self.root / "after").is_dir()
-
-    def _read(self, relative: str, photo: Tensor) -> Tensor:
-        labels = decode_labels(Blob(self.root / relative, relative).read(), relative, self.label_space)
-        return _labels_like(labels, photo)
-
-    def before(self, sample: FaceSample, photo: Tensor) -> Tensor:
-        return self._read(f"before/{sample.id}.png", photo)
-
-    def after(self, sample: FaceSample, attribute: str, photo: Tensor) -> Tensor | None:
-        if not self._judges_edits:
-            return None
-        return self._read(f"after/{attribute}/{sample.id}.png", photo)

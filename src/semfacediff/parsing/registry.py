@@ -1,6 +1,5 @@
-"""Every parser architecture by name, and how released weights enter."""
+"""A parser architecture by its name, and how released weights enter."""
 
-import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,19 +10,13 @@ from torch import Tensor, nn
 
 from semfacediff.errors import UserError
 from semfacediff.labels import SPACES, space
-from semfacediff.parsing.segformer_keys import published
-from semfacediff.plugins import find
+from semfacediff.plugins import find, ours
 
 CE7454_MEAN = (0.5192456841, 0.4181598723, 0.3640346229)
 CE7454_STD = (0.2684383392, 0.2414970696, 0.2339624018)
 """Averages over the 5,000 training photos of per-photo mean and (unbiased) standard deviation, RGB in [0,1]."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def _upsampling(state: Mapping[str, Tensor]) -> dict[str, object]:
-    """Of ``segformer_lite``: only the transposed variant has weights for its upsampling."""
-    return {"upsampling": "transposed" if "upconv.weight" in state else "bilinear"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,8 @@ class Kind:
     ``class_count`` counts classes where no tensor has a row for each. ``label_space``: of published weights with 19.
     ``landmarks``: label spaces whose models are given five landmarks of every photo beside it, where it has some.
     ``sizes``: input sizes in px of its released weights files. ``published``: of a key under which weights are found,
-    the name that the architecture has for it.
+    the name that the architecture has for it. ``starts``: module that loads a pretrained encoder into a fresh one, with
+    ``start_from(model, name, where)`` and ``start_digest(name, where)``.
     """
 
     module: str
@@ -49,6 +43,7 @@ class Kind:
     landmarks: tuple[str, ...] = ()
     sizes: tuple[int, ...] = (512,)
     published: Callable[[str], str] | None = None
+    starts: str | None = None
 
     def classes_of(self, state: Mapping[str, Tensor]) -> int | None:
         """Class count of published weights; ``None`` if they are foreign."""
@@ -58,87 +53,44 @@ class Kind:
         return len(head) if head is not None and head.ndim else None
 
 
-def _segformer(size: str) -> Kind:
-    return Kind(
-        "semfacediff.parsing.segformer",
-        "SegFormer",
-        head="decode_head.classifier.bias",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        options={"size": size},
-        published=published,
-    )
+@dataclass(frozen=True)
+class Family:
+    """Architectures that one module registers together: ``<module>_<variant>``.
 
+    Attributes:
+        kind: the architecture of a variant.
+        variants: their names; empty where ``kind`` itself refuses unknown ones.
+    """
 
-SEGFACE_BACKBONES = (
-    *("swin_base", "swinv2_base", "swinv2_small", "swinv2_tiny"),
-    *("convnext_base", "convnext_small", "convnext_tiny", "resnet", "mobilenet", "efficientnet"),
-)
-
-
-def _token_count(state: Mapping[str, Tensor]) -> int | None:
-    """Of SegFace, whose tokens are a tensor each. By which they are, not how many: a missing one is to be listed."""
-    before, after = "face_decoder.", "_token.weight"
-    tokens = {k[len(before) : -len(after)] for k in state if k.startswith(before) and k.endswith(after)}
-    if not tokens:
-        return None
-    return 19 if tokens & {"neck", "cloth", "glass", "hat", "earring", "necklace"} else 11
-
-
-def _segface(backbone: str) -> Kind:
-    return Kind(
-        "semfacediff.parsing.segface",
-        "SegFace",
-        head=None,
-        class_count=_token_count,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        options={"backbone": backbone},
-        label_space="segface",
-        landmarks=("lapa",),
-        sizes=(224, 256, 448, 512) if backbone == "swin_base" else (512,),
-    )
-
-
-KINDS: Mapping[str, Kind] = {
-    "face_lite": Kind("semfacediff.parsing.face_lite", "FaceLite", head="head.1.bias"),
-    "fastscnn_lite": Kind("semfacediff.parsing.fastscnn_lite", "FastSCNNLite", head="classifier.3.bias"),
-    "unet_lite": Kind("semfacediff.parsing.unet_lite", "UNetLite", head="output.bias"),
-    "deeplabv3plus_lite": Kind(
-        "semfacediff.parsing.deeplabv3plus_lite", "DeepLabV3PlusLite", head="decoder.conv_out.bias"
-    ),
-    "segformer_lite": Kind(
-        "semfacediff.parsing.segformer_lite", "SegFormerLite", head="decoder.classifier.bias", inferred=_upsampling
-    ),
-    **{f"segformer_b{i}": _segformer(f"b{i}") for i in range(6)},
-    **{f"segface_{backbone}": _segface(backbone) for backbone in SEGFACE_BACKBONES},
-}
-
-
-FPN = "fpn_"
-"""Before the name of an encoder of timm."""
+    kind: Callable[[str], Kind]
+    variants: tuple[str, ...] = ()
 
 
 def kind(name: str) -> Kind:
     """The architecture called ``name``; a :class:`UserError` lists the known ones."""
-    if name.startswith(FPN):
-        return _fpn(name.removeprefix(FPN))
-    if name not in KINDS:
-        own = find("parser", name)
-        if isinstance(own, Kind):
-            return own
-        if own is not None:
-            raise UserError(f"parser '{name}' is no architecture but parses by itself; it has nothing to train or load")
-        raise UserError(f"unknown parser '{name}'; choose one of {', '.join(KINDS)}, or {FPN}ENCODER (any of timm)")
-    return KINDS[name]
+    found = find("parser", name)
+    if found is None:
+        module, _, variant = name.partition("_")
+        family = find("parser", module) if variant else None
+        if isinstance(family, Family) and (not family.variants or variant in family.variants):
+            return family.kind(variant)
+    if isinstance(found, Kind):
+        return found
+    if isinstance(found, type):
+        raise UserError(f"parser '{name}' is no architecture but parses by itself; it has nothing to train or load")
+    raise UserError(f"unknown parser '{name}'; choose one of {', '.join(architectures())}, or one of a package")
 
 
-@functools.cache
-def _fpn(encoder: str) -> Kind:
-    from semfacediff.parsing.fpn import normalisation  # timm takes a while to import
-
-    mean, std = normalisation(encoder)
-    return Kind("semfacediff.parsing.fpn", "FPN", head="head.1.bias", mean=mean, std=std, options={"encoder": encoder})
+def architectures() -> list[str]:
+    """Names of our own architectures; of an open family as ``<module>_...``. Imports the module of each."""
+    names = []
+    for module in ours("parser"):
+        found = find("parser", module)
+        if isinstance(found, Family):
+            names += [f"{module}_{variant}" for variant in found.variants or ("...",)]
+        elif isinstance(found, Kind):
+            names.append(module)
+    return names
 
 
 def build_parser(name: str, *, classes: int = 19, **options: object) -> nn.Module:

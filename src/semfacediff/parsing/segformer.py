@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from semfacediff.parsing.registry import IMAGENET_MEAN, IMAGENET_STD, Family, Kind
 from semfacediff.parsing.segformer_folder import SIZES
 from semfacediff.parsing.segformer_keys import published
 
@@ -65,3 +66,19 @@ class SegFormer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = self.segformer(x, output_hidden_states=True).hidden_states
         return F.interpolate(self.decode_head(maps), size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _kind(size: str) -> Kind:
+    return Kind(
+        __name__,
+        "SegFormer",
+        head="decode_head.classifier.bias",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        options={"size": size},
+        published=published,
+        starts="semfacediff.parsing.segformer_folder",
+    )
+
+
+PARSER = Family(_kind, tuple(SIZES))

@@ -5,12 +5,15 @@ with convolutions in place of linear layers and without the reduction of keys an
 published checkpoints, so their state dicts load as they are.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semfacediff.errors import UserError
+from semfacediff.parsing.registry import Kind
 
 UPSAMPLING = ("transposed", "bilinear")
 DECODER_WIDTH = 256
@@ -198,3 +201,11 @@ class SegFormerLite(nn.Module):
             # Sides that 4 does not divide get up to 3 px too many: the patches cover the edge and its padding.
             return self.upconv(logits)[..., : x.shape[-2], : x.shape[-1]]
         return _resize(logits, x.shape[-2:])
+
+
+def _upsampling(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """Only the transposed variant has weights for its upsampling."""
+    return {"upsampling": "transposed" if "upconv.weight" in state else "bilinear"}
+
+
+PARSER = Kind(__name__, "SegFormerLite", head="decoder.classifier.bias", inferred=_upsampling)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semfacediff.parsing.registry import Kind
+
 MULTIPLE = 16
 """Four poolings halve the sides four times."""
 
@@ -65,3 +67,6 @@ class UNetLite(nn.Module):
         for up, decoder in zip(ups, decoders, strict=True):
             x = decoder(torch.cat([skips.pop(), up(x)], dim=1))
         return self.output(x)[..., :height, :width]
+
+
+PARSER = Kind(__name__, "UNetLite", head="output.bias")

@@ -12,8 +12,8 @@ from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineEr
 from semfacediff.errors import EXIT_MISTAKE, UserError
 from semfacediff.hub import PLACE, cached_folder, hub_source, is_whole_model
 from semfacediff.metrics.weights import PUBLIC, PublicWeights, fetched, find_local
+from semfacediff.parsing import segface
 from semfacediff.parsing.public import PUBLIC_PARSERS
-from semfacediff.parsing.registry import SEGFACE_BACKBONES
 from semfacediff.weight_files import file_digest, shown
 
 HUB_PARSERS = {p.id: p.what for p in PUBLIC_PARSERS.values() if not p.on_request} | {
@@ -76,7 +76,7 @@ def _ways() -> dict[str, Callable[[], Path]]:
         ways[weights.key] = functools.partial(_metrics_weights, weights)
     for name, id_ in {**PUBLIC_PIPELINES, **{id_: id_ for id_ in HUB_PARSERS}}.items():
         ways[name] = functools.partial(get, name, [hub_source(id_)])
-    for backbone in SEGFACE_BACKBONES:
+    for backbone in segface.PARSER.variants:
         ways[f"imagenet_{backbone}"] = functools.partial(_imagenet, backbone)
     return ways
 

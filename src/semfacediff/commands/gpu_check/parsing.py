@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from semfacediff.commands.gpu_check.rows import Row, Sizes, judged, timed
 from semfacediff.data.batches import TrainingView, loader
-from semfacediff.data.files import FileFaces, index_folder
+from semfacediff.data.files import FileFaces
+from semfacediff.data.folder import index_folder
 from semfacediff.data.toy import ToyFaces
 from semfacediff.labels import CELEBAMASK
 from semfacediff.parsing import build_parser

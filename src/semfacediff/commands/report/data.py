@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 
 from semfacediff import config
-from semfacediff.data.opening import Data, open_data
+from semfacediff.data.opening import open_data
+from semfacediff.data.selection import Data
 from semfacediff.errors import UserError
 from semfacediff.report.reading import Record
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from semfacediff import config
 from semfacediff.commands.report.data import Thumbnails, recorded_data, saved_picture, thumbnail
 from semfacediff.commands.report.generated import GeneratedSource, showcase_thumbnails
-from semfacediff.data.opening import Data
+from semfacediff.data.selection import Data
 from semfacediff.data.sizes import at_working_size
 from semfacediff.editing.base import edit_name
 from semfacediff.engine.prefetch import in_order, one_core_each

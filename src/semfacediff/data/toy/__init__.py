@@ -12,10 +12,14 @@ lenses, but eyes and brows seen through clear glass keep their own labels; skin 
 ``skin``; an earring is cut out of the ear and a necklace out of the neck; teeth and tongue are ``mouth``.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from semfacediff import config
+from semfacediff.data.selection import Data, limit_of, not_empty, split_of
+from semfacediff.data.subset import Subset
 from semfacediff.data.toy.canvas import Canvas
 from semfacediff.data.toy.features import (
     draw_brows,
@@ -39,6 +43,8 @@ from semfacediff.types import FaceSample
 __all__ = ["ToyFaces", "draw_face"]
 
 MIN_SIZE_PX = 16
+TOY_VERSION = 1
+"""Raised whenever the drawings change, so that records of old drawings are told apart."""
 
 
 class ToyFaces:
@@ -59,6 +65,17 @@ class ToyFaces:
         _check_size(size)
         self.size, self.seed, self.first = size, seed, first
         self.ids = [f"{index:05d}" for index in range(first, first + n)]
+
+    @classmethod
+    def opened(cls, settings: config.ToyData, split: str, labels_needed: bool, limit: int | None) -> Data:
+        """What the configuration describes; they always have labels."""
+        every = cls(settings.count, settings.size, settings.seed)
+        rule = split_of(settings, every.ids)
+        chosen = [i for i, id_ in enumerate(every.ids) if rule.has(split, id_, i)]
+        faces = Subset(every, chosen[: limit_of(settings.n, limit)])
+        not_empty(faces, settings, split)
+        facts = f"toy:{TOY_VERSION}:{settings.size}:{settings.seed}:{','.join(faces.ids)}"
+        return Data(faces, hashlib.sha256(facts.encode()).hexdigest(), {}, len(faces))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,3 +123,6 @@ def draw_face(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray,
 def _check_size(size: int) -> None:
     if size < MIN_SIZE_PX:
         raise UserError(f"toy faces: expected a size of at least {MIN_SIZE_PX} px, got {size}; give a larger size")
+
+
+DATA = ToyFaces

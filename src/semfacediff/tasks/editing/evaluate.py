@@ -8,7 +8,8 @@ import torch
 
 from semfacediff import config
 from semfacediff.controls import TRUE_MASK
-from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.data.opening import label_space_of, open_data
+from semfacediff.data.selection import Data
 from semfacediff.editing.base import Editor
 from semfacediff.editing.diffusion.weights import NoPipelineError
 from semfacediff.editing.opening import open_editor

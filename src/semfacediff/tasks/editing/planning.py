@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.data.opening import Data
+from semfacediff.data.selection import Data
 from semfacediff.editing.apply import EditSpec
 from semfacediff.editing.base import Editor
 from semfacediff.editing.prompts.words import Words

@@ -7,7 +7,8 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.data.opening import label_space_of, open_data
+from semfacediff.data.selection import Data
 from semfacediff.data.sizes import resized_labels
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.prefetch import in_order, one_core_each, read_ahead

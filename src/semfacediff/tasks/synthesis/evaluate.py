@@ -9,7 +9,8 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from semfacediff import config
-from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.data.opening import label_space_of, open_data
+from semfacediff.data.selection import Data
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.processes import agreed, in_turn, processes, shared_record
 from semfacediff.engine.provenance import config_text, header, identity

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from semfacediff import config
 from semfacediff.data.batches import TrainingView, loader, planned, steps_per_epoch
 from semfacediff.data.counts import cache_folder, cached_counts
-from semfacediff.data.opening import Data
+from semfacediff.data.selection import Data
 from semfacediff.errors import UserError
 from semfacediff.labels import LONG_TAIL
 from semfacediff.metrics.segmentation import long_tail

@@ -8,7 +8,7 @@ from typing import TypeVar
 from accelerate import PartialState
 
 from semfacediff import config
-from semfacediff.data.opening import Data
+from semfacediff.data.selection import Data
 from semfacediff.engine.devices import choose_device
 from semfacediff.engine.memory import keep_freed_memory
 from semfacediff.engine.processes import processes

@@ -11,7 +11,8 @@ from accelerate import DistributedDataParallelKwargs, PartialState
 
 from semfacediff import config
 from semfacediff.data.counts import cache_folder
-from semfacediff.data.opening import Data, label_space_of, open_data
+from semfacediff.data.opening import label_space_of, open_data
+from semfacediff.data.selection import Data
 from semfacediff.data.subset import Subset
 from semfacediff.engine.processes import shared_record
 from semfacediff.engine.provenance import identity
