@@ -157,6 +157,9 @@ def _found(kind: str, name: str) -> Any:
     found = find(kind, name)
     if found is None:
         package, attribute, group = KINDS[kind]
+        known = [*ours(kind), *(entry.name for entry in installed(kind))]
+        if close := difflib.get_close_matches(name, known, n=1):
+            raise UserError(f"{kind} '{name}': there is none of this name; did you mean '{close[0]}'?")
         place = f"{package.replace('.', '/')}/{name}.py"
         raise UserError(f"{kind} '{name}': expected {attribute} in {place} or an entry point in '{group}', found none")
     return found

@@ -41,6 +41,7 @@ FAST = [
     ["tables", "--check", "ce7454_table_1"],
     ["list", "editors"],
     ["check-data", *TOY[:3]],
+    ["rescore", "one", "--add", "psnr", "--parser", "TINY", "--device", "cpu"],
     ["score", "--photos", "IMAGES", "--edits", "one/edits/skin", *ASKED, "--parser", "TINY", "--out", "scores"],
 ]
 """Commands that end with 0, each with what those before it made."""

@@ -192,6 +192,7 @@ class EditingEvaluation(Evaluation):
     composite: Literal["off", "blend", "exact"]
     seam: Literal["none", "laplacian", "poisson"]
     seeds: Literal["run", "sample"]
+    save_raw: bool
     strips: Annotated[int, Field(ge=0, le=64)]
     stratify: list[str]
 

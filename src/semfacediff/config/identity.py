@@ -29,6 +29,7 @@ PATHS = (
 
 WITHOUT_EFFECT = (
     ("strips", None),
+    ("save_raw", None),
     ("stratify", None),
     ("metrics", "on_missing"),
     ("generation", "showcase"),

@@ -81,7 +81,8 @@ def _made_metrics(settings: config.Evaluation, on: torch.device) -> Metrics:
     each = [metric for metric in opened if isinstance(metric, Metric)]
     sets = next((m for m in opened if isinstance(m, SetScores)), None)
     floor = next((m for m in opened if isinstance(m, IoUFloor)), None)
-    return Metrics(each, sets, floor, open_overall(each, settings.protocol), needs.absent, needs.doubts)
+    overall = open_overall({column for metric in each for column in metric.columns}, settings.protocol)
+    return Metrics(each, sets, floor, overall, needs.absent, needs.doubts)
 
 
 def declared_orders(columns: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semfacediff.colours.grammar import named_colour
 from semfacediff.config.prompts import KEEP
-from semfacediff.metrics.base import NO_RESIZE, OURS, Metric, declared
+from semfacediff.metrics.base import NO_RESIZE, OURS, declared
 from semfacediff.weight_files import fingerprint
 
 ANCHORS = Path(__file__).with_name("overall.json")
@@ -90,10 +90,9 @@ def read_anchors(file: Path = ANCHORS) -> Overall:
     return Overall({column: (plain[column]["zero"], plain[column]["one"]) for column in BOUNDS}, fingerprint(file))
 
 
-def open_overall(each: Sequence[Metric], protocol: str) -> Overall | None:
-    """The score, if ``each`` measures its axes as the anchors were measured; else ``None``.
+def open_overall(measured: Set[str], protocol: str) -> Overall | None:
+    """The score, if the columns ``measured`` hold its axes as the anchors were measured; else ``None``.
 
     That is under protocol ``strict``, with the metrics effect, alignment, ssim and identity.
     """
-    measured = {column for metric in each for column in metric.columns}
     return read_anchors() if protocol == "strict" and measured >= _MEASURED else None

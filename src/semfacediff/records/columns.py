@@ -14,7 +14,7 @@ _NAMES = frozenset("sample_id attribute task class status before after truth".sp
 """Columns that name a row: texts without a gap."""
 _TEXT = _NAMES | frozenset(
     "kind target distance prompt negative_prompt expanded_prompt mask_semantic mask_generation mask_blend edit_sha256 "
-    "inputs_sha256 note error traits leakage leakage_raw no_face no_face_raw phase run_id".split()
+    "raw_sha256 inputs_sha256 note error traits leakage leakage_raw no_face no_face_raw phase run_id".split()
 )
 _LISTS = frozenset("confusion confusion_native boundary".split())
 """Counts of a photo, a list of lists of whole numbers. Every other column holds numbers."""

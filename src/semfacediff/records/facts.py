@@ -164,6 +164,8 @@ class _Run(_Open):
     without_landmarks: Count | None = None
     part_of: _Part | None = None
     files: dict[str, str] = {}
+    rescoring: dict[str, _Metric] = {}
+    scored: dict[str, dict[str, str | None]] = {}
     migrations: list[dict[str, Any]] = []
 
 

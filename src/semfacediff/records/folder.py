@@ -23,6 +23,7 @@ from semfacediff.errors import UserError
 from semfacediff.records.facts import checked
 from semfacediff.records.integrity import file_digests, refuse_changed
 from semfacediff.records.legacy_metrics import complete_run
+from semfacediff.records.rescoring import lacks_only_metrics
 from semfacediff.records.writing import write_errors, write_text
 
 SCHEMA_VERSION = 1
@@ -144,8 +145,13 @@ class RunFolder:
         facts = read_run(self.path)
         if facts["status"] == DONE:
             refuse_changed(self.path, facts)
-        changed = differences(facts["identity"], json.loads(json.dumps(identity)))
+        if facts["status"] == RUNNING and facts.get("rescoring"):
+            raise UserError(f"{self.path}: 'semfacediff rescore' was stopped while it wrote; repeat that command")
+        asked = json.loads(json.dumps(identity))
+        changed = differences(facts["identity"], asked)
         if changed:
+            if said := lacks_only_metrics(self.path, facts["identity"], asked):
+                raise UserError(said)
             more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
             raise UserError(
                 f"{self.path} belongs to another configuration: {'; '.join(changed[:4])}{more}; "
@@ -154,14 +160,13 @@ class RunFolder:
         return facts
 
     def _begun(self, identity: dict, header: dict) -> dict:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {
             "schema_version": SCHEMA_VERSION,
             "run_id": self.path.name,
             "status": RUNNING,
             **header,
             "identity": identity,
-            "started": now,
+            "started": now(),
             "finished": None,
             "wall_time_s": 0.0,
         }
@@ -171,7 +176,7 @@ class RunFolder:
     def _save(self, facts: dict) -> None:
         if os.fstat(self._lock).st_nlink == 0:
             raise UserError(f"{self.path} was deleted while its run went on; repeat the command: the run starts over")
-        write_text(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
+        write_run(self.path, facts)
 
     @property
     def finished(self) -> bool:
@@ -187,8 +192,17 @@ class RunFolder:
 
     def close(self, status: str, **facts: Any) -> None:
         """Record the end of the run (``done`` or ``incomplete``), and the digests of what it wrote."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.update(status=status, finished=now, files=file_digests(self.path), **facts)
+        self.update(status=status, finished=now(), files=file_digests(self.path), **facts)
+
+
+def now() -> str:
+    """The time of day as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_run(path: Path, facts: dict) -> None:
+    """Write ``run.json`` of a run's folder."""
+    write_text(path / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
 def read_config(path: Path) -> dict:

@@ -1,13 +1,11 @@
 """Changes to records of earlier versions, applied once and named in the record."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 from semfacediff.errors import UserError
-from semfacediff.records.folder import DONE, read_run
+from semfacediff.records.folder import DONE, now, read_run, write_run
 from semfacediff.records.integrity import file_digests
-from semfacediff.records.writing import write_text
 
 ADD_FILE_DIGESTS = "add_file_digests"
 
@@ -27,7 +25,7 @@ def add_file_digests(folder: Path) -> bool:
     plain = json.loads((folder / "run.json").read_text("utf-8"))  # as written: reading completes older records
     if plain.get("files"):
         return False
-    applied = {"name": ADD_FILE_DIGESTS, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    applied = {"name": ADD_FILE_DIGESTS, "when": now()}
     plain |= {"files": file_digests(folder), "migrations": [*plain.get("migrations", []), applied]}
-    write_text(folder / "run.json", json.dumps(plain, indent=1) + "\n")
+    write_run(folder, plain)
     return True

@@ -10,7 +10,7 @@ from semfacediff.errors import UserError
 from semfacediff.report.reading import Record, read_record
 
 _DEPTH = 4
-_SKIPPED_FOLDERS = ("edits", "figures", "features", "checkpoints", "report")
+_SKIPPED_FOLDERS = ("edits", "edits_raw", "figures", "features", "checkpoints", "report")
 _SIGNIFICANT = 4
 
 

@@ -258,7 +258,7 @@ def _merge_editing(parts: list[_Part], record: RunFolder) -> dict:
     labels = space(run.get("judge", run["parser"])["label_space"]) if leaks else None
     facts = write_editing_tables(record.path, table_of(rows), specs, expected, of_sets, labels)
     for part in parts:
-        _link(part.folder, record.path, "edits")
+        _link(part.folder, record.path, "edits", "edits_raw")
     return facts | {"set_notes": set_notes}
 
 

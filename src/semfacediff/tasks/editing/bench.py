@@ -76,6 +76,7 @@ class EditingBench:
         state: the processes that share the work; the first one has the ``log``, in the others it is ``None``.
     """
 
+    doing = "edit"
     key: tuple[str, ...] = KEY
     columns: Sequence[str] = COLUMNS
 
@@ -97,14 +98,13 @@ class EditingBench:
         if settings.editor.repeats > 1:
             self.key, self.columns = REPEAT_KEY, (*REPEAT_KEY, *COLUMNS[len(KEY) :])
         others = [c for metric in metrics.each for c in metric.columns if c not in self.columns]
-        self.scorer = EditScorer(self.rules, parsers, metrics.each, folder, metrics.overall)
+        self.scorer = EditScorer(self.rules, parsers, metrics.each, folder, settings.save_raw, metrics.overall)
         raw = (*(f"{c}_raw" for c in others), *self.scorer.registered_columns)
         of_tasks = () if plan.by_photo is None else TASK_COLUMNS
         of_photo = self.floor.columns if self.floor else ()
         of_row = (OVERALL,) if metrics.overall else ()
         self.log_columns = (*self.columns, *of_tasks, *others, *raw, *of_photo, *of_row)
-        file, first = folder / "samples.jsonl", self.state.is_main_process
-        self.log = SampleLog(file, self.key, still_valid(parsers, editor)) if first else None
+        self.log = self.opened_log() if self.state.is_main_process else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
         self.earlier: dict[tuple, bool] = agreed(self.state, edited)
         """Key of a row of an earlier sitting -> whether there was anything to edit."""
@@ -113,6 +113,15 @@ class EditingBench:
     def specs(self) -> Sequence[EditSpec]:
         """One an attribute, or a stage of a cascade; of a task set without words."""
         return self.plan.specs
+
+    def opened_log(self) -> SampleLog:
+        """The log with the rows of earlier sittings that are still valid."""
+        valid = still_valid(Parsers(self.parser, self.judge), self.editor)
+        return SampleLog(self.folder / "samples.jsonl", self.key, valid)
+
+    def keep(self, row: dict) -> None:
+        """Add a row to the log."""
+        self.kept_log.append({c: row.get(c) for c in self.log_columns})
 
     @property
     def kept_log(self) -> SampleLog:
@@ -128,10 +137,10 @@ class EditingBench:
             self.editor.prepare()
         total = sum(len(self.plan.of(id_)) for id_ in self.faces.ids)
         shown = tqdm if self.log else functools.partial(tqdm, disable=True)
-        with shown(total=total, initial=len(self.earlier), desc="edit", unit="edit") as bar:
+        with shown(total=total, initial=len(self.earlier), desc=self.doing, unit="edit") as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
                 if self.log:
-                    self.log.append({c: row.get(c) for c in self.log_columns})
+                    self.keep(row)
                     bar.update()
 
     def rows(self, indices: Sequence[int]) -> Iterator[dict]:

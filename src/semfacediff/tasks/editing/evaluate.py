@@ -58,7 +58,7 @@ def _evaluated(
     state = processes(device)
     # Everything that can be refused cheaply comes before the photos are read.
     check_prompts(settings, editor)
-    parsers, parser_facts, judge_facts = _parsers(settings, device)
+    parsers, parser_facts, judge_facts = open_parsers(settings, device)
     metrics = open_metrics(settings, device)
     labels_needed = parser_facts["name"] == "ground_truth" or settings.prompts.generated is not None
     everything = open_data(settings.data, labels_needed=labels_needed, limit=settings.limit)
@@ -97,7 +97,7 @@ def _evaluated(
     return 0 if record.finished else 1
 
 
-def _parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[Parsers, dict, dict]:
+def open_parsers(settings: config.EditingEvaluation, device: torch.device) -> tuple[Parsers, dict, dict]:
     """The parsers of masks and of scores, and the facts of each.
 
     Raises:

@@ -31,7 +31,7 @@ COLUMNS = (
     "latency_s peak_memory_mib lpips_raw ssim_raw iou_raw clip_raw psnr_outside_raw max_abs_outside_raw width height "
     "mask_semantic mask_generation mask_blend edit_sha256 inputs_sha256 note error "
     "seam geometry_shift_pct parts_lost leakage seam_raw geometry_shift_pct_raw parts_lost_raw leakage_raw "
-    "ita_deg pose_proxy traits expanded_prompt"
+    "ita_deg pose_proxy traits expanded_prompt raw_sha256"
 ).split()
 
 TASK_COLUMNS = ("kind", "target", "source_distance")
@@ -41,6 +41,8 @@ REPEAT_KEY = (*KEY, "repeat")
 STAGE_KEY = ("sample_id", "stage")
 MASKS = ("semantic", "generation", "blend")
 
+EDITS, RAW_EDITS = "edits", "edits_raw"
+"""Folders of the edits, and of those before the composite where they differ."""
 REGISTERED = "_raw_registered"
 AT_ONCE = 8
 """Edits that are scored together where a network's batches are quicker; at 1024 px LPIPS holds some 0.2 GB of each."""
@@ -120,9 +122,10 @@ class ScoredEdit:
 @dataclass(frozen=True)
 class _Composited:
     """What an edit became, and what is to be measured: the final photo, and the one before the composite if that is
-    another. ``error``: what went wrong instead."""
+    another, as ``pairs``; ``raw``: that photo, uint8 ``[H, W, 3]``. ``error``: what went wrong instead."""
 
     made: ScoredEdit | None = None
+    raw: np.ndarray | None = None
     pairs: Sequence[EditPair] = ()
     error: Exception | None = None
 
@@ -131,7 +134,8 @@ class EditScorer:
     """Scores edits; any number of threads may do so at once.
 
     Args:
-        rules: how edits are applied. folder: where ``edits/`` goes. overall: the score of a whole row, if any.
+        rules: how edits are applied. overall: the score of a whole row, if any.
+        folder: where ``edits/`` and ``edits_raw/`` go; ``None``: edits are not saved. save_raw: whether the latter.
 
     Attributes:
         at_once: how many edits to hand over at a time: one, unless a metric takes several together.
@@ -143,10 +147,12 @@ class EditScorer:
         rules: EditRules,
         parsers: Parsers,
         metrics: list[Metric],
-        folder: Path,
+        folder: Path | None,
+        save_raw: bool = True,
         overall: Overall | None = None,
     ):
         self.rules, self.metrics, self.folder, self.overall = rules, metrics, folder, overall
+        self.save_raw = save_raw
         self.parser, self.judge = parsers
         self._alignment = next((metric for metric in metrics if isinstance(metric, Alignment)), None)
         self._outside = [metric for metric in metrics if self._alignment and metric.of_outside]
@@ -174,16 +180,23 @@ class EditScorer:
         if one.made is None or len(scored) < len(scores):
             return row | failure(next(e for e in (one.error, *scores) if isinstance(e, Exception))), None
         made = one.made
-        write_bytes(edit_file(self.folder, task.spec.name, task.request.sample_id), encoded_png(made.photo))
-        digest = hashlib.sha256(made.photo.tobytes()).hexdigest()[:16]
+        digests = self._saved(made.photo, one.raw, task.spec.name, task.request.sample_id)
         try:
             registered = self._registered(one.pairs[-1], scored[-1])
         except Exception as e:  # one bad sample must not cost the others
             return row | failure(e), None
         final, raw = scored[0], {f"{name}_raw": value for name, value in scored[-1].items()} | dict(registered)
-        row |= final | raw | {"note": self._note(task), "edit_sha256": digest}
-        row |= _effect(row)
+        row |= final | raw | {"note": self._note(task)} | digests
+        row |= of_effect(row)
         return row | ({OVERALL: self.overall.score(row)} if self.overall else {}), made
+
+    def _saved(self, photo: np.ndarray, raw: np.ndarray | None, name: str, sample_id: str) -> dict[str, str]:
+        """Write an edit, and the one before the composite where it differs; the digests of both."""
+        if self.folder is not None:
+            write_bytes(edit_file(self.folder, name, sample_id), encoded_png(photo))
+            if self.save_raw and raw is not None:
+                write_bytes(edit_file(self.folder, name, sample_id, RAW_EDITS), encoded_png(raw))
+        return {"edit_sha256": digest_of_pixels(photo), "raw_sha256": digest_of_pixels(photo if raw is None else raw)}
 
     def _registered(self, raw: EditPair, scores: Mapping[str, float | str | None]) -> Mapping[str, float | str | None]:
         """:attr:`registered_columns` of the edit before the composite, whose scores as it lies are ``scores``."""
@@ -204,9 +217,10 @@ class EditScorer:
                 raise TypeError("the editor returned no photo")
             edit = self.rules.finish(task.parsed.photo, task.request, task.edit)
             made, pair = self._parsed_again(task.parsed, task.spec, edit.photo, edit.blend)
-            same = np.array_equal(edit.raw, edit.photo)
-            pairs = [pair] if same else [pair, self._parsed_again(task.parsed, task.spec, edit.raw, edit.blend)[1]]
-            return _Composited(made, pairs)
+            if np.array_equal(edit.raw, edit.photo):
+                return _Composited(made, pairs=[pair])
+            raw_pair = self._parsed_again(task.parsed, task.spec, edit.raw, edit.blend)[1]
+            return _Composited(made, edit.raw, [pair, raw_pair])
         except Exception as e:  # one bad sample must not cost the others
             return _Composited(error=e)
 
@@ -281,9 +295,14 @@ def _sound(metric: Metric, scores: Sequence[Mapping]) -> Sequence[Mapping]:
     return scores
 
 
-def edit_file(folder: Path, spec_name: str, sample_id: str) -> Path:
+def edit_file(folder: Path, spec_name: str, sample_id: str, of: str = EDITS) -> Path:
     """Where an edit is kept: the layout that ``editor=precomputed`` reads, except of cascades."""
-    return folder / "edits" / spec_name / f"{sample_id}.png"
+    return folder / of / spec_name / f"{sample_id}.png"
+
+
+def digest_of_pixels(photo: np.ndarray) -> str:
+    """First 16 hex digits of the SHA-256 of a uint8 ``[H, W, 3]`` photo."""
+    return hashlib.sha256(photo.tobytes()).hexdigest()[:16]
 
 
 def encoded_png(picture: np.ndarray) -> bytes:
@@ -318,7 +337,7 @@ def failure(error: Exception) -> dict:
     return {"status": ERROR, "error": f"{type(error).__name__}: {error}", "latency_s": None}
 
 
-def _effect(row: dict) -> dict:
+def of_effect(row: dict) -> dict:
     """What the effect of an edit changes in its row: of an empty region there is none, and no change is a status."""
     if row["status"] == EMPTY_REGION:
         measured = row.keys() & {c + suffix for c in Effect.columns for suffix in ("", "_raw")}
