@@ -51,7 +51,7 @@ MAY_IMPORT |= {
 }
 TASKS = {name for name in MAY_IMPORT if name.startswith("tasks")}
 MAY_IMPORT |= {
-    "hydra_app": {"hydra_mistakes", "launching", "records", "script_help", "tasks"},
+    "hydra_app": {"hydra_mistakes", "launching", "records", "script_help", "tables", "tasks"},
     "hydra_mistakes": set(),
     "script_help": set(),
     "launching": {"hydra_app", "records"},

@@ -1,6 +1,7 @@
 """Sweeps from the command line: repeated, extended, held, and through launchers."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -32,6 +33,18 @@ def sweep(*words, cwd):
 
 def contents(folder):
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_sweep_answers(tmp_path):
+    words = ["composite=off,exact", "data.count=3", "metrics=full", "metrics.on_missing=skip", "weights.root=/nowhere"]
+    done = sweep(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cells, _, table = done.stdout.partition("\n\n# editing: quick\n")
+    assert [line.partition(":")[0] for line in cells.splitlines()] == ["composite=off", "composite=exact"]
+    assert re.search(r"composite=off: done, \d+ s: \S+/quick-\w{8}\n", cells)
+    assert "| attribute | composite |" in table
+    assert done.stdout.count("lpips") == 1, "of absent weights one sentence"
+    assert "not measured: lpips, clip, fid, kid" in table
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -100,6 +102,20 @@ class SweepLedger(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         _held.close()
+        _show_cells(Path(config.hydra.sweep.dir))
+
+
+def _show_cells(sweep: Path) -> None:
+    """The table of all finished cells of a sweep, which none of them could make alone."""
+    from semfacediff.records.ledger import finished_runs
+    from semfacediff.tables.formats import rendered
+    from semfacediff.tables.own import own_grid
+
+    try:
+        if finished_runs(sweep):
+            print(f"\n{rendered(own_grid([sweep]), 'md')}\nsemfacediff tables {sweep} --format tex", flush=True)
+    except UserError as e:
+        print(f"\nno table of all cells: {e}", file=sys.stderr)
 
 
 def _use_launcher(target: str) -> None:
@@ -192,12 +208,16 @@ def _run_job(task: Callable[[DictConfig, Path], int], cfg: DictConfig) -> float 
         exit_codes.append(_exit_code(task, cfg, folder)[0])
         return None
     os.environ["SEMFACEDIFF_SWEEP"] = Path(hydra_cfg.sweep.dir).name  # read by conf/tracking
-    from semfacediff.records.ledger import noted
+    from semfacediff.records.ledger import STATUS, noted
 
-    with noted(folder.parent, folder.name, own) as codes:
+    begun, report = time.monotonic(), io.StringIO()
+    with noted(folder.parent, folder.name, own) as codes, contextlib.redirect_stdout(report):
         code, value = _exit_code(task, cfg, folder)
         codes.append(code)
     exit_codes.append(code)
+    typed = {word.lower() for word in sys.argv}  # Hydra writes true as True
+    varied = " ".join(word for word in own if word.lower() not in typed) or folder.name
+    print(f"{varied}: {STATUS[code]}, {time.monotonic() - begun:.0f} s: {folder}", flush=True)
     if code:
         raise JobFailed(code)
     return value

@@ -37,9 +37,16 @@ def damage(root, encode, sample):
 
 
 class TestData:
-    def test_fewer_samples_than_asked_for(self):
+    def test_fewer_samples_than_asked_for(self, monkeypatch, capsys):
+        monkeypatch.delenv("SEMFACEDIFF_OVERRIDES", raising=False)
         with pytest.raises(UserError, match=r"data.n=30, but split 'all' has 20 samples; lower data.n or unset it"):
             open_data(settings("data.count=20", "data.size=32", "data.n=30").data)
+        monkeypatch.setenv("SEMFACEDIFF_OVERRIDES", "data.n=30")
+        with pytest.raises(UserError, match=r"data.n=30, but split 'all' has 20 samples; lower data.n or unset it"):
+            open_data(settings("data.count=20", "data.size=32", "data.n=30").data)
+        monkeypatch.setenv("SEMFACEDIFF_OVERRIDES", "experiment=thesis/table_6_1")
+        assert len(open_data(settings("data.count=20", "data.size=32", "data.n=30").data).faces) == 20
+        assert "data.n=30, but split 'all' has 20 samples: all of them are used" in capsys.readouterr().err
 
     def test_toy_faces_by_split(self):
         def toy(*more):

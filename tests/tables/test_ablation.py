@@ -31,7 +31,7 @@ def values(grid, column):
 
 
 def test_rows_are_named_by_what_differs_and_sorted_by_size(grid):
-    assert grid.labels == ("attribute", "region.feather_sigma_px")
+    assert grid.labels == ("attribute", "feather sigma (px)")
     groups = ("all", "hair", "lips")
     assert [row.labels for row in grid.rows] == [(g, s) for g in groups for s in ("3.0", "7.0", "15.0")]
     assert set(values(grid, "n").values()) == {values(grid, "n")["all", "3.0"]}

@@ -108,7 +108,7 @@ def test_the_first_words_of_several_tables_name_them_all(checkout, monkeypatch, 
     assert "not made: mine_c needs absent; make with: python evaluate.py it" in said.err
     assert stale_tables(["mine"], checkout) == []
     assert cli.main(["tables", "min"]) == 2
-    assert "unknown table min; there are mine_a, mine_b, mine_c, mines" in capsys.readouterr().err
+    assert "unknown table min; did you mean mines? expected the folder of a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,10 @@ def test_an_ablation_says_what_it_deviates_in_and_how_its_columns_are_filled(che
     define(checkout, kind="ablation", run=None, sweep="s", columns=["ssim", "lpips", "psnr_outside"])
     notes = made(checkout).notes
     assert "deviates from protocol strict: working_size = 64 instead of None" in notes, "without what is varied"
-    assert any(n.startswith("to fill lpips: place those weights") and "remove results/runs/s" in n for n in notes)
+    assert any(
+        n.startswith("to fill lpips: place those weights") and "rescore results/runs/s --add lpips, or" in n
+        for n in notes
+    )
 
 
 def test_seam_stands_in_the_table_where_the_record_has_it(checkout):

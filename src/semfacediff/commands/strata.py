@@ -3,18 +3,26 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.errors import UserError
+
 HELP = "print a run's scores by group of faces: n, intervals, gap, worst group"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN|SWEEP", help="folders of finished runs or sweeps")
     parser.add_argument("--by", required=True, help="skin_tone, pose, region_size, or an annotation of the data set")
     parser.add_argument("--score", nargs="+", default=[], help="columns (default: all measured ones)")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw it (.pdf or .png)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from semfacediff.records.ledger import runs_of
     from semfacediff.tasks.strata_report import strata
 
-    print(strata(arguments.folder.expanduser(), arguments.by, arguments.score, arguments.figure))
+    folders = runs_of([folder.expanduser() for folder in arguments.runs])
+    if arguments.figure is not None and len(folders) > 1:
+        raise UserError(f"strata: --figure is of one run, got {len(folders)}; name one")
+    for folder in folders:
+        heading = [f"## {folder.name}"] if len(folders) > 1 else []
+        print(*heading, strata(folder, arguments.by, arguments.score, arguments.figure), sep="\n\n")
     return 0

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from semfacediff.errors import UserError
@@ -35,6 +35,15 @@ def finished_runs(folder: Path) -> list[tuple[list[str], Path]]:
     """
     found = [(read_run(file.parent), file.parent) for file in sorted(folder.glob("*/run.json"))]
     return [(_overrides(run), path) for run, path in found if run["status"] == DONE and not run.get("part_of")]
+
+
+def runs_of(folders: Sequence[Path]) -> list[Path]:
+    """``folders``, a sweep's folder replaced by those of its cells, finished or not; what is neither stays as it is."""
+    found: list[Path] = []
+    for folder in folders:
+        cells = [file.parent for file in sorted(folder.glob("*/run.json")) if not read_run(file.parent).get("part_of")]
+        found += [folder] if (folder / "run.json").exists() or not cells else cells
+    return list(dict.fromkeys(found))
 
 
 def _overrides(run: dict) -> list[str]:

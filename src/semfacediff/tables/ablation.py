@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from semfacediff.records.samples import ERROR
 from semfacediff.records.statistics import ALPHA, LEVEL, PERMUTATIONS, RESAMPLES, blocks_of, bootstrap_intervals
 from semfacediff.records.trainings import against_the_best, validated
 from semfacediff.tables.grid import Cell, Column, Grid, Row, Value
+from semfacediff.tables.labels import parameter_labels
 from semfacediff.tables.parsing_figures import of_classes
 from semfacediff.tables.scores import OF_EDITS, OF_PARSERS, OF_SETS, column, edit_scores, refuse_unknown
 from semfacediff.tables.text import judged_by
@@ -65,10 +66,14 @@ def read_sweep(sweep: Path) -> list[Setting]:
     Raises:
         UserError: a run is not comparable or was changed by hand, or two of them measured different things.
     """
-    found = [(read_run(folder), folder) for _, folder in finished_runs(sweep)]
+    return settings_of([(read_run(folder), folder) for _, folder in finished_runs(sweep)])
+
+
+def settings_of(found: Sequence[tuple[dict, Path]], doubtful: bool = False) -> list[Setting]:
+    """:func:`read_sweep` of runs (``run.json``, folder); ``doubtful``: also of those that are not comparable."""
     for run, folder in found:
         refuse_changed(folder, run)
-        if run["not_comparable"]:
+        if run["not_comparable"] and not doubtful:
             raise UserError(f"{folder}: not comparable ({'; '.join(run['not_comparable'])}); make it without that")
         if run["task"] != found[0][0]["task"]:
             raise UserError(
@@ -154,16 +159,25 @@ def ablation_grid(sweep: Path, names: Sequence[str], command: str) -> Grid:
     settings = read_sweep(sweep)
     if not settings:
         raise UserError(f"{sweep}: no finished run; make the sweep with: {command}")
-    of_edits = settings[0].run["task"] == "editing"
-    refuse_unknown(names, edit_scores() if of_edits else list(OF_PARSERS), f"task={settings[0].run['task']}")
-    grid = _of_edits(settings, names) if of_edits else _of_parsers(settings, names)
-    left = unfinished(sweep)
-    notes = [f"unfinished and left out: {', '.join(left)}; the command continues them"] if left else []
-    return Grid(grid.labels, grid.columns, grid.rows, notes=[*grid.notes, *_what_else_differs(settings), *notes])
+    task = settings[0].run["task"]
+    refuse_unknown(names, edit_scores() if task == "editing" else list(OF_PARSERS), f"task={task}")
+    grid = settings_grid(settings, names)
+    return replace(grid, notes=[*grid.notes, *left_out(unfinished(sweep))])
+
+
+def left_out(names: Sequence[str]) -> list[str]:
+    """What a table says of runs that are not at their end."""
+    return [f"unfinished and left out: {', '.join(names)}; the command continues them"] if names else []
+
+
+def settings_grid(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
+    """:func:`ablation_grid` of settings that were read already."""
+    grid = (_of_edits if settings[0].run["task"] == "editing" else _of_parsers)(settings, names)
+    return replace(grid, notes=[*grid.notes, *_what_else_differs(settings)])
 
 
 def _labels(settings: Sequence[Setting]) -> tuple[str, ...]:
-    return tuple(settings[0].values) or ("run",)
+    return parameter_labels(tuple(settings[0].values)) or ("run",)
 
 
 def _words(setting: Setting) -> tuple[str, ...]:
@@ -317,10 +331,10 @@ def _of_parsers(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
 
 def _of_trainings(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     """A row a setting, its seeds together."""
-    keys = tuple(key for key in settings[0].values if key != "seed") or _labels(settings)
+    keys = tuple(key for key in settings[0].values if key != "seed")
     seeds: dict[tuple[str, ...], list[Setting]] = {}
     for s in settings:
-        label = tuple(spelt(s.values[key]) for key in keys) if keys[0] in s.values else _words(s)
+        label = tuple(spelt(s.values[key]) for key in keys) or _words(s)
         seeds.setdefault(label, []).append(s)
     values = {label: [parser_values(s, names) for s in of] for label, of in seeds.items()}
     n_seeds = sorted({len(of) for of in seeds.values()})
@@ -346,7 +360,8 @@ def _of_trainings(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
         rows.append(Row(label, tuple(cells)))
     columns = [Column("seeds", "seeds")] * (n_seeds[-1] > 1) + [column(name) for name in names]
     columns += [Column(f"p_{names[0]}", f"p against the best {column(names[0]).heading}", None, 4)] if tested else []
-    return Grid(keys, tuple(columns), rows, notes=_training_notes(n_seeds, tested))
+    labels = parameter_labels(keys) or _labels(settings)
+    return Grid(labels, tuple(columns), rows, notes=_training_notes(n_seeds, tested))
 
 
 def _training_notes(n_seeds: Sequence[int], tested: bool) -> list[str]:

@@ -1,10 +1,12 @@
 """The tables in ``results/tables``: written from records, and checked against them."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 from semfacediff.errors import UserError
 from semfacediff.places import results
+from semfacediff.records.ledger import finished_runs
 from semfacediff.records.standing import not_fresh
 from semfacediff.records.writing import write_text
 from semfacediff.tables.definitions import TableDefinition, definitions, table
@@ -22,7 +24,12 @@ def _known(names: list[str], repository: Path) -> tuple[dict[str, TableDefinitio
     groups = {n: [n] if n in known else [k for k in known if k.startswith(f"{n}_")] for n in names}
     unknown = [n for n, members in groups.items() if not members]
     if unknown:
-        raise UserError(f"unknown table {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(
+            f"unknown table {', '.join(unknown)}; {hint}expected the folder of a run or sweep, or a name that "
+            f"semfacediff list tables prints"
+        )
     return known, list(dict.fromkeys(member for members in groups.values() for member in members))
 
 
@@ -43,6 +50,17 @@ def write_tables(names: list[str], repository: Path, form: str = "md") -> dict[s
         write_text(_file(repository, name, form), text)
         print(text)
     return wanting
+
+
+def own_sweeps(names: list[str], repository: Path) -> dict[str, Path]:
+    """Named tables of sweeps -> your own sweep of the same experiment, in ``outputs`` of the current folder."""
+    known, named = _known(names, repository)
+    found = {}
+    for name in named:
+        for sweep in sorted(Path("outputs").glob(f"*/{known[name].sweep}")) if known[name].sweep else ():
+            if finished_runs(sweep):
+                found[name] = sweep
+    return found
 
 
 def stale_tables(names: list[str], repository: Path, form: str | None = None) -> list[str]:

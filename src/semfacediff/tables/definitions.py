@@ -285,8 +285,8 @@ def _swept(definition: TableDefinition, repository: Path, made: Callable[..., Gr
 
 def _to_fill(empty: Sequence[str], runs: str) -> str:
     return (
-        f"to fill {', '.join(empty)}: place those weights (semfacediff doctor says where), remove {RUNS / runs}, and "
-        f"repeat the command below"
+        f"to fill {', '.join(empty)}: place those weights (semfacediff doctor says where), then semfacediff rescore "
+        f"{RUNS / runs} --add {','.join(empty)}, or repeat the command below where its edits are not kept"
     )
 
 

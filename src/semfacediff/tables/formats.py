@@ -30,7 +30,7 @@ def markdown(headings: list[str], rows: list[list[str]], left: int = 1) -> str:
 
     The cells are Markdown already.
     """
-    widths = [max(len(r[i]) for r in (headings, *rows)) for i in range(len(headings))]
+    widths = [max(2, *(len(r[i]) for r in (headings, *rows))) for i in range(len(headings))]
     rule = [":" + "-" * (w - 1) if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     lines = [
         [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

@@ -135,7 +135,9 @@ def _comparable(published: pd.DataFrame | None, summary: pd.DataFrame, sources: 
 
 
 def comparable_rows(run: dict, summary: pd.DataFrame, repository: Path) -> pd.DataFrame | None:
-    """The rows of the thesis's table 6.1 that a run's edits may stand beside; ``None``: no row."""
+    """The rows of the thesis's table 6.1 that a run's edits may stand beside; ``None``: no row, as for drawn faces."""
+    if run["identity"]["config"].get("data", {}).get("name") == "toy":
+        return None
     return _comparable(published_editing(repository), summary, _prompt_sources(run))
 
 

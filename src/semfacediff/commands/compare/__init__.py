@@ -3,12 +3,15 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.errors import UserError
+
 HELP = "compare runs photo by photo; of two, their configurations too"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("others", type=Path, nargs="+", metavar="RUN", help="others, of the same photos and protocol")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN|SWEEP", help="finished runs of the same photos and protocol"
+    )
     parser.add_argument(
         "--score", nargs="+", default=[], help="columns (default: of two runs all that both measured, else a few)"
     )
@@ -19,9 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from semfacediff.commands.compare.runs import compare, rank
+    from semfacediff.records.ledger import runs_of
 
     a = arguments
-    folders = [folder.expanduser() for folder in (a.first, *a.others)]
+    folders = runs_of([folder.expanduser() for folder in a.runs])
+    if len(folders) < 2:
+        raise UserError(f"compare: expected two runs or more, got {folders[0]}; name another one")
     if len(folders) == 2 and a.format is None and not a.doubtful:
         print(compare(folders[0], folders[1], a.score, a.raw))
     else:

@@ -9,7 +9,7 @@ HELP = "write records as one HTML page, without server or network"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs, finished or not")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN|SWEEP", help="folders of runs or sweeps")
     parser.add_argument(
         "--tokens", nargs=2, metavar=("RUN", "PHOTO"), help="instead: draw the attention of a SegFace's class tokens"
     )
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from semfacediff.commands.report.page import ReportOptions, report
+    from semfacediff.records.ledger import runs_of
 
     a = arguments
     if bool(a.runs) == bool(a.tokens):
@@ -33,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(token_report(checkpoint, photo, a.out and a.out.expanduser()))
         return 0
     options = ReportOptions(a.with_photos, a.rank, a.data and a.data.expanduser(), a.parser and a.parser.expanduser())
-    print(report([run.expanduser() for run in a.runs], a.out and a.out.expanduser(), options))
+    print(report(runs_of([run.expanduser() for run in a.runs]), a.out and a.out.expanduser(), options))
     return 0
