@@ -357,8 +357,10 @@ class TestMistakes:
     def test_an_unknown_attribute_is_named_once(self, photos, tmp_path, capsys):
         assert run(photos / "square.png", "hair", "brown", "beard", "red", out=tmp_path / "out") == 2
         said = sentence(capsys)
-        assert said.startswith("cascade.stages.1.attribute: unknown attribute 'beard'; choose one of hair, lips, ")
+        assert said.startswith("unknown attribute 'beard'; choose one of hair, lips, ")
         assert said.count("beard") == 1
+        assert run(photos / "square.png", "har", "brown", out=tmp_path / "out") == 2
+        assert sentence(capsys).startswith("unknown attribute 'har'; did you mean 'hair'? choose one of hair, lips, ")
 
     def test_no_parser(self, photos, tmp_path, capsys, nothing_ships):
         assert run(photos, "hair", "red", parser=None, out=tmp_path / "out") == 2

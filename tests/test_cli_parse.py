@@ -87,6 +87,22 @@ class TestFolder:
             picture = np.asarray(Image.open(out / "overlays" / f"{name}.png"))
             assert np.array_equal(picture, overlay(photo, labels, CELEBAMASK))
 
+    def test_a_second_call_parses_what_is_missing_or_changed(self, photos, tmp_path, tiny_checkpoint, capsys):
+        out = tmp_path / "out"
+        assert run(photos, out, tiny_checkpoint) == 0
+        (out / "a.json").unlink()
+        (out / "b.png").unlink()
+        before = (out / "c.json").stat().st_mtime_ns
+        capsys.readouterr()
+        assert run(photos, out, tiny_checkpoint) == 0
+        assert f"parsed 3 of 3 photos into {out}, 1 of them by an earlier run" in capsys.readouterr().out
+        assert (out / "c.json").stat().st_mtime_ns == before
+        (photos / "c.gif").write_bytes((photos / "b.webp").read_bytes())
+        assert run(photos, out, tiny_checkpoint) == 0
+        assert "2 of them by an earlier run" in capsys.readouterr().out
+        assert run(photos, out, tiny_checkpoint, "--overlay") == 0
+        assert "earlier run" not in capsys.readouterr().out, "the overlays were missing"
+
     def test_the_json_tells_coverage_and_confidence(self, photos, tmp_path, tiny_checkpoint, parser):
         run(photos / "b.webp", tmp_path / "out", tiny_checkpoint)
         facts = json.loads((tmp_path / "out" / "b.json").read_text())

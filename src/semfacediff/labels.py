@@ -7,6 +7,7 @@ Sources: CelebAMask-HQ (Lee et al., CVPR 2020) for ``celebamask``; SegFace (AAAI
 ``helen``; the widely used BiSeNet face parser's order for ``zllrunning``.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -163,7 +164,9 @@ def class_named(name: str) -> str | None:
 def attribute_classes(attribute: str) -> tuple[str, ...]:
     """Class names whose union is the region of ``attribute``; a :class:`UserError` lists the attributes."""
     if attribute not in ATTRIBUTES:
-        raise UserError(f"unknown attribute '{attribute}'; choose one of {', '.join(ATTRIBUTES)}")
+        close = difflib.get_close_matches(attribute, ATTRIBUTES, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise UserError(f"unknown attribute '{attribute}'; {hint}choose one of {', '.join(ATTRIBUTES)}")
     return ATTRIBUTES[attribute]
 
 

@@ -182,9 +182,29 @@ def test_compare_all_leaves_out_what_no_photo_has(soft, hard, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["compare", "SOFT", "HARD"], {"attribute", "score", "n", "first", "second", "p_holm"}),
+        (["compare", "SOFT", "HARD", "--doubtful"], {"attribute", "score", "run", "rank", "tier"}),
+        (["strata", "SOFT", "--by", "pose"], {"attribute", "n"}),
+        (["leakage", "SOFT", "--attribute", "hair"], {"attribute"}),
+        (["list", "tables"], set()),
+        (["list", "editors"], {"recolor"}),
+    ],
+)
+def test_json(soft, hard, capsys, words, keys):
+    places = {"SOFT": str(soft), "HARD": str(hard)}
+    assert main([*(places.get(w, w) for w in words), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found
+    assert keys <= (found if isinstance(found, dict) else found[0]).keys()
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["compare", "SOFT", "SOFT"], "was named twice"),
+        (["compare", "SOFT"], "expected two runs or more"),
         (["compare", "SOFT", "TOY"], "the data's digest is"),
         (["compare", "SOFT", "HARD", "--score", "beauty"], "no score beauty in both runs; there are change_de, "),
         (["compare", "SOFT", "nowhere"], "not a run's record"),

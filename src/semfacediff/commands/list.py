@@ -1,6 +1,9 @@
 """``semfacediff list``: editors, metrics, parsers and data to choose from, with their origin; presets; tables."""
 
 import argparse
+import json
+
+from semfacediff.commands.arguments import add_json
 
 HELP = "list editors, metrics, parsers or data sets that can be chosen here with their origin, experiments, or tables"
 _KINDS = {"editors": "editor", "metrics": "metric", "parsers": "parser", "data": "data"}
@@ -10,14 +13,18 @@ _DESCRIBED = {"experiments": "experiment", "tables": "tables"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=[*_KINDS, *_DESCRIBED])
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.what in _DESCRIBED:
-        _print(_descriptions(_DESCRIBED[arguments.what]))
+    described, kind = _DESCRIBED.get(arguments.what), _KINDS.get(arguments.what, "")
+    found = _descriptions(described) if described else _origins(kind)
+    if arguments.json:
+        print(json.dumps(dict(sorted(found.items())), indent=1, ensure_ascii=False))
         return 0
-    kind = _KINDS[arguments.what]
-    _print(_origins(kind))
+    _print(found)
+    if described:
+        return 0
     targets = "metrics.columns=[module:Class]" if kind == "metric" else f"{kind}=python {kind}.target=module:Class"
     print(f"and any class: {targets}")
     return 0

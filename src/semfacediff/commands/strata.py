@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.commands.arguments import add_json
 from semfacediff.errors import UserError
 
 HELP = "print a run's scores by group of faces: n, intervals, gap, worst group"
@@ -13,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", required=True, help="skin_tone, pose, region_size, or an annotation of the data set")
     parser.add_argument("--score", nargs="+", default=[], help="columns (default: all measured ones)")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw it (.pdf or .png)")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,6 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.figure is not None and len(folders) > 1:
         raise UserError(f"strata: --figure is of one run, got {len(folders)}; name one")
     for folder in folders:
-        heading = [f"## {folder.name}"] if len(folders) > 1 else []
-        print(*heading, strata(folder, arguments.by, arguments.score, arguments.figure), sep="\n\n")
+        heading = [f"## {folder.name}"] if len(folders) > 1 and not arguments.json else []
+        print(*heading, strata(folder, arguments.by, arguments.score, arguments.figure, arguments.json), sep="\n\n")
     return 0

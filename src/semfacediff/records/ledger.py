@@ -43,7 +43,7 @@ def runs_of(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         cells = [file.parent for file in sorted(folder.glob("*/run.json")) if not read_run(file.parent).get("part_of")]
         found += [folder] if (folder / "run.json").exists() or not cells else cells
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _overrides(run: dict) -> list[str]:

@@ -26,6 +26,8 @@ def axis_scores(directions: Mapping[str, bool | None]) -> list[str]:
 def ranking(compared: ComparedRuns, scores: Sequence[str], form: str = "md") -> str:
     """Scores side by side and the ranks, in a format; as CSV the ranks alone, which hold all numbers."""
     table = ranked(compared.samples, {score: compared.directions[score] for score in scores})
+    if form == "json":
+        return table.to_json(orient="records", indent=1) + "\n"
     if form == "csv":
         return as_csv(rank_grid(table))
     shown = as_markdown if form == "md" else as_latex

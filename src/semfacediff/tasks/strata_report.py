@@ -17,8 +17,8 @@ from semfacediff.tables.strata import strata_figure, strata_report
 FIGURE_SUFFIXES = (".pdf", ".png")
 
 
-def strata(folder: Path, by: str, scores: list[str], figure: Path | None = None) -> str:
-    """The report of a run by stratum; draws the figure if one is asked for.
+def strata(folder: Path, by: str, scores: list[str], figure: Path | None = None, as_json: bool = False) -> str:
+    """The report of a run by stratum, or its rows as JSON; draws the figure if one is asked for.
 
     Args:
         by: ``skin_tone``, ``pose``, ``region_size`` or an annotation's name.
@@ -28,7 +28,7 @@ def strata(folder: Path, by: str, scores: list[str], figure: Path | None = None)
         UserError: the run cannot be used, or holds no such score or grouping.
     """
     _check_figure(figure)
-    return _stratified(*scored_samples(folder, STRATIFIED), by, scores, figure)
+    return _stratified(*scored_samples(folder, STRATIFIED), by, scores, figure, as_json)
 
 
 def check_strata(asked: Sequence[str], annotations: Mapping[str, object], computed: Sequence[str] = BY) -> None:
@@ -53,21 +53,25 @@ def of_run(folder: Path, by: str) -> str:
     return f"\nby {by}:\n{_stratified(read_run(folder), samples, by, [])}"
 
 
-def _stratified(run: dict, samples: pd.DataFrame, by: str, scores: list[str], figure: Path | None = None) -> str:
+def _stratified(
+    run: dict, samples: pd.DataFrame, by: str, scores: list[str], figure: Path | None = None, as_json: bool = False
+) -> str:
     known = numeric_scores(samples, directions(run))
     if unknown := [s for s in scores if s not in known]:
         raise UserError(f"strata: no score {', '.join(unknown)} in the record; there are {', '.join(known)}")
     wanted = scores or [s for s in known if not s.endswith("_raw") and np.isfinite(samples[s]).any()]
     found = strata_of(samples, by)
     rows = by_stratum(samples, found, wanted)
+    if as_json:
+        return rows.to_json(orient="records", indent=1)
     told = {s: better for s in wanted if (better := known[s]) is not None}
     if figure is not None:
         strata_figure(rows, f"{run['run_id']} by {by}", figure)
     return strata_report(found, rows, gaps(samples, found, told), [s for s in wanted if s not in told])
 
 
-def leakage(folder: Path, attribute: str | None, figure: Path | None) -> str:
-    """Which classes each edit disturbed outside its region; draws the heat map if one is asked for.
+def leakage(folder: Path, attribute: str | None, figure: Path | None, as_json: bool = False) -> str:
+    """Which classes each edit disturbed outside its region, or the counts as JSON; draws the heat map if asked for.
 
     Raises:
         UserError: the run cannot be used, has no leakage recorded or not edited the attribute.
@@ -84,6 +88,9 @@ def leakage(folder: Path, attribute: str | None, figure: Path | None) -> str:
         )
     if figure is not None:
         leakage_figure(table, run["run_id"], figure)
+    if as_json:
+        chosen = table if attribute is None else table[table["attribute"] == attribute]
+        return chosen.to_json(orient="records", indent=1)
     rule = "mask < 128" if run["identity"]["config"]["protocol"] == "thesis" else "blend mask = 0"
     note = f"parse before against parse after the edit, pixels outside ({rule}), summed over photos; {run['run_id']}"
     return f"{leakage_markdown(table, attribute)}\n\n{note}"

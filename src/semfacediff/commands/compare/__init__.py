@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.commands.arguments import add_json
 from semfacediff.errors import UserError
 
 HELP = "compare runs photo by photo; of two, their configurations too"
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="all columns, also of the edits before the composite")
     parser.add_argument("--doubtful", action="store_true", help="rank runs too that say that they are not comparable")
     parser.add_argument("--format", choices=("md", "csv", "tex"), help="ranks and tiers as a table, also of two runs")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(folders) < 2:
         raise UserError(f"compare: expected two runs or more, got {folders[0]}; name another one")
     if len(folders) == 2 and a.format is None and not a.doubtful:
-        print(compare(folders[0], folders[1], a.score, a.raw))
+        print(compare(folders[0], folders[1], a.score, a.raw, a.json))
     else:
-        print(rank(folders, a.score, a.raw, a.format or "md", a.doubtful), end="")
+        print(rank(folders, a.score, a.raw, "json" if a.json else a.format or "md", a.doubtful), end="")
     return 0

@@ -15,8 +15,8 @@ from semfacediff.tables.ranking import axis_scores, ranking
 from semfacediff.tables.scores import OF_EFFECT
 
 
-def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
-    """The report of two runs' folders.
+def compare(first: Path, second: Path, scores: list[str], raw: bool, as_json: bool = False) -> str:
+    """The report of two runs' folders, or its rows as JSON.
 
     Args:
         scores: which; all that both measured if empty.
@@ -29,6 +29,8 @@ def compare(first: Path, second: Path, scores: list[str], raw: bool) -> str:
     known = _by_axis(pairs.directions, scores, "both")
     wanted = scores or [s for s in known if raw or _shown(s)]
     differences = paired_differences(*pairs.samples, wanted, pairs.directions)
+    if as_json:
+        return differences.to_json(orient="records", indent=1)
     return comparison_report(pairs, differences, _of_sets(pairs, first, second))
 
 

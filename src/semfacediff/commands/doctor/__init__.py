@@ -3,14 +3,22 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.commands.arguments import add_json
+
 HELP = "list what is available and what each command needs; downloads nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", help="folder of weights, as weights.root")
+    parser.add_argument("--weights", "--root", dest="root", metavar="DIR", help="folder of weights, as weights.root")
     parser.add_argument("--data", metavar="DIR", help="as data.root (default: SEMFACEDIFF_DATA)")
-    parser.add_argument("--checkpoint", metavar="RUN", help="as parser.checkpoint (default: the runs in this checkout)")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument(
+        "--parser",
+        "--checkpoint",
+        dest="checkpoint",
+        metavar="RUN",
+        help="as parser.checkpoint (default: the runs in this checkout)",
+    )
+    add_json(parser)
     parser.add_argument("--make-tiny", type=Path, metavar="DIR", help="write tiny diffusion pipelines for trials")
 
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.commands.arguments import existing_photo
 from semfacediff.errors import UserError
 
 HELP = "edit regions of a photo, or of a folder of photos, from text prompts"
@@ -32,15 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from semfacediff.commands.edit.one_photo import EditOptions
-    from semfacediff.commands.edit.photos import edit_photos
-
     a = arguments
+    photo = existing_photo(a.photo)
     if len(a.edits) % 2:
         raise UserError(
             f"EDITS: expected pairs ATTRIBUTE PROMPT, got {len(a.edits)} arguments ({', '.join(a.edits)}); quote each "
             f'prompt, as in: semfacediff edit photo.jpg hair "curly brown hair"'
         )
+    from semfacediff.labels import attribute_classes
+
+    for attribute in a.edits[::2]:
+        attribute_classes(attribute)
+    from semfacediff.commands.edit.one_photo import EditOptions  # takes seconds, unlike what was checked
+    from semfacediff.commands.edit.photos import edit_photos
+
     options = EditOptions(
         edits=list(zip(a.edits[::2], a.edits[1::2], strict=True)),
         editor=a.editor,
@@ -55,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=a.device,
         overrides=a.set,
     )
-    return edit_photos(a.photo.expanduser(), a.out.expanduser(), options)
+    return edit_photos(photo, a.out.expanduser(), options)
 
 
 def _strengths(text: str) -> list[float]:

@@ -3,13 +3,18 @@
 import argparse
 from pathlib import Path
 
+from semfacediff.commands.arguments import existing_photo
+
 HELP = "write label maps, coverage and confidence of a photo or a folder of photos"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", type=Path, metavar="PHOTO|DIR", help="a photo, or a folder of photos (not nested)")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the label maps (palette PNG) and JSON files"
+        "--out",
+        type=Path,
+        default=Path("outputs") / "parse",
+        help="folder for the label maps (palette PNG) and JSON files (default: outputs/parse)",
     )
     parser.add_argument(
         "--checkpoint", metavar="RUN", help="run, checkpoint folder or weights file (default: the shipped one)"
@@ -22,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from semfacediff.commands.parse.photos import parse_photos
-
     a = arguments
-    source, out = a.photo.expanduser(), a.out.expanduser()
+    source, out = existing_photo(a.photo), a.out.expanduser()
+    from semfacediff.commands.parse.photos import parse_photos  # takes seconds
+
     return parse_photos(source, out, a.checkpoint, a.parser, a.label_space, a.overlay, a.device, a.backend)

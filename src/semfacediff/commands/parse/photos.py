@@ -1,5 +1,6 @@
 """``semfacediff parse``: label maps, figures and overlays of photos."""
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -63,10 +64,17 @@ def parse_photos(
         )
     named = config.ParserConfig.trained(checkpoint, architecture, backend)
     task = _task(out, or_shipped(named), label_space, with_overlay, device)
-    failed = each_photo(source, photos, "label map", lambda file: _parse_file(file, task))
+    kept: list[Path] = []
+
+    def one(file: Path) -> None:
+        if not _parse_file(file, task):
+            kept.append(file)
+
+    failed = each_photo(source, photos, "label map", one)
     if source.is_dir():
         report(out / PARSE_REPORT, failed, len(photos), "parsed")
-    print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}")
+    before = f", {len(kept)} of them by an earlier run" if kept else ""
+    print(f"parsed {len(photos) - len(failed)} of {len(photos)} photos into {out}{before}")
     return 1 if failed else 0
 
 
@@ -92,24 +100,47 @@ def _task(
     return _Task(ModelParser(model, card, on), digest, settings.backend, wanted, to_space, out, with_overlay)
 
 
-def _parse_file(file: Path, task: _Task) -> None:
-    photo = decode_photo(Blob(file, file.name).read(), file.name)
-    _write(file, photo, parse_faces(task.parser, photo, file.name), task)
+def _parse_file(file: Path, task: _Task) -> bool:
+    """Parse one photo; ``False`` if its label map by this parser is there."""
+    data = Blob(file, file.name).read()
+    made_from = {"photo_sha256": hashlib.sha256(data).hexdigest(), **_made_by(task)}
+    if _is_there(file, made_from, task):
+        return False
+    photo = decode_photo(data, file.name)
+    _write(file, photo, parse_faces(task.parser, photo, file.name), made_from, task)
+    return True
 
 
-def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, task: _Task) -> None:
+def _is_there(file: Path, made_from: dict, task: _Task) -> bool:
+    pictures = [task.out / f"{file.stem}.png"] + [task.out / "overlays" / f"{file.stem}.png"] * task.overlay
+    try:
+        facts = json.loads((task.out / f"{file.stem}.json").read_text("utf-8"))
+        return all(p.is_file() for p in pictures) and made_from == {key: facts.get(key) for key in made_from}
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _made_by(task: _Task) -> dict:
+    card = task.parser.card
+    named = {"name": card.name, "digest": task.digest, "input_size": card.input_size, "backend": task.backend}
+    return {"label_space": task.space.name, "parser": named}
+
+
+def _write(file: Path, photo: np.ndarray, parsed: ParsedPhoto, made_from: dict, task: _Task) -> None:
     labels = task.to_space[parsed.labels].astype(np.uint8)
     write_bytes(task.out / f"{file.stem}.png", palette_png(labels, task.space))
     if task.overlay:
         picture = Image.fromarray(overlay(photo, labels, task.space))
         write_bytes(task.out / "overlays" / f"{file.stem}.png", _png(picture))
-    facts = {"photo": file.name, "height": photo.shape[0], "width": photo.shape[1], **_facts(parsed, task)}
+    size = {"height": photo.shape[0], "width": photo.shape[1]}
+    # Written last, so that a photo counts as parsed only when all its files exist.
+    facts = {"photo": file.name, **size, **made_from, **_facts(parsed, task)}
     write_text(task.out / f"{file.stem}.json", json.dumps(facts, indent=1) + "\n")
 
 
 def _facts(parsed: ParsedPhoto, task: _Task) -> dict:
-    """Coverage (share of the photo, 0..1) and confidence of every class, and the parser."""
-    card, total = task.parser.card, int(parsed.pixels.sum())
+    """Coverage (share of the photo, 0..1) and confidence of every class."""
+    total = int(parsed.pixels.sum())
     classes = {
         task.space.classes[task.to_space[k]]: {
             "pixels": int(n),
@@ -120,8 +151,6 @@ def _facts(parsed: ParsedPhoto, task: _Task) -> dict:
     }
     absent = {"pixels": 0, "coverage": 0.0, "confidence": None}
     return {
-        "label_space": task.space.name,
-        "parser": {"name": card.name, "digest": task.digest, "input_size": card.input_size, "backend": task.backend},
         "confidence": parsed.overall,
         "classes": {c: classes.get(c, absent) for c in task.space.classes},
     }
