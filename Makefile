@@ -46,6 +46,13 @@ demo: $(READY)
 	$(PYTHON) train_parser.py experiment=demo/parser hydra.run.dir=outputs/demo/parser
 	$(PYTHON) evaluate.py experiment=demo/editing parser.checkpoint=outputs/demo/parser hydra.run.dir=outputs/demo/editing
 	@$(PYTHON) -m semfacediff.cli report outputs/demo/editing outputs/demo/parser --with-photos --out outputs/demo/report
+	@printf '%s\n' '' 'Made on drawn faces: a parser (outputs/demo/parser), its benchmark of edits (outputs/demo/editing),' \
+	  'and a page of both (outputs/demo/report/index.html: open it in a browser). Try next:' \
+	  '  source .venv/bin/activate' \
+	  '  semfacediff tables outputs/demo/editing                   the table, also as LaTeX (--format tex)' \
+	  '  semfacediff parse me.jpg                                  label map of your own photo' \
+	  '  semfacediff edit me.jpg hair "red hair" --editor recolor  an edit without downloads' \
+	  '  semfacediff list experiments                              what else can be run'
 
 # What tests/browser needs: Gradio, Playwright, and a Chromium from the system's packages. Without them those are skipped.
 browser: $(READY)

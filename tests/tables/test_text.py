@@ -116,6 +116,10 @@ def test_without_published_numbers_there_is_only_ours(run, tmp_path):
         ({"not_comparable": ["lpips: weights random are not public"]}, "not comparable: lpips: weights random"),
         ({"empty_columns": {"lpips": "no weights found"}}, "column lpips is empty: no weights found"),
         ({"status": "incomplete", "n_failed": 2}, "status incomplete: 2 samples failed; repeat the command"),
+        (
+            {"status": "incomplete", "n_failed": 2, "first_failure": "hair/7: OSError: no"},
+            "2 samples failed (first hair/7: OSError: no); repeat the command",
+        ),
         ({"editor_notes": {"hair": {"kept the photo": 3}}}, "hair: kept the photo (3 edits)"),
         ({"data": {"skipped": {"a": "broken", "b": "broken"}}}, "2 samples were left out"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -106,7 +107,7 @@ def test_the_gradients_norm_before_and_after_clipping(tmp_path, capsys):
     assert clipped["gradient_norm_clipped"].tolist() == [0.01, 0.01]
     assert free["gradient_norm_clipped"].tolist() == free["gradient_norm"].tolist()
     err = capsys.readouterr().err
-    assert "epoch 1: {'epoch': 1, 'train_loss'" in err
+    assert re.search(r"epoch 1/2: loss \d\.\d+, validation loss .*, mIoU \d+\.\d\d %.*; curves: \S+/curves.png\n", err)
     assert "val_iou_" not in err, "nineteen numbers more than a line can show"
     said = [line for line in err.splitlines() if line.startswith("recipe: ")]
     assert said[0] == (
@@ -147,10 +148,10 @@ def test_going_on_in_another_number_of_processes_is_said(uninterrupted, tmp_path
 def test_stopped_between_the_last_checkpoint_and_its_record(uninterrupted, tmp_path, monkeypatch):
     original = train_parser._keep
 
-    def stopping(progress, *rest):
+    def stopping(lines, progress, record):
         if progress.epoch == 2:
             raise KeyboardInterrupt
-        original(progress, *rest)
+        original(lines, progress, record)
 
     monkeypatch.setattr(train_parser, "_keep", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -55,7 +55,7 @@ def each_photo(source: Path, photos: list[Path], made: str, work: Callable[[Path
     failed: dict[str, str] = {}
     first: dict[str, Path] = {}
     single = source.is_file()
-    for photo in tqdm(photos, made, unit="photo", disable=single):
+    for photo in tqdm(photos, made, unit="photo", disable=single or None):
         other, name = first.setdefault(photo.stem, photo), printable(photo.name)
         try:
             if why := _unusable(photo):

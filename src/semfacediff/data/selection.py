@@ -64,7 +64,9 @@ def checked(faces: FileFaces[E], broken: Mapping[str, str], settings: config.Pla
     entries = faces.entries
 
     def inspect() -> tuple[str, dict[str, str]]:
-        with tqdm(total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5) as bar:
+        with tqdm(
+            total=len(faces), desc=f"check {split}", unit="photo", leave=False, mininterval=0.5, disable=None
+        ) as bar:
             return faces.inspect(bar.update)
 
     digest, bad = _inspected.get((split, faces.state()), inspect)

@@ -160,6 +160,7 @@ class _Run(_Open):
     n: Count = 0
     n_expected: Count | None = None
     n_failed: Count = 0
+    first_failure: str | None = None
     epochs_done: Count = 0
     without_landmarks: Count | None = None
     part_of: _Part | None = None

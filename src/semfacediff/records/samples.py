@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -188,3 +188,13 @@ def write_parquet(table: pd.DataFrame, file: Path) -> None:
 def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write ``table`` atomically as CSV; empty cells are missing values."""
     write_bytes(file, table.to_csv(index=False, float_format="%.10g").encode())
+
+
+def failure_facts(samples: pd.DataFrame) -> dict[str, Any]:
+    """``n_failed`` and, if there is one, ``first_failure`` (which row, and why) for ``run.json``."""
+    failed = samples[samples["status"] == ERROR]
+    if failed.empty:
+        return {"n_failed": 0, "first_failure": None}
+    first = failed.iloc[0]
+    named = "/".join(str(first[key]) for key in ("attribute", "task", "sample_id") if key in failed)
+    return {"n_failed": len(failed), "first_failure": f"{named}: {first['error']}"}

@@ -84,7 +84,7 @@ def prepared_faces(faces: Faces, digest: str, size: int, cache: Path) -> Prepare
     shapes = {"photos": ((n, size, size, 3), np.uint8), "labels": ((n, size, size), np.uint8)}
 
     def fill(arrays: Mapping[str, np.ndarray]) -> None:
-        for i in tqdm(range(n), desc=f"prepare {size} px", unit="photo", leave=False):
+        for i in tqdm(range(n), desc=f"prepare {size} px", unit="photo", leave=False, disable=None):
             arrays["photos"][i], arrays["labels"][i] = at_size(faces[i], size)
 
     made = _cached(cache, "faces", key, faces.ids, shapes, fill)
@@ -117,7 +117,7 @@ def with_latents(
 
     @torch.inference_mode()
     def fill(arrays: Mapping[str, np.ndarray]) -> None:
-        for i in tqdm(range(0, len(prepared), batch), desc="encode", unit="batch", leave=False):
+        for i in tqdm(range(0, len(prepared), batch), desc="encode", unit="batch", leave=False, disable=None):
             x = to_signed(prepared.photos[i : i + batch]).to(device)
             arrays["latents"][i : i + batch] = encode(x).float().cpu().numpy()
 

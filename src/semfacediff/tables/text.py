@@ -64,8 +64,9 @@ def run_notes(run: dict) -> list[str]:
     """What a reader must know before using the numbers of a run; one sentence each."""
     notes = [f"not comparable: {reason}" for reason in run["not_comparable"]]
     if run["status"] != DONE:
-        failed = run.get("n_failed", "some")
-        notes.append(f"status {run['status']}: {failed} samples failed; repeat the command to try them again")
+        failed, first = run.get("n_failed", "some"), run.get("first_failure")
+        why = f" (first {first})" if first else ""
+        notes.append(f"status {run['status']}: {failed} samples failed{why}; repeat the command to try them again")
     notes += [f"ignored: {what}" for what in run.get("editor", {}).get("ignored", [])]
     notes += [f"column {column} is empty: {why}" for column, why in run.get("empty_columns", {}).items()]
     for attribute, said in run.get("editor_notes", {}).items():

@@ -54,3 +54,9 @@ def test_warm_up_rises_in_equal_steps_to_the_full_rate(schedule, settings):
 
 def test_warm_up_longer_than_the_training_is_no_error(settings):
     assert all(math.isfinite(f) and f <= 1 for f in factors(1, 5, settings(warmup_steps=50)))
+
+
+def test_a_warm_up_is_at_most_a_tenth_of_the_training(settings):
+    rising = [f for f in factors(4, 10, settings(warmup_steps=100, schedule="constant")) if f < 1]
+    assert rising == [0.25, 0.5, 0.75], "4 of 40 steps, the fourth at the base rate"
+    assert factors(1, 9, settings(warmup_steps=100, schedule="constant")) == [1.0] * 9

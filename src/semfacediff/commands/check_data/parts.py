@@ -76,7 +76,7 @@ def _parts(settings: config.AnyData, ids: Sequence[str]) -> dict[str, str]:
 
 
 def _samples(faces: Faces, title: str) -> Iterator[FaceSample]:
-    for i in tqdm(range(len(faces)), title, unit="photo", leave=False, mininterval=0.5):
+    for i in tqdm(range(len(faces)), title, unit="photo", leave=False, mininterval=0.5, disable=None):
         yield faces[i]
 
 

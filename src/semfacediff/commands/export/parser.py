@@ -271,7 +271,7 @@ def _difference(source: _Source, model: nn.Module, photos: Tensor) -> float:
 def _changed(source: _Source, made: ModelParser, photos: dict) -> str:
     """Share of pixels whose label differs from the original parser's."""
     parser, shares = source.parser, {}
-    for name, photo in tqdm(photos.items(), "compare", unit="photo", leave=False, mininterval=0.5):
+    for name, photo in tqdm(photos.items(), "compare", unit="photo", leave=False, mininterval=0.5, disable=None):
         array = photo()
         shares[name] = float(np.mean(parse_any(parser, array).labels != parse_any(made, array).labels))
     worst = max(shares, key=lambda name: shares[name])

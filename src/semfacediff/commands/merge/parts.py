@@ -171,7 +171,7 @@ def _command(run: dict, *without: str) -> str:
 
 _OF_A_SITTING = (
     "schema_version run_id status identity started finished wall_time_s photos_per_s files part_of n n_failed "
-    "editor_notes set_notes"
+    "first_failure editor_notes set_notes"
 ).split()
 
 

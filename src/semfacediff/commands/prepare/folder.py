@@ -198,7 +198,7 @@ def _all_made(
         wanted = {e.id for e in todo}
         tars = [t for t in shards(entries, settings.shard_size, out) if t[1][0].id in wanted]
         todo = [e for _, photos in tars for e in photos]
-    with tqdm(total=len(entries), initial=len(entries) - len(todo), unit="photo", desc="prepare") as bar:
+    with tqdm(total=len(entries), initial=len(entries) - len(todo), unit="photo", desc="prepare", disable=None) as bar:
         made = _counted(make(todo, settings, out, workers), bar)
         yield from (into_tars(made, tars) if settings.layout == "shards" else made)
 

@@ -60,7 +60,7 @@ def pictures(records: Sequence[Record], rank: Score | None, root: Path | None, p
     showcases = {(i, file): uri for i, r in enumerate(records) for file, uri in showcase_thumbnails(r).items()}
     panels: dict[Key, dict[str, str]] = {}
     notes: dict[Key, str] = {}
-    with tqdm(total=len(chosen), desc="photos", unit="sample") as bar:
+    with tqdm(total=len(chosen), desc="photos", unit="sample", disable=None) as bar:
         for i, keys in by_run.items():
             record = records[i]
             source = GeneratedSource(record, root) if record.task == SYNTHESIS else _Source.of(record, root, parser)

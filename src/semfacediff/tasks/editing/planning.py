@@ -110,7 +110,7 @@ def _task_set(settings: config.EditingEvaluation, data: Data) -> TaskSet:
         left_out = None if settings.limit else data.skipped
         return ordered(file.name, read_tasks(file), data.faces.ids, settings.attributes, left_out)
     photos = read_ahead(data.faces, range(len(data.faces)), settings.runtime.decoders)
-    shown = tqdm(photos, total=len(data.faces), desc="tasks", unit="photo", leave=False, mininterval=0.5)
+    shown = tqdm(photos, total=len(data.faces), desc="tasks", unit="photo", leave=False, mininterval=0.5, disable=None)
     return generated(shown, data.label_space, settings.attributes, settings.prompts.seed)
 
 

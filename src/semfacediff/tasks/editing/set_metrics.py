@@ -53,7 +53,7 @@ def measured_sets(
     known: set[str] = set().union(*made.values())
     wanted = [id_ for id_ in order if id_ in known]
     total = len(wanted) + sum(map(len, made.values()))
-    with tqdm(total=total, desc="features", unit="photo") as bar:
+    with tqdm(total=total, desc="features", unit="photo", disable=None) as bar:
 
         def kept(name: str, ids: list[str], pictures: Pictures) -> dict[str, np.ndarray]:
             rows = _features(sets, _counted(pictures, bar))

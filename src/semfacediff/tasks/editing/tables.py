@@ -9,7 +9,7 @@ from semfacediff.editing.apply import EditSpec
 from semfacediff.labels import LabelSpace
 from semfacediff.metrics.leakage import leakage_table
 from semfacediff.records.pairing import by_stage
-from semfacediff.records.samples import ERROR, write_csv, write_parquet
+from semfacediff.records.samples import failure_facts, write_csv, write_parquet
 from semfacediff.records.summary import repeat_facts, summarise_edits, summarise_kinds, summarise_stages
 
 
@@ -37,10 +37,10 @@ def write_editing_tables(
         write_csv(summarise_kinds(samples), folder / "summary_by_kind.csv")
     if space is not None:
         write_csv(leakage_table(by_stage(samples), space), folder / "leakage.csv")
-    failed = int((samples["status"] == ERROR).sum())
+    failed = failure_facts(samples)
     noted = samples[samples["note"].notna()].groupby("attribute")["note"]
     notes = {attribute: said.value_counts().to_dict() for attribute, said in noted}
-    facts: dict[str, object] = {"n": len(samples) - failed, "n_failed": failed, "editor_notes": notes}
+    facts: dict[str, object] = {"n": len(samples) - failed["n_failed"], **failed, "editor_notes": notes}
     return facts | ({"repeats": repeat_facts(samples)} if "repeat" in samples else {})
 
 

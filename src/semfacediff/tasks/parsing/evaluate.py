@@ -20,7 +20,7 @@ from semfacediff.metrics.face_facts import face_facts
 from semfacediff.parsing import GroundTruthParser, Parser
 from semfacediff.parsing.opening import open_parser
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
-from semfacediff.records.samples import ERROR, SampleLog, refuse_changed_inputs
+from semfacediff.records.samples import ERROR, SampleLog, failure_facts, refuse_changed_inputs, table_of
 from semfacediff.records.strata import OF_FACES
 from semfacediff.records.tracking import tracked
 from semfacediff.tables.drawing import save_figure
@@ -92,7 +92,9 @@ def _score_all(
             yield from in_order(pool, lambda sample: _row(scorer, sample), samples, ahead)
 
     done, total = len(data.faces) - len(todo), len(data.faces)
-    for row in tqdm(in_turn(state, todo, rows), "parse", total, initial=done, unit="photo", disable=log is None):
+    for row in tqdm(
+        in_turn(state, todo, rows), "parse", total, initial=done, unit="photo", disable=log is None or None
+    ):
         if log:
             log.append(row)
 
@@ -109,12 +111,13 @@ def _row(scorer: PhotoScorer, sample: FaceSample) -> dict:
 def _finish(record: RunFolder, log: SampleLog, data: Data, scorer: PhotoScorer, seed: int) -> None:
     log.finish([(id_,) for id_ in data.faces.ids])
     rows = log.rows
-    failed = sum(row["status"] == ERROR for row in rows)
+    failures = failure_facts(table_of(rows))
+    failed = failures["n_failed"]
     write_scores(rows, data.label_space, scorer.protocol, seed, record.path)
     ours = f"{record.facts['parser']['name']}, {len(rows) - failed} photos"
     draw_scores(record.path, record.path / "figures", config.repository(), ours, scorer.protocol)
     _draw_strips(rows, data, scorer, record.path / "figures")
-    facts = {"n": len(rows) - failed, "n_failed": failed, **landmark_facts(rows), **speed_facts(scorer.parser)}
+    facts = {"n": len(rows) - failed, **failures, **landmark_facts(rows), **speed_facts(scorer.parser)}
     record.close(INCOMPLETE if failed else DONE, **facts)
 
 

@@ -150,7 +150,7 @@ def score_faces(
     """
     scorer = PhotoScorer(parser, faces.label_space, protocol, criterion)
     todo = list(range(len(faces)) if indices is None else indices)
-    bar = tqdm(read_ahead(faces, todo, workers), label, len(todo), unit="photo", leave=False, disable=quiet)
+    bar = tqdm(read_ahead(faces, todo, workers), label, len(todo), unit="photo", leave=False, disable=quiet or None)
     return [scorer.row(sample) for sample in bar]
 
 

@@ -77,7 +77,7 @@ def validate(
         *("validate", len(mine)),
         unit="photo",
         leave=False,
-        disable=not a.is_main_process,
+        disable=not a.is_main_process or None,
     )
     losses, photos = [], []
     for group in grouped(samples, at_once):

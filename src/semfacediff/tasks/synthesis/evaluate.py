@@ -24,7 +24,7 @@ from semfacediff.parsing import ModelParser
 from semfacediff.parsing.opening import open_parser, or_shipped
 from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
 from semfacediff.records.legacy_metrics import compared
-from semfacediff.records.samples import ERROR, OK, SampleLog
+from semfacediff.records.samples import ERROR, OK, SampleLog, failure_facts
 from semfacediff.records.showcase import NOISE
 from semfacediff.records.tracking import tracked
 from semfacediff.synthesis.checkpoint import SynthesisCard
@@ -163,7 +163,7 @@ def _run(bench: SynthesisBench, log: SampleLog | None, state: PartialState) -> N
     missing = [i for i, key in enumerate(keys) if key not in log.done] if log else None
     todo = agreed(state, missing)
     with tqdm(
-        total=len(keys), initial=len(keys) - len(todo), desc="generate", unit="photo", disable=log is None
+        total=len(keys), initial=len(keys) - len(todo), desc="generate", unit="photo", disable=log is None or None
     ) as bar:
         for row in in_turn(state, todo, bench.rows):
             if log:
@@ -178,9 +178,9 @@ def _finish(record: RunFolder, bench: SynthesisBench, log: SampleLog) -> None:
     if bench.begins:
         _show(bench, samples)
     latency = bench.latencies() if bench.begins else []
-    failed = int((samples["status"] == ERROR).sum())
-    status = INCOMPLETE if failed else DONE
-    record.close(status, n=len(bench.ids), n_failed=failed, set_notes=notes, latency=latency)
+    failures = failure_facts(samples)
+    status = INCOMPLETE if failures["n_failed"] else DONE
+    record.close(status, n=len(bench.ids), **failures, set_notes=notes, latency=latency)
 
 
 def _sets(bench: SynthesisBench, samples: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:

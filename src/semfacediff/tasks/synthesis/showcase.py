@@ -77,7 +77,7 @@ def make_showcase(folder: Path, synthesizer: Synthesizer, faces: Faces, scored: 
     by_id = {face.id: face for face in faces}
     notes: dict[Item, str] = {}
     earlier = _earlier(folder)
-    for batch in tqdm(list(_batches(plan)), desc="showcase", unit="batch", leave=False):
+    for batch in tqdm(list(_batches(plan)), desc="showcase", unit="batch", leave=False, disable=None):
         kept = [item for item in batch if item in earlier and (folder / item.file).is_file()]
         todo = [item for item in batch if item not in kept]
         try:

@@ -1,5 +1,6 @@
 """``train_parser.py``: read the data, train, keep the record."""
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,9 +31,12 @@ from semfacediff.tables.text import training_report
 from semfacediff.tasks.parsing.scores import PhotoScorer, scores_identity, write_scores
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.launch import following_launcher
-from semfacediff.tasks.training.parser_trainer import CLASS_IOU, ParserTrainer, Progress
+from semfacediff.tasks.training.parser_trainer import ParserTrainer, Progress
+from semfacediff.tasks.training.progress_lines import ProgressLines
 from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
 from semfacediff.tasks.training.step import new_accelerator
+
+CURVES = Path("figures") / "curves.png"
 
 
 def train_parser(settings: config.ParserTraining, folder: Path) -> int:
@@ -59,7 +63,8 @@ def train_parser(settings: config.ParserTraining, folder: Path) -> int:
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
         accelerator = new_accelerator(state.device, settings.train.precision)
         files = TrainingFiles(folder, settings.train.keep_last, accelerator, log_every(settings))
-        with keeping(record, settings, _keep) as keep:
+        lines = ProgressLines("epoch", settings.train.epochs, folder / CURVES)
+        with keeping(record, settings, functools.partial(_keep, lines)) as keep:
             if not finished:
                 if record:
                     print(_recipe(settings), file=sys.stderr)
@@ -105,14 +110,13 @@ def _note_processes(record: RunFolder, n: int) -> None:
     record.update(processes=n)
 
 
-def _keep(progress: Progress, record: RunFolder) -> None:
+def _keep(lines: ProgressLines, progress: Progress, record: RunFolder) -> None:
     history = record.path / "history.csv"
     write_csv(pd.DataFrame(progress.history), history)
-    training_curves(history, record.path / "figures" / "curves.png")
+    training_curves(history, record.path / CURVES)
     best = progress.history[progress.best_epoch - 1]["val_miou"] if progress.best_epoch else None
     record.update(epochs_done=progress.epoch, best_epoch=progress.best_epoch, best_val_miou=best)
-    shown = {name: value for name, value in progress.history[-1].items() if not name.startswith(CLASS_IOU)}
-    print(f"epoch {progress.epoch}: {shown}", file=sys.stderr)
+    lines.show(progress.epoch, progress.history[-1])
 
 
 def _tested(trainer: ParserTrainer, settings: config.ParserTraining, state: PartialState) -> dict:

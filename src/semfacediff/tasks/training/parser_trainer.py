@@ -202,7 +202,7 @@ class ParserTrainer(Trainer[Progress, list[Tensor]]):
         placed = self.view.placed(batches, a.device)
         self.net.train()
         title, hidden = f"epoch {p.epoch + 1}/{t.epochs}", not a.is_main_process
-        with tqdm(desc=title, unit="batch", initial=p.step, total=self.steps, disable=hidden) as bar:
+        with tqdm(desc=title, unit="batch", initial=p.step, total=self.steps, disable=hidden or None) as bar:
             while p.step < self.steps:
                 group = min(t.accumulate, self.steps - p.step)  # the last group of an epoch may be smaller
                 self.course.set_rates(self.optimiser, p.epoch * self.steps + p.step + group - 1)

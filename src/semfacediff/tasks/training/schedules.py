@@ -4,19 +4,23 @@ import math
 
 from semfacediff import config
 
+WARMUP_SHARE = 10
+"""A warm-up is at most a tenth of a training: of a short one it would otherwise be most."""
+
 
 def rate_factor(step: int, steps_per_epoch: int, epochs: int, settings: config.AdamWConfig) -> float:
     """Multiple of the base rate at 0-based global ``step``.
 
-    ``warmup_steps`` of linear rise come first. Then, with u in [0, 1) the share of what remains: ``constant`` 1,
-    ``cosine`` (1 + cos(pi u)) / 2, ``polynomial`` (1 - u) ** polynomial_power; ``multistep`` multiplies by
-    ``milestone_factor`` at the start of each epoch (0-based) in ``milestones``.
+    ``warmup_steps`` of linear rise come first, at most a tenth of all steps. Then, with u in [0, 1) the share of what
+    remains: ``constant`` 1, ``cosine`` (1 + cos(pi u)) / 2, ``polynomial`` (1 - u) ** polynomial_power; ``multistep``
+    multiplies by ``milestone_factor`` at the start of each epoch (0-based) in ``milestones``.
     """
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
+    warmup = min(settings.warmup_steps, epochs * steps_per_epoch // WARMUP_SHARE)
+    if step < warmup:
+        return (step + 1) / warmup
     if settings.schedule == "multistep":
         return settings.milestone_factor ** sum(step // steps_per_epoch >= m for m in settings.milestones)
-    u = (step - settings.warmup_steps) / max(1, epochs * steps_per_epoch - settings.warmup_steps)
+    u = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
     if settings.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * u))
     if settings.schedule == "polynomial":

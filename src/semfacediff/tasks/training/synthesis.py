@@ -1,7 +1,7 @@
 """``train_synthesis.py``: prepare photos and latents, train one of SCA-DM's stages, keep the record."""
 
 import dataclasses
-import sys
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from semfacediff.synthesis.model import SCADM, SCADMOptions
 from semfacediff.synthesis.sampling import ddim_timesteps
 from semfacediff.tasks.training.files import TrainingFiles
 from semfacediff.tasks.training.launch import following_launcher
+from semfacediff.tasks.training.progress_lines import ProgressLines
 from semfacediff.tasks.training.record import keeping, log_every, training_processes, training_record
 from semfacediff.tasks.training.step import new_accelerator
 from semfacediff.tasks.training.synthesis_objectives import DiffusionObjective, FirstStageObjective, Objective
@@ -54,7 +55,8 @@ def train_synthesis(settings: config.SynthesisTraining, folder: Path) -> int:
         return training_record(settings, inputs, parts, folder, {"label_space": parts["train"].label_space.name})
 
     with shared_record(state, folder, identity(settings, inputs), opened) as (record, finished):
-        with keeping(record, settings, _keep) as keep:
+        lines = ProgressLines("step", settings.steps.steps, folder / "history.csv")
+        with keeping(record, settings, functools.partial(_keep, lines)) as keep:
             if not finished:
                 progress = _trained(settings, options, parts, start, folder, state, keep)
                 if record:
@@ -131,11 +133,11 @@ def _trained(
     return SynthesisTrainer(objective, settings.steps, settings.seed, files, keep).run()
 
 
-def _keep(progress: StepProgress, record: RunFolder) -> None:
+def _keep(lines: ProgressLines, progress: StepProgress, record: RunFolder) -> None:
     write_csv(pd.DataFrame(progress.history), record.path / "history.csv")
     best = progress.best_loss if progress.best_step else None
     record.update(steps_done=progress.step, best_step=progress.best_step, best_val_loss=best)
-    print(f"step {progress.step}: {progress.history[-1]}", file=sys.stderr)
+    lines.show(progress.step, progress.history[-1])
 
 
 def _report(folder: Path) -> str:

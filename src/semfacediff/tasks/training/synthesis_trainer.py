@@ -90,7 +90,9 @@ class SynthesisTrainer(Trainer[StepProgress, Batch]):
             self._publish()  # a kill may have come between the last checkpoint and what follows it
         with (
             self.machine_errors(),
-            tqdm(total=s.steps, initial=p.step, desc="train", unit="step", disable=not a.is_main_process) as bar,
+            tqdm(
+                total=s.steps, initial=p.step, desc="train", unit="step", disable=not a.is_main_process or None
+            ) as bar,
         ):
             while p.step < s.steps:
                 p.loss_sum += self._one_step()
