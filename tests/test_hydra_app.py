@@ -35,7 +35,7 @@ def script(name, *words, cwd):
         ),
         (["generation.steps=9"], 2, "'generation' is named 'synthesis' now: synthesis.steps"),
         (["+data.extra=1"], 2, "unknown key 'data.extra'"),
-        (["attributes=[hair,ears]"], 2, "unknown attribute 'ears'; choose one of hair, lips"),
+        (["attributes=[hair,ears]"], 2, "unknown attribute 'ears'; did you mean 'earrings'? choose one of hair, lips"),
         (["prompts.hair=''"], 2, "the prompt for 'hair' is empty"),
         (["parser.checkpoint=nowhere"], 2, "parser.checkpoint: nothing is at nowhere"),
         (["data=folder"], 2, "data.root is not set"),

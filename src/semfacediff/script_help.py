@@ -35,6 +35,7 @@ _USUAL = {
 """Script -> the most used keys with an example each."""
 _EVERYWHERE = {
     "-m": "a sweep: one run for each of several values, e.g. seed=1,2,3",
+    "--dry-run": "print what would run: configuration, counts, what is missing, time and disk",
     "--cfg job": "print every key and its value, and leave",
     "hydra.run.dir=DIR": "the folder of the run",
     "--config-dir DIR": "a folder with groups of your own; conf/ and experiments/ of this folder are found anyway",

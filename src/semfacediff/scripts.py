@@ -17,6 +17,7 @@ SCRIPTS = {
 """Name -> the configurations that it takes, in :mod:`semfacediff.config`."""
 COMMANDS = {name.replace("_", "-"): name for name in SCRIPTS}
 """Subcommand -> name."""
+DRY_RUN = "--dry-run"
 
 
 def start(name: str, words: Sequence[str], program: str) -> None:
@@ -30,11 +31,16 @@ def start(name: str, words: Sequence[str], program: str) -> None:
 
         sys.exit(cli.main(["thesis", "--run", *(w for w in words if w != "experiment=thesis/all")]))
     os.environ["SEMFACEDIFF_PROGRAM"] = program  # read by the record, in jobs of a launcher too
-    sys.argv = [program, *words]
-    hydra_app.run(name, functools.partial(_task, SCRIPTS[name]), repository())
+    sys.argv = [program, *(word for word in words if word != DRY_RUN)]
+    hydra_app.run(name, functools.partial(_task, SCRIPTS[name], DRY_RUN in words), repository())
 
 
-def _task(models: Sequence[str], cfg: hydra_app.DictConfig, folder: Path) -> int:
+def _task(models: Sequence[str], dry: bool, cfg: hydra_app.DictConfig, folder: Path) -> int:
     from semfacediff import config, tasks
 
-    return tasks.start(config.typed(cfg, *(getattr(config, model) for model in models)), folder)
+    settings = config.typed(cfg, *(getattr(config, model) for model in models))
+    if dry:
+        from semfacediff.tasks.dry_run import dry_run
+
+        return dry_run(settings, folder)
+    return tasks.start(settings, folder)
