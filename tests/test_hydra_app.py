@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from semfacediff import config, hydra_app
+from semfacediff import cli, config, hydra_app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = "data.count=2 data.size=64 parser=ground_truth metrics=no_weights attributes=[hair] runtime.workers=0".split()
@@ -208,3 +208,20 @@ def test_interrupting_leaves_a_run_that_continues(tmp_path):
     again = script("evaluate.py", *words, cwd=tmp_path)
     assert again.returncode == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data=folder data.root=/nowhere",
+        "parser=precomputed parser.root=/nowhere",
+        "editor=precomputed editor.root=/nowhere",
+    ],
+)
+def test_a_path_where_nothing_is_ends_before_libraries_load(words, monkeypatch, capsys):
+    monkeypatch.setattr("semfacediff.tasks.start", lambda *_: pytest.fail("it began"))
+    key = words.split()[-1].partition("=")[0]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["evaluate", *words.split()])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {key}: nothing is at /nowhere; correct the path\n")

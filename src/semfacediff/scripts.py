@@ -36,11 +36,14 @@ def start(name: str, words: Sequence[str], program: str) -> None:
 
 
 def _task(models: Sequence[str], dry: bool, cfg: hydra_app.DictConfig, folder: Path) -> int:
-    from semfacediff import config, tasks
+    from semfacediff import config
 
     settings = config.typed(cfg, *(getattr(config, model) for model in models))
+    config.refuse_missing_paths(settings)
     if dry:
         from semfacediff.tasks.dry_run import dry_run
 
         return dry_run(settings, folder)
+    from semfacediff import tasks
+
     return tasks.start(settings, folder)

@@ -44,7 +44,15 @@ from semfacediff.config.evaluation import (
     ShardConfig,
     WeightsConfig,
 )
-from semfacediff.config.identity import PATHS, VOLATILE, WITHOUT_EFFECT, digest, scientific, without_folders
+from semfacediff.config.identity import (
+    PATHS,
+    VOLATILE,
+    WITHOUT_EFFECT,
+    digest,
+    refuse_missing_paths,
+    scientific,
+    without_folders,
+)
 from semfacediff.config.parsing import ParsingEvaluation
 from semfacediff.config.prompts import (
     ANATOMICAL,
@@ -156,6 +164,7 @@ __all__ = [
     "WeightsConfig",
     "checked",
     "digest",
+    "refuse_missing_paths",
     "repository",
     "results",
     "scientific",

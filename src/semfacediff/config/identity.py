@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from semfacediff.config.data import OtherData
@@ -10,6 +11,7 @@ from semfacediff.config.editing import ControlEditor, EditingEvaluation, OtherEd
 from semfacediff.config.evaluation import Evaluation
 from semfacediff.config.tasks import AnyTask
 from semfacediff.controls import PIXELS
+from semfacediff.errors import UserError
 from semfacediff.plugins import find
 
 VOLATILE = ("runtime", "tracking", "optimise")
@@ -151,3 +153,20 @@ def _shipped(config: AnyTask) -> bool:
 def digest(plain: Any) -> str:
     """SHA-256 of the canonical JSON of ``plain``, as hex."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_LOCAL = (("data", "root"), ("parser", "root"), ("editor", "root"), ("editor", "reference"), ("prompts", "file"))
+"""Those of :data:`PATHS` that can only be on this computer; others may be names on a hub."""
+
+
+def refuse_missing_paths(config: AnyTask) -> None:
+    """Refuse a path where nothing is, before libraries are loaded that take seconds.
+
+    Raises:
+        UserError: names the key.
+    """
+    plain = config.model_dump()
+    for group, key in _LOCAL:
+        place = (plain.get(group) or {}).get(key)
+        if isinstance(place, str) and not Path(place).expanduser().exists():
+            raise UserError(f"{group}.{key}: nothing is at {place}; correct the path")
