@@ -9,12 +9,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from semfacediff.cli import main
+from semfacediff.errors import UserError
 from semfacediff.records import sealing
 from semfacediff.records.folder import read_run
 from semfacediff.records.integrity import file_digests
+from semfacediff.tasks.resummarised import refuse_inconsistent
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 OLD = FIXTURES / "sealed" / "format_1.zip"
@@ -27,6 +30,7 @@ RUNS = {
     "synthesis": "synthesis/synthesis-68203450",
     "training": "train_parser/parser-52c8aea7",
     "sweep": "editing/sweep",
+    "features": "merged/features",
 }
 
 
@@ -158,6 +162,37 @@ def test_a_summary_that_is_not_of_its_samples_is_refused(tmp_path, refused):
     refused(resealed(tmp_path / "a.zip", better), r"seam_mean of hair is 0.5, its samples give -?\d")
     renamed = contents | {name: "\n".join([heads, "nose" + first.removeprefix("hair"), *others, ""]).encode()}
     refused(resealed(tmp_path / "b.zip", renamed), "summary.csv: no row of hair, which has samples")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "column", "sentence"),
+    [
+        ("parsing", "hair", "iou", "iou of hair is 0.123, its samples give"),
+        ("parsing", "hair", "class", "the row beard is of no sample"),
+        ("synthesis", "reconstruction", "miou", "miou of reconstruction is 0.123, its samples give"),
+        ("features", "hair", "n_expected", None),
+        ("features", "hair", "kid", None),
+    ],
+)
+def test_every_kind_of_summary_is_that_of_its_samples(earlier, tmp_path, kind, row, column, sentence):
+    """What the samples do not tell (the number expected, distances of sets) is left to the digests."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in (f for f in (earlier / RUNS[kind]).iterdir() if f.is_file()):
+        (folder / file.name).write_bytes(file.read_bytes())
+    table = pd.read_csv(folder / "summary.csv")
+    told = table.iloc[:, 0] == row
+    assert told.sum() == 1
+    table[column] = table[column].astype(object)
+    table.loc[told, column] = "beard" if column == "class" else 0.123
+    table.to_csv(folder / "summary.csv", index=False)
+    run = json.loads((folder / "run.json").read_text()) | {"files": file_digests(folder)}
+    (folder / "run.json").write_text(json.dumps(run))
+    if sentence is None:
+        refuse_inconsistent(folder)
+    else:
+        with pytest.raises(UserError, match=sentence):
+            refuse_inconsistent(folder)
 
 
 @pytest.mark.parametrize(
