@@ -134,6 +134,16 @@ def test_a_zip_of_an_earlier_version_is_read_and_twice_is_once(tmp_path, capsys)
     assert read_run(into / RUN)["code"]["version"] == "0.2.0.dev0"
 
 
+def test_a_record_that_is_not_comparable_says_so(tmp_path, capsys):
+    contents, name = members(OLD), f"{RUN}/run.json"
+    run = json.loads(contents[name]) | {"not_comparable": ["weights.clip: random"]}
+    file = written(tmp_path / "a.zip", contents | {name: json.dumps(run).encode()})
+    (tmp_path / "runs").mkdir()
+    assert main(["import", str(file), "--into", str(tmp_path / "runs")]) == 0
+    assert "not comparable (weights.clip: random), so that tables refuse it" in capsys.readouterr().out
+    assert [f.name for f in (tmp_path / "runs").iterdir()] == [RUN], "no temporary folder is left"
+
+
 def test_another_record_of_that_name_stays(tmp_path, capsys):
     into = tmp_path / "runs"
     main(["import", str(OLD), "--into", str(into)])
@@ -162,6 +172,12 @@ def test_a_summary_that_is_not_of_its_samples_is_refused(tmp_path, refused):
     refused(resealed(tmp_path / "a.zip", better), r"seam_mean of hair is 0.5, its samples give -?\d")
     renamed = contents | {name: "\n".join([heads, "nose" + first.removeprefix("hair"), *others, ""]).encode()}
     refused(resealed(tmp_path / "b.zip", renamed), "summary.csv: no row of hair, which has samples")
+
+
+def test_a_summary_of_another_kind_is_one_sentence(tmp_path, refused):
+    contents, summary = members(OLD), f"{RUN}/summary.csv"
+    odd = contents | {summary: contents[summary].replace(b",n_expected,", b",expected,")}
+    refused(resealed(tmp_path / "a.zip", odd), r"not a record \(KeyError: 'n_expected'\); export it again; nothing was")
 
 
 @pytest.mark.parametrize(

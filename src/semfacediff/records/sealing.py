@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from semfacediff.errors import UserError, printable
 from semfacediff.records.folder import DONE, read_run
 from semfacediff.records.integrity import FILES, refuse_changed
 from semfacediff.records.writing import write_chunks, write_errors
+from semfacediff.weight_files import file_digest
 
 SEAL, FORMAT = "seal.json", 1
 """The zip's list of contents (run -> file -> SHA-256 and bytes), and the version of its layout."""
@@ -61,7 +63,7 @@ def seal(runs: Mapping[str, Path], out: Path, edits: bool = False) -> None:
         kept += sorted((folder / EDITS).glob("*/*.png")) if edits else []
         files[name] = {file.relative_to(folder).as_posix(): file for file in kept}
     listed = {
-        name: {file: {"sha256": _digest(path), "bytes": path.stat().st_size} for file, path in of.items()}
+        name: {file: {"sha256": file_digest(path), "bytes": path.stat().st_size} for file, path in of.items()}
         for name, of in files.items()
     }
     contents = {"format": FORMAT, "semfacediff": __version__, "runs": listed}
@@ -73,8 +75,8 @@ def seal(runs: Mapping[str, Path], out: Path, edits: bool = False) -> None:
                 archive.writestr(_member(SEAL), json.dumps(contents, indent=1) + "\n")
                 for name, of in files.items():
                     for file, path in of.items():
-                        with archive.open(_member(f"{name}/{file}"), "w") as target:
-                            target.writelines(_chunks(path))
+                        with open(path, "rb") as source, archive.open(_member(f"{name}/{file}"), "w") as target:
+                            shutil.copyfileobj(source, target)
             new.rename(out)
     finally:
         new.unlink(missing_ok=True)
@@ -84,19 +86,6 @@ def _member(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, _DATE)
     info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | 0o644) << 16
     return info
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as f:
-        while chunk := f.read(_CHUNK):
-            yield chunk
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    for chunk in _chunks(path):
-        found.update(chunk)
-    return found.hexdigest()
 
 
 def unseal(file: Path, folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pyarrow.parquet import read_table as read_parquet
 
-from semfacediff.errors import UserError
+from semfacediff.errors import UserError, printable
 from semfacediff.labels import CELEBAMASK, space
 from semfacediff.records.columns import read_table
 from semfacediff.records.folder import DONE, read_config, read_run
@@ -34,6 +34,17 @@ def refuse_inconsistent(folder: Path) -> None:
         UserError: it is unfinished, of another schema, a digest does not match, its two files of samples differ, or a
             number of its summary is not that of its samples (named).
     """
+    try:
+        _check(folder)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:  # of facts that nobody of ours wrote
+        raise UserError(
+            f"{folder}: not a record ({type(e).__name__}: {printable(str(e))[:80]}); export it again"
+        ) from e
+
+
+def _check(folder: Path) -> None:
     run = read_run(folder)
     read_config(folder)
     if run["status"] != DONE:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from semfacediff.errors import UserError
+from semfacediff.records.folder import read_run
 from semfacediff.records.sealing import runs_in, seal, unseal
 from semfacediff.records.writing import write_errors
 from semfacediff.tasks.resummarised import refuse_inconsistent
@@ -28,7 +29,7 @@ def import_records(file: Path, into: Path) -> int:
     Raises:
         UserError: what does not match; or another record has the name of one.
     """
-    above = next(place for place in into.absolute().parents if place.is_dir())
+    above = next(place for place in (into, *into.absolute().parents) if place.is_dir())  # of the same file system
     with write_errors(into):
         workplace = tempfile.TemporaryDirectory(prefix=".import-", dir=above)
     with workplace as unpacked:
@@ -46,6 +47,8 @@ def import_records(file: Path, into: Path) -> int:
                     (into / name).parent.mkdir(parents=True, exist_ok=True)
                     os.rename(Path(unpacked, name), into / name)
             print(f"{into / name}: {'was there already, unchanged' if name in known else 'imported'}")
+            if doubts := read_run(into / name)["not_comparable"]:
+                print(f"{into / name}: not comparable ({'; '.join(doubts)}), so that tables refuse it")
     return 0
 
 
