@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from semfacediff.cli import main
@@ -17,8 +16,6 @@ from semfacediff.commands.thesis.forecast import Forecast, memory_words, spelt
 from semfacediff.commands.thesis.real_tables import write_real_tables
 from semfacediff.data.toy_official import write_official
 from semfacediff.errors import UserError
-from semfacediff.labels import CELEBAMASK
-from semfacediff.parsing.segformer_folder import SIZES, Size
 from semfacediff.records.ledger import read_index
 from semfacediff.records.samples import SampleLog
 from semfacediff.tasks.parsing import evaluate as evaluate_parsing
@@ -39,24 +36,9 @@ class Killed(BaseException):
     """In the place of SIGKILL: nothing in the program handles it."""
 
 
-@pytest.fixture(scope="module")
-def published_parser(tmp_path_factory) -> Path:
-    """A SegFormer as ``jonathandinu/face-parsing`` is laid out, of another size."""
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
-
-    folder, names = tmp_path_factory.mktemp("published") / "parser", dict(enumerate(CELEBAMASK.classes))
-    sizes = {"depths": [1] * 4, "hidden_sizes": [8, 16, 20, 32], "decoder_hidden_size": 16}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        heads = SegformerConfig(**sizes, num_attention_heads=[1, 2, 5, 8], id2label=names)
-        SegformerForSemanticSegmentation(heads).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def kit(published_parser, tiny_sdxl, hub_cache, tmp_path, monkeypatch) -> Callable[..., int]:
     """``kit(*words, n=2)``: the exit code of the command on drawn faces in the official layout."""
-    monkeypatch.setitem(SIZES, "b0", Size((1, 1, 1, 1), (8, 16, 20, 32), 16))
     for name in ("draw_scores", "_draw_strips"):
         monkeypatch.setattr(evaluate_parsing, name, lambda *_: None)
     hub_cache(module.PUBLISHED.id, published_parser)
