@@ -380,8 +380,8 @@ def tiny_sdxl(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def published_parser(tmp_path_factory) -> Path:
-    """A SegFormer B0 with random weights, laid out as ``jonathandinu/face-parsing``; read it, never write into it."""
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    """A SegFormer B0 for 64 px with random weights, laid out as ``jonathandinu/face-parsing``; read it, never write."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
     from semfacediff.labels import CELEBAMASK
 
@@ -390,4 +390,5 @@ def published_parser(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         SegformerForSemanticSegmentation(SegformerConfig(id2label=names)).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder

@@ -24,13 +24,13 @@ _FLOOR_ROWS = {"nothing": "the photo itself", "vae_round_trip": "VAE round trip"
 
 def write_real_tables(runs: Path, file: Path) -> None:
     """Render what is finished below ``runs`` into one Markdown file, and print it."""
-    known, parts = definitions(repository()), ["# The first real table\n"]
+    known, parts = definitions(repository()), []
     for folder in (runs / TABLE, runs / SEAM / "none"):
         if _done(folder):
-            parts.append(f"## {known[TABLE if folder.name == TABLE else 'thesis_real_strict'].title}\n")
+            parts.append(f"# {known[TABLE if folder.name == TABLE else 'thesis_real_strict'].title}\n")
             parts.append(f"{editing_report(folder, repository())}\n")
     if _done(runs / TABLE):
-        parts.append(f"## Intervals and floors\n\n{table_markdown(floors_grid(runs))}\n{_stamp(runs / TABLE)}")
+        parts.append(f"# Intervals and floors\n\n{table_markdown(floors_grid(runs))}\n{_stamp(runs / TABLE)}")
     for name in (FLOORS, SEAM, PARSER):
         if any(_done(cell) for cell in (runs / name).glob("*")):
             try:
@@ -38,7 +38,7 @@ def write_real_tables(runs: Path, file: Path) -> None:
                     rendered(table(replace(known[name], sweep=str(runs.absolute() / name)), repository()), "md")
                 )
             except UserError as e:  # not comparable: its numbers stand in the reports of its runs alone
-                parts.append(f"## {known[name].title}\n\nnot made: {e}\n")
+                parts.append(f"# {known[name].title}\n\nnot made: {e}\n")
     text = "\n".join(parts)
     write_text(file, text)
     print(text)
