@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semfacediff import config, tasks
 from semfacediff.commands.doctor.machine import DATA, HOW, examined
@@ -107,17 +108,15 @@ def _runs(asked: Asked) -> int:
     for run in runs:
         if run not in todo:
             print(f"{run.name}: finished")
-    slow = next((_settings(run.words) for run in todo if run.slow), None)  # refuses mistakes before anything is made
+    slow = {run: _settings(run.words) for run in todo if run.slow}  # refuses mistakes before anything is made
     if todo and (code := _fetched(asked.steps, found, given)):
         return code
-    left = {run: _edits_left(slow, asked.out / "runs" / run.name) for run in todo if run.slow}
+    left = {run: _edits(settings) - _rows(asked.out / "runs" / run.name) for run, settings in slow.items()}
     worst = 0
     for run in todo:
         heard = None
-        if run.slow and slow:
-            heard = Forecast(
-                min(SAMPLES, slow.data.n) * len(slow.attributes), sum(left.values()), device["memory_mib"]
-            ).heard
+        if run in slow:
+            heard = Forecast(_edits(slow[run], SAMPLES), sum(left.values()), device["memory_mib"]).heard
         print(f"{run.name}: {shlex.join(run.words)}", flush=True)
         with _named(run.words), noted(asked.out / "runs", run.name, list(run.words)) as codes:
             codes.append(tasks.start(_settings(run.words), asked.out / "runs" / run.name, heard))
@@ -150,8 +149,8 @@ def _planned(asked: Asked, words: Sequence[str], found: dict) -> Iterator[_Run]:
 
     if "floors" in asked.steps:
         for kind in FLOOR_KINDS:
-            choices = ("editor=control", f"editor.kind={kind}", "strips=0")
-            yield editing(f"{FLOORS}/{kind}", *choices, slow=kind == "empty_prompt")
+            floor = ("editor=control", f"editor.kind={kind}", "strips=0")
+            yield editing(f"{FLOORS}/{kind}", *floor, slow=kind == "empty_prompt")
     if "edits" in asked.steps:
         yield editing(TABLE, slow=True)
         edits = asked.out.absolute() / "runs" / TABLE / "edits"
@@ -202,9 +201,9 @@ def _place(key: str, path: Path) -> str:
 
 
 @functools.cache
-def _settings(words: tuple[str, ...]) -> config.EditingEvaluation | config.ParsingEvaluation:
-    composed = composed_or_refused("evaluate", list(words), config.repository())
-    return config.typed(composed, config.EditingEvaluation, config.ParsingEvaluation)
+def _settings(words: tuple[str, ...]) -> config.AnyTask:
+    models: tuple[Any, ...] = (config.EditingEvaluation, config.ParsingEvaluation)
+    return config.typed(composed_or_refused("evaluate", list(words), config.repository()), *models)
 
 
 def _is_done(run: _Run, index: dict[str, dict], runs: Path) -> bool:
@@ -214,10 +213,18 @@ def _is_done(run: _Run, index: dict[str, dict], runs: Path) -> bool:
     return there and (runs / run.name / "run.json").is_file() and read_run(runs / run.name)["status"] == DONE
 
 
-def _edits_left(settings: config.EditingEvaluation, folder: Path) -> int:
+def _edits(settings: config.AnyTask, photos: int | None = None) -> int:
+    """Edits that a run makes, of its first ``photos`` or of all."""
+    if not isinstance(settings, config.EditingEvaluation):
+        return 0
+    n = settings.data.n or 0
+    return min(n, photos or n) * len(settings.attributes)
+
+
+def _rows(folder: Path) -> int:
+    """Edits that earlier sittings made."""
     log = folder / "samples.jsonl"
-    done = len(log.read_bytes().splitlines()) if log.is_file() else 0
-    return settings.data.n * len(settings.attributes) - done
+    return len(log.read_bytes().splitlines()) if log.is_file() else 0
 
 
 @contextlib.contextmanager
