@@ -376,3 +376,19 @@ def tiny_sdxl(tmp_path_factory) -> Path:
             make_tiny(folder)
             (folder / "complete").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_parser(tmp_path_factory) -> Path:
+    """A SegFormer B0 for 64 px with random weights, laid out as ``jonathandinu/face-parsing``; read it, never write."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    from semfacediff.labels import CELEBAMASK
+
+    folder = tmp_path_factory.mktemp("published") / "parser"
+    names = dict(enumerate(CELEBAMASK.classes))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        SegformerForSemanticSegmentation(SegformerConfig(id2label=names)).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder

@@ -12,7 +12,7 @@ from semfacediff.threads import announce
 
 SUBCOMMANDS = (
     "tables figures prepare doctor fetch thesis parse export edit merge track compare strata leakage report web "
-    "gpu-check init list score rescore check-data"
+    "gpu-check init list score rescore check-data import"
 ).split()
 
 

@@ -332,6 +332,11 @@ def test_nothing_is_bold_where_the_runner_up_is_as_good():
     assert significantly_best(settings(0.0), {"ssim": True}) == {}
 
 
+def test_nothing_is_bold_beside_a_setting_without_a_row():
+    found = settings(0.5)
+    assert significantly_best(found | {"off": found["off"].iloc[:0]}, {"ssim": True}) == {}
+
+
 def test_the_family_of_comparisons_costs_power():
     """A gain that would just be significant alone is not among a hundred cells."""
     alone = settings(0.07)

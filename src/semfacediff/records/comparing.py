@@ -173,6 +173,8 @@ def significantly_best(
             scores of the table.
         higher_is_better: the scores of the table and their direction.
     """
+    if any(rows.empty for rows in settings.values()):
+        return {}  # a setting in which no region was found has nothing to compare
     more = [s for s in EFFECT if s not in higher_is_better and all(s in rows for rows in settings.values())]
     ups: dict[str, bool | None] = dict(higher_is_better) | dict.fromkeys(more)
     photos = {name: per_photo(rows, list(ups)) for name, rows in settings.items()}

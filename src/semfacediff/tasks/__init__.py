@@ -1,13 +1,18 @@
 """Whole runs: the only place that joins the stages."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from semfacediff import config
 from semfacediff.threads import use_threads
 
 
-def start(settings: config.AnyTask, folder: Path) -> int:
-    """Run the task that ``settings`` describe in ``folder``; returns the exit code (0 done, 1 incomplete)."""
+def start(settings: config.AnyTask, folder: Path, heard: Callable[[dict], None] | None = None) -> int:
+    """Run the task that ``settings`` describe in ``folder``; returns the exit code (0 done, 1 incomplete).
+
+    Args:
+        heard: of ``task=editing``, called with every row as soon as it is logged.
+    """
     use_threads(settings.runtime.threads)
     if settings.task == "train_parser":
         from semfacediff.tasks.training.parser import train_parser
@@ -27,4 +32,4 @@ def start(settings: config.AnyTask, folder: Path) -> int:
         return evaluate_parsing(settings, folder)
     from semfacediff.tasks.editing.evaluate import evaluate_editing
 
-    return evaluate_editing(settings, folder)
+    return evaluate_editing(settings, folder, heard)

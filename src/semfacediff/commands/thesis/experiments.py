@@ -72,7 +72,8 @@ def thesis(run: bool, words: Sequence[str], data: str | None = None, checkpoint:
     worst = 0
     for part in PARTS:
         lacks = [_WAY_OUT.get(need) or HOW[need] for need in missing(part, found, given)]
-        command = [part.script, *_words(part, found, words, data, checkpoint)]
+        chosen = [*words_of(part, found, words, data, checkpoint), *_folder(part, words, given)]
+        command = [part.script, *chosen]
         print(f"{' '.join(part.words)} ({part.makes}): {'; '.join(lacks) or 'can run here'}")
         print(f"  {' '.join(_typed(command))}", flush=True)
         if run and not lacks:
@@ -97,8 +98,15 @@ def missing(part: Part, found: dict, given: dict[str, str]) -> list[str]:
     return [need for need in part.needs if not there[need]]
 
 
-def _words(part: Part, found: dict, words: Sequence[str], data: str | None, checkpoint: str | None) -> list[str]:
-    """The part's choices, defaults found on this machine, and the user's choices."""
+def words_of(
+    part: Part, found: dict, words: Sequence[str], data: str | None, checkpoint: str | None
+) -> tuple[str, ...]:
+    """The part's choices, defaults found on this machine, and those of the user's choices that it knows.
+
+    Args:
+        found: result of :func:`semfacediff.commands.doctor.machine.examined`. words, data, checkpoint: as of
+            :func:`thesis`.
+    """
     given = dict(word.partition("=")[::2] for word in words)
     chosen = [*part.words]
     layout = given.get("data", found["data"]["layout"])
@@ -110,12 +118,14 @@ def _words(part: Part, found: dict, words: Sequence[str], data: str | None, chec
     usable = [parser["place"] for parser in found["parsers"] if parser["error"] is None]
     if part.script == "evaluate.py" and not given.keys() & {"parser", "parser.checkpoint"} and usable:
         chosen.append(f"parser.checkpoint={checkpoint or usable[0]}")
-    own = [word for word in words if _concerns(word, part)]
-    if "hydra.run.dir" not in given:
-        drawn = "data=toy" in words  # not the thesis's photos, so not a record of the thesis
-        runs = Path("outputs", "thesis") if drawn else results(repository()) / "runs"
-        own.append(f"hydra.run.dir={runs / part.run}")
-    return [*chosen, *own]
+    return (*chosen, *(word for word in words if _concerns(word, part)))
+
+
+def _folder(part: Part, words: Sequence[str], given: dict[str, str]) -> list[str]:
+    """Where the part's record goes, unless the user says."""
+    drawn = "data=toy" in words  # not the thesis's photos, so not a record of the thesis
+    runs = Path("outputs", "thesis") if drawn else results(repository()) / "runs"
+    return [] if "hydra.run.dir" in given else [f"hydra.run.dir={runs / part.run}"]
 
 
 def _concerns(word: str, part: Part) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,8 +130,8 @@ class EditingBench:
             raise RuntimeError("the log is kept by the first process")
         return self.log
 
-    def run(self) -> None:
-        """Everything that is not in the log yet, made by all processes."""
+    def run(self, heard: Callable[[dict], None] | None = None) -> None:
+        """Everything that is not in the log yet, made by all processes; ``heard`` gets every row that was logged."""
         todo = [i for i, id_ in enumerate(self.faces.ids) if self.open(id_)]
         if todo:
             self.editor.prepare()
@@ -142,6 +142,8 @@ class EditingBench:
                 if self.log:
                     self.keep(row)
                     bar.update()
+                    if heard:
+                        heard(row)
 
     def rows(self, indices: Sequence[int]) -> Iterator[dict]:
         """The rows of some photos, less those of an earlier sitting: a row a spec, whatever fails."""

@@ -1,6 +1,7 @@
 """``evaluate.py task=editing``: what is to be done, the bench that does it, and the record of it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from semfacediff.engine.shards import shard_of
 from semfacediff.metrics.opening import Metrics, open_metrics
 from semfacediff.metrics.set_scores import SetScores
 from semfacediff.parsing.opening import open_judge, open_parser
-from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data
+from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other_data, read_run
 from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
@@ -36,10 +37,15 @@ from semfacediff.tasks.editing.task_set import FILE, write_tasks
 from semfacediff.tasks.strata_report import check_strata, of_run
 
 
-def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
+def evaluate_editing(
+    settings: config.EditingEvaluation, folder: Path, heard: Callable[[dict], None] | None = None
+) -> int:
     """Edit every sample's attributes and score the edits; returns 1 if one failed.
 
     Under ``torchrun`` every process edits and scores its share; the first keeps the record.
+
+    Args:
+        heard: called with every row as soon as it is logged.
     """
     device = choose_device(settings.runtime)
     try:
@@ -49,11 +55,26 @@ def evaluate_editing(settings: config.EditingEvaluation, folder: Path) -> int:
             raise
         print(f"not run, for want of weights: editor.kind={settings.editor.kind}: {e}", file=sys.stderr)
         return 0
-    return _evaluated(settings, folder, device, *opened)
+    editor, facts = opened
+    return _evaluated(settings, folder, device, editor, facts | _origin(settings.editor), heard)
+
+
+def _origin(editor: config.AnyEditor) -> dict[str, object]:
+    """Facts of edits that lie in a run's folder: their editor, and why its edits are not comparable."""
+    if not isinstance(editor, config.PrecomputedEditor):
+        return {}
+    folder = Path(editor.root).expanduser().parent
+    made = read_run(folder).get("editor", {}) if (folder / "run.json").is_file() else {}
+    return {"of" if key == "name" else key: made[key] for key in ("name", "doubts") if made.get(key)}
 
 
 def _evaluated(
-    settings: config.EditingEvaluation, folder: Path, device: torch.device, editor: Editor, editor_facts: dict
+    settings: config.EditingEvaluation,
+    folder: Path,
+    device: torch.device,
+    editor: Editor,
+    editor_facts: dict,
+    heard: Callable[[dict], None] | None,
 ) -> int:
     state = processes(device)
     # Everything that can be refused cheaply comes before the photos are read.
@@ -90,7 +111,7 @@ def _evaluated(
             else:
                 edits.show()
                 whole = bench()
-                whole.run()
+                whole.run(heard)
                 _finish(record, whole, edits, metrics.sets)
             by_group = [of_run(folder, by) for by in settings.stratify]
             print(editing_report(folder, config.repository()), *by_group, f"record: {folder}", sep="\n")

@@ -26,9 +26,15 @@ def write_synthesis_tables(
         space: of the label maps; ``None`` where no parser judged.
     """
     write_parquet(samples, folder / "samples.parquet")
+    write_csv(synthesis_summary(samples, of_sets, space), folder / "summary.csv")
+
+
+def synthesis_summary(
+    samples: pd.DataFrame, of_sets: Mapping[str, Mapping[str, float]], space: LabelSpace | None
+) -> pd.DataFrame:
+    """``summary.csv`` from rows; arguments as of :func:`write_synthesis_tables`."""
     tasks = {str(task): mine for task, mine in samples.groupby("task", sort=False)}
-    rows = [_summary(task, mine, space) | dict(of_sets.get(task, {})) for task, mine in tasks.items()]
-    write_csv(pd.DataFrame(rows), folder / "summary.csv")
+    return pd.DataFrame([_summary(task, mine, space) | dict(of_sets.get(task, {})) for task, mine in tasks.items()])
 
 
 def _summary(task: str, rows: pd.DataFrame, space: LabelSpace | None) -> dict:
