@@ -41,6 +41,8 @@ FAST = [
     ["tables", "--check", "ce7454_table_1"],
     ["list", "editors"],
     ["check-data", *TOY[:3]],
+    ["export", "one", "--to", "zip", "--out", "one.zip"],
+    ["import", "one.zip", "--into", "filed"],
     ["rescore", "one", "--add", "psnr", "--parser", "TINY", "--device", "cpu"],
     ["score", "--photos", "IMAGES", "--edits", "one/edits/skin", *ASKED, "--parser", "TINY", "--out", "scores"],
 ]

@@ -136,7 +136,7 @@ class EditingBench:
         if todo:
             self.editor.prepare()
         total = sum(len(self.plan.of(id_)) for id_ in self.faces.ids)
-        shown = tqdm if self.log else functools.partial(tqdm, disable=True)
+        shown = functools.partial(tqdm, disable=None if self.log else True)
         with shown(total=total, initial=len(self.earlier), desc=self.doing, unit="edit") as bar:
             for row in in_turn(self.state, todo, self.rows, lambda i: len(self.open(self.faces.ids[i]))):
                 if self.log:
