@@ -21,6 +21,7 @@ from semfacediff.editing.base import Editor
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.engine.processes import agreed, in_turn, processes
+from semfacediff.errors import UserError
 from semfacediff.metrics.effect import source_distance
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.opening import Metrics
@@ -104,7 +105,8 @@ class EditingBench:
         of_row = (OVERALL,) if metrics.overall else ()
         self.log_columns = (*self.columns, *of_tasks, *others, *raw, *of_photo, *of_row)
         file, first = folder / "samples.jsonl", self.state.is_main_process
-        self.log = SampleLog(file, self.key, still_valid(parsers, editor)) if first else None
+        valid = still_valid(parsers, editor, self.rules.own_masks)
+        self.log = SampleLog(file, self.key, valid) if first else None
         edited = {self.log.key_of(row): row["latency_s"] is not None for row in self.log} if self.log else None
         self.earlier: dict[tuple, bool] = agreed(self.state, edited)
         """Key of a row of an earlier sitting -> whether there was anything to edit."""
@@ -200,8 +202,9 @@ class EditingBench:
         return Task(self._facts(sample_id, spec) | failure(error), spec)
 
     def _facts(self, sample_id: str, spec: EditSpec) -> dict:
+        of_row = sample_id, spec.attribute, spec.repeat
         parsers = Parsers(self.parser, self.judge)
-        read = {"inputs_sha256": inputs_fingerprint(parsers, self.editor, sample_id, spec.attribute, spec.repeat)}
+        read = {"inputs_sha256": inputs_fingerprint(parsers, self.editor, self.rules.own_masks, *of_row)}
         place = {"sample_id": sample_id, "stage": spec.stage, "attribute": spec.attribute, "strength": spec.strength}
         place |= {"repeat": spec.repeat, "kind": spec.kind, "target": spec.target}
         return {**place, **dataclasses.asdict(spec.words), "seed": self.rules.seed_of(sample_id, spec), **read}
@@ -210,7 +213,10 @@ class EditingBench:
         if isinstance(parsed, Exception):
             return self.failed(sample.id, spec, parsed)
         start, space = time.perf_counter(), self.parser.label_space
-        masks = self.rules.masks(parsed.labels, spec.attribute, space, spec.kind)
+        try:
+            masks = self.rules.masks(sample, parsed.labels, spec.attribute, space, spec.kind)
+        except UserError as e:  # of a mask of one's own
+            return self.failed(sample.id, spec, e)
         seconds = parsed.parse_s + time.perf_counter() - start
         row = self._facts(sample.id, spec) | parsed.facts | mask_facts(masks, parsed.photo)
         row |= parsed.floor.get(spec.attribute, {})
