@@ -354,7 +354,7 @@ def test_the_mask_is_seen_on_black_and_on_white(portrait, store, grey):
     plain = np.full_like(portrait.photo, grey)
     region = session.masks(portrait, "hair", store)
     seen = np.abs(mask_picture(plain, region).astype(int) - plain).max(2)
-    inside, around = (region.blend[0].numpy() >= 0.5).astype(np.uint8), np.ones((5, 5))
+    inside, around = (region.blend[0].numpy() >= 0.5).astype(np.uint8), np.ones((7, 7))
     core, reach = cv2.erode(inside, around), cv2.dilate(inside, around)
     assert core.any()
     assert (seen[core > 0] >= 90).all(), "tinted"

@@ -12,7 +12,7 @@ pytest.importorskip("gradio", reason="needs the extra 'web'")
 import gradio as gr
 from gradio.state_holder import SessionState
 
-from semfacediff.web import portrait
+from semfacediff.web import editing_tab, portrait
 from semfacediff.web.editing_tab import EditingTab
 from semfacediff.web.jobs import StoppedError
 from semfacediff.web.style_tab import StyleTab
@@ -152,18 +152,19 @@ def test_the_brush_paints_and_reset_takes_it_back(editing, photo):
 
 def test_an_example_is_loaded_as_a_photo_is(editing):
     tab = editing.tab
-    assert "px, one face" in editing.run("_example", "hair")[tab.message] or editing[tab.portrait].faces is None
+    assert "drawing_1.png: 512 x 512 px, " in editing.run("_example", "hair")[tab.message]
     assert editing[tab.portrait].name == "drawing_1.png"
 
 
-def test_only_editors_that_can_run_are_offered_as_ready(editing):
+def test_only_editors_that_can_run_are_offered_as_ready(editing, monkeypatch):
     """At first those without weights; then all, and what others lack is said before the click."""
     tab = editing.tab
     assert [value for _, value in tab.editor.choices] == ["identity", "recolor"]
+    monkeypatch.setattr(editing_tab, "editor_names", lambda: ["sdxl_inpaint", "recolor", "identity"])
     offered = tab.offer_editors().choices
-    assert [label for label, value in offered if label == value] == ["identity", "recolor"]
-    assert ("sdxl_inpaint (weights not there)", "sdxl_inpaint") in offered
-    assert "cannot run: its weights" in editing.run("_choose_editor", "sdxl_inpaint")[tab.message]
+    assert [label for label, _ in offered] == ["recolor", "identity", "sdxl_inpaint (weights not there)"]
+    assert [value for _, value in offered] == ["recolor", "identity", "sdxl_inpaint"]
+    assert "cannot run: its weights" in tab._choose_editor("sdxl_inpaint")[tab.message]
 
 
 def test_what_changes_the_photo_ends_an_edit_and_waits_for_its_end(editing):

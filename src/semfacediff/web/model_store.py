@@ -16,9 +16,9 @@ from semfacediff.commands.edit.one_photo import (
     settings_of,
 )
 from semfacediff.downloads import fetch_line
-from semfacediff.editing.base import Editor, Place
-from semfacediff.editing.diffusion.opening import opened_with
-from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError
+from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion.lora import find_lora
+from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
 from semfacediff.errors import UserError
 from semfacediff.labels import attribute_classes
 
@@ -124,10 +124,13 @@ class ModelStore:
         of = settings.editor
         if not isinstance(of, config.InpaintEditor | config.InstructEditor):
             return None
-        id_ = getattr(settings.weights, of.name, None) or of.model or PUBLIC_PIPELINES.get(of.name)
+        explicit = getattr(settings.weights, of.name, None) or of.model
+        id_ = explicit or PUBLIC_PIPELINES.get(of.name)
         other = f"choose {_DEFAULT_EDITOR}, which needs none"
         try:
-            opened_with(of, Place(self.parser.device, settings.weights, settings.runtime))
+            find_pipeline(of.name, explicit, settings.weights.root, download=False)
+            if of.lora:
+                find_lora(of.lora, of.lora_weight)
         except NoPipelineError:
             if id_ is None:
                 return f"'{editor}' cannot run: it opens a model of your own, and none is named; {other}"
