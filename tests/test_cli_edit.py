@@ -233,6 +233,62 @@ class TestEditing:
         )
 
 
+class TestOwnMask:
+    @pytest.fixture
+    def mask(self, tmp_path, encode):
+        """A square of the upper left, of twice the photo's size."""
+        values = np.zeros((192, 192), np.uint8)
+        values[:64, :64] = 255
+        (tmp_path / "mask.png").write_bytes(encode(values))
+        return tmp_path / "mask.png"
+
+    def test_it_is_the_region(self, photos, mask, tmp_path):
+        assert run(photos / "square.png", "hair", "green", "--mask", str(mask), out=tmp_path / "out") == 0
+        semantic = read(tmp_path / "out" / "square" / "1_hair_semantic.png")
+        expected = np.zeros((96, 96), np.uint8)
+        expected[:32, :32] = 255
+        assert np.array_equal(semantic, expected)
+        edit, blend = read(tmp_path / "out" / "square.png"), read(tmp_path / "out" / "square" / "1_hair_blend.png")
+        changed = (edit != read(photos / "square.png")).any(2)
+        assert changed.any()
+        assert not changed[blend == 0].any()
+
+    def test_no_face_is_needed_and_another_mask_is_another_edit(self, mask, tmp_path, encode, capsys):
+        (tmp_path / "sky.png").write_bytes(encode(np.full((64, 64, 3), 90, np.uint8)))
+        words = (tmp_path / "sky.png", "hair", "green", "--mask", str(mask))
+        out = tmp_path / "out"
+        assert [run(*words, out=out) for _ in range(2)] == [0, 0]
+        assert "1 of them by an earlier run" in capsys.readouterr().out
+        mask.write_bytes(encode(np.full((64, 64), 255, np.uint8)))
+        assert run(*words, out=out) == 0
+        assert "earlier" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("photo", "words", "said"),
+        [
+            (
+                "square.png",
+                ("hair", "green", "lips", "red"),
+                "--mask: expected one edit of one photo, got 2 edits of 1",
+            ),
+            (".", ("hair", "green"), "--mask: expected one edit of one photo, got 1 edits of 3 photos"),
+            ("wide.png", ("hair", "green"), "mask.png: the mask is 192x192 px, its photo 150x80, which is another"),
+        ],
+    )
+    def test_what_it_cannot_be_for(self, photos, mask, tmp_path, capsys, photo, words, said):
+        assert run(photos / photo, *words, "--mask", str(mask), out=tmp_path / "out") == 2
+        assert said in sentence(capsys)
+
+    def test_one_that_is_empty_or_not_there(self, photos, mask, tmp_path, capsys, encode):
+        mask.write_bytes(encode(np.zeros((96, 96), np.uint8)))
+        words = ("hair", "green", "--mask", str(mask))
+        assert run(photos / "square.png", *words, out=tmp_path / "out") == 2
+        assert "mask.png: the mask covers 0.00 % of the photo, expected at least 0.1 %" in sentence(capsys)
+        mask.unlink()
+        assert run(photos / "square.png", *words, out=tmp_path / "out") == 2
+        assert "mask.png: cannot be read (No such file or directory)" in sentence(capsys)
+
+
 class TestFaces:
     @pytest.fixture
     def two(self, tmp_path, encode):

@@ -35,7 +35,7 @@ from semfacediff.parsing import ModelParser
 from semfacediff.parsing.checkpoint import ONNX, WEIGHTS, resolve
 from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.opening import open_trained
-from semfacediff.regions import RegionRule, attribute_region
+from semfacediff.regions import RegionRule, attribute_region, region_masks
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tasks.editing.prompts import PromptRules, resolve_prompt
 from semfacediff.types import RegionMasks, to_tensor
@@ -330,7 +330,7 @@ def _masks(labels: np.ndarray, attribute: str, protocol: str, label_space: str) 
     attribute_classes(attribute)
     _check_labels(labels, "labels", label_space)
     rules = _edit_rules(_preset("protocol", protocol))
-    return rules.masks(torch.from_numpy(labels.astype(np.int64)), attribute, space(label_space))
+    return region_masks(torch.from_numpy(labels.astype(np.int64)), attribute, space(label_space), rules.region)
 
 
 def _check_labels(labels: np.ndarray, name: str, label_space: str) -> None:

@@ -104,6 +104,21 @@ ATTRIBUTES = MappingProxyType(
 )
 """The eleven editable attributes of the thesis: union of these classes."""
 
+_WORDS = {
+    "eye_g": "glasses",
+    "l_eye": "left eye",
+    "r_eye": "right eye",
+    "l_brow": "left eyebrow",
+    "r_brow": "right eyebrow",
+    "l_ear": "left ear",
+    "r_ear": "right ear",
+    "u_lip": "upper lip",
+    "l_lip": "lower lip",
+    "ear_r": "earrings",
+    "neck_l": "necklace",
+    "cloth": "upper body clothing",
+}
+
 LONG_TAIL = ("eye_g", "hat", "ear_r", "neck_l")
 """Classes seen in a few per cent of the photos; their mean IoU is reported on its own."""
 
@@ -113,6 +128,11 @@ _TAB20 = (
     "8c564b c49c94 e377c2 f7b6d2 7f7f7f c7c7c7 bcbd22 dbdb8d 17becf 9edae5"
 ).split()
 _COLOUR_OF = {name: tuple(bytes.fromhex(_TAB20[i])) for i, name in enumerate(CELEBAMASK.classes)}
+
+
+def in_words(class_name: str) -> str:
+    """A class as people call it, e.g. ``lower lip`` of ``l_lip``."""
+    return _WORDS.get(class_name, class_name)
 
 
 def space(name: str) -> LabelSpace:

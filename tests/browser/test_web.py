@@ -211,7 +211,7 @@ def downloaded(page, files="files"):
     found = []
     for kind in (".png", ".json"):
         with page.expect_download() as download:
-            page.locator(f"#{files} a[download$='{kind}']").click()
+            page.locator(f"#{files} a[download$='{kind}']").first.click()
         found.append(download.value.path())
     with Image.open(found[0]) as image:
         return np.asarray(image.convert("RGB")), json.loads(found[1].read_text())
@@ -254,10 +254,67 @@ def test_a_click_on_the_parse_chooses_the_region(visit, photo):
     picture.wait_for()
     box = picture.bounding_box()
     picture.click(position={"x": 0.5 * box["width"], "y": 0.97 * box["height"]})
-    says(page, "Region 'clothing' selected (cloth).")
+    says(page, "Region 'clothing' selected (upper body clothing).")
     assert page.locator("#attribute input:checked").get_attribute("value") == "clothing"
     picture.click(position={"x": 2, "y": 2})
     says(page, "'background' cannot be edited; choose one of hair, lips")
+
+
+@pytest.mark.slow
+def test_the_mask_is_painted_erased_loaded_and_used(visit, photo, tmp_path):
+    page = visit()
+    load(page, photo)
+    says(page, "one face")
+    picture = page.locator("#mask img")
+
+    def drag(tool, *places):
+        page.locator(f"#brush input[value={tool}]").check()
+        picture.scroll_into_view_if_needed()
+        box, before = picture.bounding_box(), picture.get_attribute("src")
+        for i, (x, y) in enumerate(places):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+            if i == 0:
+                page.mouse.down()
+        page.mouse.up()
+        page.locator(f"#mask img:not([src='{before}'])").wait_for()
+        page.wait_for_function("!document.querySelector('canvas.stroke')")
+
+    drag("brush", (0.05, 0.9), (0.3, 0.9))
+    says(page, "The mask of 'hair' is your own.")
+    drag("eraser", (0.05, 0.9), (0.15, 0.9))
+    edit(page, "hair", "bright green", 0)
+    made, _ = downloaded(page)
+    changed = (made != np.asarray(Image.open(photo))).any(2)
+    assert changed[int(0.9 * 256), int(0.25 * 256)]
+    assert not changed[int(0.9 * 256), int(0.08 * 256)]
+    assert page.locator("#files a[download='face_mask_1.png']").count() == 1
+    page.click("#undo")
+    says(page, "Undone.")
+    page.click("#redo")
+    says(page, "Redone.")
+    assert np.array_equal(downloaded(page)[0], made)
+    page.click("#reset")
+    says(page, "The mask of 'hair' is the parse's.")
+    Image.new("L", (128, 128), 255).save(tmp_path / "all.png")
+    with page.expect_file_chooser() as chooser:
+        page.click("#own-mask")
+    chooser.value.set_files(tmp_path / "all.png")
+    says(page, "The mask of 'hair' is your own.")
+
+
+@pytest.mark.slow
+def test_what_cannot_run_or_changes_nothing_says_so(visit):
+    page = visit()
+    page.get_by_role("button", name="Example: drawing 1").click()
+    says(page, "drawing_1.png: 512 x 512 px")
+    page.locator("#editor input").click()
+    page.get_by_role("option", name="flux_fill (weights not there)").click()
+    says(page, "'flux_fill' cannot run: its weights (black-forest-labs/FLUX.1-Fill-dev) are not there")
+    choose(page, "editor", "recolor")
+    page.fill(PROMPT, "glossy")
+    page.locator("#go:not([disabled])").click()
+    says(page, "Nothing changed: the prompt names no colour; name one")
+    assert page.locator("#history li").count() == 0
 
 
 @pytest.mark.slow
@@ -286,9 +343,9 @@ def test_bad_uploads_get_a_sentence(visit, tmp_path):
     (tmp_path / "page.png").write_bytes(b"<html><script>alert(1)</script></html>")
     load(page, tmp_path / "page.png")
     says(page, "page.png: not a readable image")
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
+    Image.new("1", (12_000, 11_000)).save(tmp_path / "large.png")
     load(page, tmp_path / "large.png")
-    says(page, "large.png: 10000x10000 px is over the limit of 16000000 pixels; scale it down.")
+    says(page, "large.png: 12000x11000 px is over the limit of 120000000 pixels; scale it down.")
     assert page.locator("#go").is_disabled()
 
 

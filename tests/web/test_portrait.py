@@ -1,18 +1,26 @@
 """What happens to a photo: edits, cascades, undo, what is understood, and the record."""
 
+import io
 import json
+import re
 import shlex
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from semfacediff import cli
+from semfacediff.data import reading
 from semfacediff.errors import UserError
+from semfacediff.tasks.editing.sample_row import encoded_png as _png
+from semfacediff.web import model_store, wording
 from semfacediff.web import portrait as session
+from semfacediff.web.examples import EXAMPLES
 from semfacediff.web.jobs import Stop, StoppedError
 from semfacediff.web.model_store import EditForm, ModelStore
+from semfacediff.web.pictures import mask_picture
 
 GREEN = EditForm("hair", "green hair", "recolor", 0.9)
 BLUE = EditForm("lips", "blue lips", "recolor", 0.75)
@@ -72,7 +80,7 @@ def test_the_page_makes_what_the_command_makes(face, store, tmp_path, monkeypatc
     (tmp_path / "ada.png").write_bytes(face())
     monkeypatch.chdir(tmp_path)
     portrait = session.open_portrait(face(), "ada.png", store)
-    for form in (EditForm("hair", "curly", "recolor", 0.5), GREEN, BLUE):
+    for form in (EditForm("hair", "brown", "recolor", 0.05), GREEN, BLUE):
         portrait = session.edit(portrait, form, store)
     words = shlex.split(session.command(portrait))
     assert words[:2] == ["semfacediff", "edit"]
@@ -82,6 +90,32 @@ def test_the_page_makes_what_the_command_makes(face, store, tmp_path, monkeypatc
     stages = json.loads((tmp_path / "out" / "ada" / "edit.json").read_text())["stages"]
     for kind in ("semantic", "generation", "blend"):
         assert [s[f"mask_{kind}"] for s in stages] == [s.facts[f"mask_{kind}"] for s in portrait.steps]
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        (EditForm("hair", "glossy", "recolor", 0.9), "Nothing changed: the prompt names no colour; name one, such as"),
+        (EditForm("hair", "red", "identity", 1.0), "Nothing changed: the editor returned the photo as it was"),
+    ],
+)
+def test_an_edit_that_changes_no_pixel_is_none(portrait, store, form, why):
+    with pytest.raises(UserError, match=why):
+        session.edit(portrait, form, store)
+
+
+def test_redo_brings_back_what_undo_took(portrait, store):
+    one = session.edit(portrait, GREEN, store)
+    two = session.edit(one, BLUE, store)
+    undone = session.undo(session.undo(two))
+    for redone, before in ((session.redo(undone), one), (session.redo(session.redo(undone)), two)):
+        for name in ("now", "labels_now", "touched"):
+            assert np.array_equal(getattr(redone, name), getattr(before, name))
+        assert redone.steps == before.steps
+    with pytest.raises(UserError, match="Nothing to redo"):
+        session.redo(two)
+    with pytest.raises(UserError, match="Nothing to redo"):
+        session.redo(session.edit(session.undo(two), BLUE, store))
 
 
 def test_the_record_holds_what_repeats_the_edit(portrait, store):
@@ -127,13 +161,25 @@ def test_words_that_recolor_understands(store):
         (EditForm("hair", "...", "recolor", 0.9), "has no words"),
         (EditForm("hair", "brown", "paintbrush", 0.9), "editor: expected one of flux_fill, flux_kontext, identity, "),
         (EditForm("beard", "brown", "recolor", 0.9), "unknown attribute 'beard'"),
-        (EditForm("hair", "brown", "recolor", 2.0), "strength"),
-        (EditForm("hair", "brown", "recolor", 0.9, negative="blue"), "editor 'recolor' reads none"),
-        (EditForm("hair", "brown", "inpaint", 0.9), "recolor, which needs no weights"),
+        (EditForm("hair", "", "recolor", 0.9), "The prompt is empty; describe the edit, such as: copper red hair"),
+        (EditForm("hair", "brown", "recolor", 2.0), "The strength is not between 0 and 1"),
+        (EditForm("hair", "brown", "recolor", 0.9, seed=None), "The seed is no whole number from 0; enter one"),
+        (
+            EditForm("hair", "brown", "recolor", 0.9, negative="blue"),
+            "The editor 'recolor' reads no negative prompt; leave it empty",
+        ),
+        (EditForm("hair", "brown", "recolor", 0.9, negative="x" * 2001), "The negative prompt has 2001 characters"),
+        (
+            EditForm("hair", "brown", "inpaint", 0.9),
+            "'inpaint' cannot run: it opens a model of your own, and none is named",
+        ),
+        (EditForm("hair", "brown", "sdxl_lcm", 0.9), "are not there; fetch them with 'semfacediff fetch sdxl_inpaint'"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_before_the_edit_and_by_it(portrait, store, form, why):
-    assert why in session.audit(form, store).problem
+    problem = session.audit(form, store).problem
+    assert why in problem
+    assert not re.search(r"--\w|\w=|cascade|editor\.|weights\.", problem), "the page has no flags and no keys"
     with pytest.raises(UserError, match=why):
         session.edit(portrait, form, store)
 
@@ -187,6 +233,154 @@ def test_without_a_face_whatever_is_parsed_is_edited(face, store):
     assert session.open_portrait(face(64, 64, 9.0), "sky.png", store).faces is None
 
 
+class TestPhotosOfAnySize:
+    """Whatever a camera or a scanner writes becomes a result or one sentence."""
+
+    @pytest.fixture
+    def small_limits(self, monkeypatch):
+        """A hundredth of a megapixel is the working size, two the largest that is accepted."""
+        monkeypatch.setattr(session, "WORKING_MEGAPIXELS", 0.01)
+        monkeypatch.setattr(session, "MAX_MEGAPIXELS", 0.02)
+
+    @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "gif", "webp", "bmp"])
+    def test_a_large_one_is_scaled_down_with_a_note(self, face, store, small_limits, kind):
+        with Image.open(io.BytesIO(face(100, 160))) as image:
+            file = io.BytesIO()
+            (image.convert("CMYK") if kind == "tiff" else image).save(file, kind)
+        portrait = session.open_portrait(file.getvalue(), f"a.{kind}", store)
+        assert (portrait.own_size, portrait.photo.shape) == ((100, 160), (79, 126, 3))
+        assert f"a.{kind}: 160 x 100 px, scaled down to 126 x 79 px, one face." in wording.portrait(portrait)
+        made = session.edit(portrait, GREEN, store)
+        facts = session.record(made, store)
+        assert (facts["scaled_from"], facts["command"]) == ([100, 160], None)
+
+    def test_one_that_fits_stays_as_it_is(self, face, store, small_limits):
+        portrait = session.open_portrait(face(80, 120), "a.png", store)
+        assert not portrait.scaled
+        with Image.open(io.BytesIO(face(80, 120))) as image:
+            assert np.array_equal(portrait.photo, np.asarray(image))
+
+    def test_one_that_is_too_large_is_a_sentence(self, face, store, small_limits):
+        with pytest.raises(UserError, match=r"a.png: 160x130 px is over the limit of"):
+            session.open_portrait(face(130, 160), "a.png", store)
+
+    def test_a_heic_without_its_decoder_is_a_sentence(self, store, monkeypatch):
+        monkeypatch.setattr(reading, "_formats", lambda: reading.FORMATS)
+        with pytest.raises(UserError, match=r"a.heic: HEIC is read with pi-heif alone: pip install"):
+            session.open_portrait(b"\0\0\0\x18ftypheic" + bytes(64), "a.heic", store)
+
+    @pytest.mark.slow
+    def test_a_phone_photo_of_108_megapixels(self, face, store):
+        with Image.open(io.BytesIO(face(900, 1200))) as image:
+            file = io.BytesIO()
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            image.resize((12_000, 9_000)).rotate(90, expand=True).save(file, "jpeg", quality=90, exif=exif)
+        portrait = session.open_portrait(file.getvalue(), "phone.jpg", store)
+        assert portrait.own_size == (9_000, 12_000)
+        height, width = portrait.photo.shape[:2]
+        assert height / width == pytest.approx(3 / 4, abs=1 / 3_000)
+        assert 15_990_000 < height * width <= 16_000_000
+        assert len(portrait.faces.shares) == 1
+
+
+class TestOwnMask:
+    @staticmethod
+    def stroke(*points, radius=0.1, erase=False):
+        return json.dumps({"points": points, "radius": radius, "erase": erase})
+
+    @staticmethod
+    def region(portrait, store, attribute="hair"):
+        return session.masks(portrait, attribute, store).semantic[0].numpy() > 0
+
+    def test_the_brush_adds_and_the_eraser_takes(self, portrait, store):
+        hair = self.region(portrait, store)
+        more = session.painted(portrait, "hair", self.stroke([0.1, 0.9], [0.4, 0.9]), store)
+        added = self.region(more, store) & ~hair
+        assert added.sum() > 0
+        rows, columns = np.nonzero(added)
+        assert rows.min() >= 96 * 0.8 - 2
+        assert columns.max() <= 96 * 0.5 + 2
+        assert (self.region(more, store) | added == self.region(more, store)).all()
+        again = session.painted(more, "hair", self.stroke([0.1, 0.9], [0.4, 0.9], erase=True), store)
+        assert np.array_equal(self.region(again, store), hair & ~added)
+        assert np.array_equal(self.region(session.without_mask(again, "hair"), store), hair)
+        assert np.array_equal(self.region(more, store, "lips"), self.region(portrait, store, "lips"))
+
+    def test_a_dot_is_a_circle(self, portrait, store):
+        none = session.with_mask(portrait, "hair", _png(np.zeros((96, 96), np.uint8)), "m.png")
+        dot = session.painted(none, "hair", self.stroke([0.5, 0.5], radius=0.125), store)
+        y, x = np.mgrid[:96, :96]
+        assert abs(self.region(dot, store).astype(int) - (np.hypot(y - 48, x - 48) <= 12)).sum() <= 16
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{}", '{"points": [], "radius": 0.1}', '{"points": [[0, NaN]], "radius": 0.1}', "[" * 100_000]
+        + ['{"points": [[0, 1e999]], "radius": 0.1}', '{"points": [[0, 0]], "radius": 9}', '{"points": [[1]]}']
+        + ['{"points": [["a", "b"]], "radius": 0.1}', '{"points": [[0, 0]], "radius": null}', " " * 300_000],
+    )
+    def test_what_is_no_stroke_is_a_sentence(self, portrait, store, text):
+        with pytest.raises(UserError, match="The stroke cannot be read; draw it again"):
+            session.painted(portrait, "hair", text, store)
+
+    def test_the_edit_is_that_of_the_command_with_the_downloaded_mask(self, face, store, tmp_path, monkeypatch):
+        (tmp_path / "ada.png").write_bytes(face())
+        monkeypatch.chdir(tmp_path)
+        portrait = session.open_portrait(face(), "ada.png", store)
+        portrait = session.painted(portrait, "hair", self.stroke([0.1, 0.9], [0.4, 0.9]), store)
+        made = session.edit(portrait, GREEN, store)
+        assert made.steps[0].facts["own_mask"] is True
+        for name, png in session.mask_files(made).items():
+            (tmp_path / name).write_bytes(png)
+        words = shlex.split(session.command(made))
+        assert words[-2:] == ["--mask", "ada_mask_1.png"]
+        assert cli.main([*words[1:], "--parser", "ckpt", "--out", "out"]) == 0
+        with Image.open("out/ada.png") as image:
+            assert np.array_equal(np.asarray(image), made.now)
+        two = session.edit(made, BLUE, store)
+        assert session.command(two) is None
+        assert list(session.mask_files(two)) == ["ada_mask_1.png"]
+
+    def test_a_mask_of_another_photo_or_an_empty_one_is_a_sentence(self, portrait, store):
+        with pytest.raises(UserError, match=r"m.png: the mask is 40x96 px, its photo 96x96"):
+            session.with_mask(portrait, "hair", _png(np.zeros((96, 40), np.uint8)), "m.png")
+        empty = session.with_mask(portrait, "hair", _png(np.zeros((96, 96), np.uint8)), "m.png")
+        with pytest.raises(UserError, match=r"Your mask is almost empty \(0.00 % of the photo"):
+            session.edit(empty, GREEN, store)
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+def test_the_mask_is_seen_on_black_and_on_white(portrait, store, grey):
+    plain = np.full_like(portrait.photo, grey)
+    region = session.masks(portrait, "hair", store)
+    seen = np.abs(mask_picture(plain, region).astype(int) - plain).max(2)
+    inside, around = (region.blend[0].numpy() >= 0.5).astype(np.uint8), np.ones((7, 7))
+    core, reach = cv2.erode(inside, around), cv2.dilate(inside, around)
+    assert core.any()
+    assert (seen[core > 0] >= 90).all(), "tinted"
+    border = inside - cv2.erode(inside, np.ones((3, 3)))
+    assert (cv2.dilate(seen.astype(np.uint8), around)[border > 0] == 255).all(), "outlined"
+    far = cv2.dilate((region.blend[0].numpy() > 0).astype(np.uint8), around) + reach == 0
+    assert (seen[far] == 0).all()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_is_a_photo(name, store):
+    data = EXAMPLES[name]()
+    assert min(session.open_portrait(data, "a.png", store).photo.shape[:2]) >= 256
+
+
+def test_editors_of_one_kind_are_each_opened(store, monkeypatch):
+    """Those of one kind differ in their settings."""
+    opened = []
+    monkeypatch.setattr(model_store, "editor_of", lambda settings: opened.append(settings.editor) or (object(), {}))
+    monkeypatch.setattr(ModelStore, "lacks", lambda *_: None)
+    for name in ("sdxl_inpaint", "sdxl_lcm", "sdxl_lcm"):
+        store.tools(EditForm("hair", "brown", name, 0.9))
+    assert [(one.name, one.steps) for one in opened] == [("sdxl_inpaint", opened[0].steps), ("sdxl_inpaint", 5)]
+    assert opened[0].steps != 5
+
+
 class TestDiffusion:
     """The tiny pipeline: steps, and tokens."""
 
@@ -196,6 +390,13 @@ class TestDiffusion:
         base = store._base("sdxl_inpaint")
         base["editor"] |= {"native_size": 64, "steps": 4}
         return store
+
+    def test_what_has_its_weights_lacks_nothing(self, slow):
+        names = ("recolor", "sdxl_inpaint", "sd_inpaint", "inpaint", "sdxl_lcm", "flux_kontext")
+        lacking = {name: slow.lacks(name) for name in names}
+        assert [name for name in names if lacking[name] is None] == list(names[:4])
+        assert "a part of its weights is missing" in lacking["sdxl_lcm"]
+        assert "(black-forest-labs/FLUX.1-Kontext-dev) are not there" in lacking["flux_kontext"]
 
     def test_every_step_is_told_and_any_may_be_the_last(self, portrait, slow):
         seen, stop = [], Stop()

@@ -1,6 +1,7 @@
 """What a tab makes one at a time: nothing else begins meanwhile, and Stop is not lost."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ pytest.importorskip("gradio", reason="needs the extra 'web'")
 import gradio as gr
 from gradio.state_holder import SessionState
 
-from semfacediff.web import portrait
+from semfacediff.web import editing_tab, portrait
 from semfacediff.web.editing_tab import EditingTab
 from semfacediff.web.jobs import StoppedError
 from semfacediff.web.style_tab import StyleTab
@@ -129,10 +130,48 @@ def test_an_edit_is_shown(editing, photo):
     assert enabled(editing.run("_end"), tab.go) is True
 
 
+def test_an_edit_that_changes_nothing_says_why(editing, photo):
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    editing.run("_begin")
+    told = editing.run("_edit", "hair", "glossy", "recolor", 1.0, 42, "")[tab.message]
+    assert "Nothing changed: the prompt names no colour" in told
+    assert "Edited" not in told
+    assert editing[tab.portrait] is photo
+
+
+def test_the_brush_paints_and_reset_takes_it_back(editing, photo):
+    tab = editing.tab
+    editing[tab.portrait] = photo
+    stroke = json.dumps({"points": [[0.1, 0.1]], "radius": 0.1, "erase": False})
+    assert "The mask of &#x27;hair&#x27; is your own" in editing.run("_paint", "hair", stroke)[tab.message]
+    assert list(editing[tab.portrait].drawn) == ["hair"]
+    assert "is the parse&#x27;s" in editing.run("_reset_mask", "hair")[tab.message]
+    assert not editing[tab.portrait].drawn
+
+
+def test_an_example_is_loaded_as_a_photo_is(editing):
+    tab = editing.tab
+    assert "drawing_1.png: 512 x 512 px, " in editing.run("_example", "hair")[tab.message]
+    assert editing[tab.portrait].name == "drawing_1.png"
+
+
+def test_only_editors_that_can_run_are_offered_as_ready(editing, monkeypatch):
+    """At first those without weights; then all, and what others lack is said before the click."""
+    tab = editing.tab
+    assert [value for _, value in tab.editor.choices] == ["identity", "recolor"]
+    monkeypatch.setattr(editing_tab, "editor_names", lambda: ["sdxl_inpaint", "recolor", "identity"])
+    offered = tab.offer_editors().choices
+    assert [label for label, _ in offered] == ["recolor", "identity", "sdxl_inpaint (weights not there)"]
+    assert [value for _, value in offered] == ["recolor", "identity", "sdxl_inpaint"]
+    assert "cannot run: its weights" in tab._choose_editor("sdxl_inpaint")[tab.message]
+
+
 def test_what_changes_the_photo_ends_an_edit_and_waits_for_its_end(editing):
     """One after the other, so that neither shows what the other replaced."""
     tab, fns = editing.tab, editing.page.fns.values()
-    for target in ((tab.upload._id, "upload"), (tab.undo._id, "click")):
+    clicked = (tab.undo, tab.redo, *tab.examples.values())
+    for target in ((tab.upload._id, "upload"), *((button._id, "click") for button in clicked)):
         stops, changes = sorted((f for f in fns if target in f.targets), key=lambda f: f.queue)
         assert (stops.name, stops.queue) == ("_stop", False)
         assert stops._id < changes._id, "a browser begins one after the other, when the one before has ended"

@@ -45,7 +45,7 @@ WITHOUT_EFFECT = (
 
 def scientific(config: AnyTask) -> dict[str, Any]:
     """What determines the results: the configuration without volatile keys, names and input paths."""
-    plain = config.model_dump(mode="json", exclude={*VOLATILE, "name", "judge"})  # whose digest says it
+    plain = config.model_dump(mode="json", exclude={*VOLATILE, "name", "judge", "masks"})  # whose digests say it
     if config.task == "synthesis":
         plain["generation"] = plain.pop("synthesis")  # as records and folders name it since the first version
     for group, key in (*PATHS, *WITHOUT_EFFECT):

@@ -18,8 +18,9 @@ from semfacediff.editing.prompts.words import Words
 from semfacediff.labels import LabelSpace
 from semfacediff.regions import RegionRule, masks_of, task_region
 from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.regions.own_masks import OwnMasks
 from semfacediff.seeding import derive_seed
-from semfacediff.types import RegionMasks, to_uint8
+from semfacediff.types import FaceSample, RegionMasks, to_uint8
 
 _ROUNDING = 1e-3
 """An edit's values may leave [0,1] by this much; a quarter of an 8-bit level."""
@@ -78,6 +79,7 @@ class EditRules:
         inpaint_mask: see :class:`semfacediff.editing.base.EditRequest`.
         seed: of the run. seeds: ``run`` gives every edit the run's seed, ``sample`` each its own.
         edit_empty: whether a region below ``MIN_COVERAGE`` is edited too, as ``protocol=thesis`` does.
+        own_masks: where regions come from instead of the parse, if they do.
     """
 
     region: RegionRule
@@ -87,16 +89,46 @@ class EditRules:
     seed: int
     seeds: str
     edit_empty: bool
+    own_masks: OwnMasks | None = None
 
     @classmethod
     def of(cls, settings: config.EditingEvaluation) -> "EditRules":
         s = settings
         region = RegionRule(**s.region.model_dump())
-        return cls(region, s.composite, s.seam, s.inpaint_mask, s.seed, s.seeds, s.protocol == "thesis")
+        own = OwnMasks(s.masks) if s.masks else None
+        return cls(region, s.composite, s.seam, s.inpaint_mask, s.seed, s.seeds, s.protocol == "thesis", own)
 
-    def masks(self, labels: torch.Tensor, attribute: str, space: LabelSpace, kind: str | None = None) -> RegionMasks:
-        """The masks of ``attribute`` in an int64 ``[H, W]`` label map, for a task of ``kind``."""
-        return masks_of(task_region(labels, attribute, space, kind), self.region)
+    def semantic(
+        self,
+        sample: FaceSample,
+        labels: torch.Tensor,
+        attribute: str,
+        space: LabelSpace,
+        kind: str | None = None,
+    ) -> np.ndarray:
+        """bool ``[H, W]``: the region of ``attribute``, for a task of ``kind``.
+
+        Args:
+            labels: int64 ``[H, W]`` in ``space``, the parse of the sample's photo at the working size.
+
+        Raises:
+            UserError: there is no own mask, or it is not one of this photo.
+        """
+        if self.own_masks is None:
+            return task_region(labels, attribute, space, kind)
+        height, width = labels.shape
+        return self.own_masks.region(sample.id, attribute, (height, width), sample.photo.shape[:2])
+
+    def masks(
+        self,
+        sample: FaceSample,
+        labels: torch.Tensor,
+        attribute: str,
+        space: LabelSpace,
+        kind: str | None = None,
+    ) -> RegionMasks:
+        """The three masks of :meth:`semantic`."""
+        return masks_of(self.semantic(sample, labels, attribute, space, kind), self.region)
 
     def skips(self, masks: RegionMasks) -> bool:
         """Whether the region is too small to be edited."""

@@ -25,7 +25,8 @@ def protocol_deviations(settings: config.EditingEvaluation) -> list[str]:
         return []
     plain = settings.model_dump(mode="json")
     asked = yaml.safe_load(file.read_text())
-    return [f"{key} = {plain[key]} instead of {value}" for key, value in asked.items() if plain[key] != value]
+    own = ["masks = one's own instead of the parse's"] if settings.masks else []
+    return own + [f"{key} = {plain[key]} instead of {value}" for key, value in asked.items() if plain[key] != value]
 
 
 def header(settings: config.AnyTask, facts: dict) -> dict:
@@ -78,8 +79,9 @@ def config_text(settings: config.AnyTask) -> str:
         for name in plain.get(group, {}) if key is None else [key]:
             if isinstance(plain.get(group, {}).get(name), str):
                 plain[group][name] = _shown(plain[group][name])
-    if isinstance(plain.get("judge"), str):
-        plain["judge"] = _shown(plain["judge"])
+    for key in ("judge", "masks"):
+        if isinstance(plain.get(key), str):
+            plain[key] = _shown(plain[key])
     for group in ("editor", "data"):
         if isinstance(getattr(settings, group, None), config.OtherEditor | config.OtherData):
             plain[group] = config.without_folders(plain[group])

@@ -28,6 +28,8 @@ def folder_digest(settings: config.AnyTask) -> str:
     }
     if settings.task == "editing" and settings.judge is not None:
         inputs["judge"] = _contents(settings.judge)
+    if settings.task == "editing" and settings.masks is not None:
+        inputs["masks"] = _last(settings.masks)
     if isinstance(editor, config.SCADMEditor):
         inputs["style"] = [_last(editor.checkpoint), _last(editor.reference)]
     if settings.task == "editing" and settings.prompts.file is not None:

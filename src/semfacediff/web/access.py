@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from semfacediff.errors import UserError
 from semfacediff.web.files import Files, safe_name
 
-MAX_UPLOAD_MB = 100
+MAX_UPLOAD_MB = 500
 """Enough for the largest photo that is decoded, in any format."""
 _MAX_BODY = MAX_UPLOAD_MB * 1_000_000 + 10_000
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from semfacediff.commands.edit.one_photo import WITHOUT_WEIGHTS
 from semfacediff.errors import UserError
-from semfacediff.labels import ATTRIBUTES
+from semfacediff.labels import ATTRIBUTES, in_words
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import portrait as session
 from semfacediff.web import wording
-from semfacediff.web.files import Files, Folder
+from semfacediff.web.examples import EXAMPLES
+from semfacediff.web.files import Files, Folder, safe_name
 from semfacediff.web.jobs import Stop
 from semfacediff.web.model_store import EditForm, ModelStore, editor_names
 from semfacediff.web.pictures import mask_picture, parse_picture, shown
@@ -19,6 +21,7 @@ from semfacediff.web.portrait import MAX_MEGAPIXELS, Portrait
 from semfacediff.web.tab import LIVE, PROGRESS, QUIET, Tab, with_message
 
 _WELCOME = f"Load a portrait (at most {MAX_MEGAPIXELS} megapixels). It stays on this computer until the page is closed."
+_BRUSHES = ["off", "brush", "eraser"]
 
 
 class EditingTab(Tab):
@@ -41,10 +44,13 @@ class EditingTab(Tab):
     def _controls(self, editor: str) -> None:
         self._message(_WELCOME)
         self.upload = gr.File(label="Photo", height=150, elem_id="upload")
+        with gr.Row():
+            self.examples = {name: gr.Button(f"Example: {name}", size="sm", min_width=80) for name in EXAMPLES}
         self.attribute = gr.Radio(list(ATTRIBUTES), value="hair", label="Region", elem_id="attribute")
         self.prompt = gr.Textbox(label="Prompt", placeholder="copper red hair", elem_id="prompt")
         with gr.Row():
-            self.editor = gr.Dropdown(editor_names(), value=editor, label="Editor", elem_id="editor")
+            known = [name for name in editor_names() if name in WITHOUT_WEIGHTS or name == editor]
+            self.editor = gr.Dropdown(known, value=editor, label="Editor", elem_id="editor")
             own = self.store.strength(editor)
             self.strength = gr.Slider(0.05, 1, value=own or 1, step=0.05, label="Strength", elem_id="strength")
         with gr.Accordion("Seed and negative prompt", open=False):
@@ -54,6 +60,7 @@ class EditingTab(Tab):
         with gr.Row():
             self._buttons("Edit")
             self.undo = gr.Button("Undo", interactive=False, elem_id="undo", min_width=80)
+            self.redo = gr.Button("Redo", interactive=False, elem_id="redo", min_width=80)
         self.history = gr.HTML(elem_id="history")
         self.files = gr.File(label="Edit and record", interactive=False, visible=False, elem_id="files")
 
@@ -64,8 +71,19 @@ class EditingTab(Tab):
                 gr.Markdown("**Parse.** Click a region to select it.")
                 self.parse = gr.Image(label="Parse", alt_text="The photo's parse", elem_id="parse", **plain)
             with gr.Column(min_width=200):
-                gr.Markdown("**Mask.** Dark areas do not change.")
+                gr.Markdown("**Mask.** Only the outlined area changes.")
                 self.mask = gr.Image(label="Mask", alt_text="The photo with its mask", elem_id="mask", **plain)
+        scripted = {"interactive": True}  # read by the page's script alone
+        with gr.Row():
+            self.brush = gr.Radio(
+                _BRUSHES, value="off", label="Paint the mask", elem_id="brush", min_width=200, **scripted
+            )
+            self.size = gr.Slider(
+                1, 30, value=5, step=1, label="Brush, % of the photo", elem_id="size", min_width=140, **scripted
+            )
+            self.own_mask = gr.UploadButton("Use my mask", size="sm", elem_id="own-mask", min_width=120)
+            self.reset = gr.Button("Reset the mask", size="sm", elem_id="reset", min_width=120)
+        self.stroke = gr.Textbox(visible="hidden", elem_id="stroke")
         self.legend = gr.HTML(elem_id="legend")
         gr.Markdown("**Photo and edit.**")
         self.compare = gr.ImageSlider(
@@ -75,11 +93,16 @@ class EditingTab(Tab):
 
     def _connect_events(self) -> None:
         shown = [self.portrait, self.message, self.parse, self.mask, self.legend, self.compare]
-        shown += [self.history, self.files, self.undo]
+        shown += [self.history, self.files, self.undo, self.redo]
         asked = [self.attribute, self.prompt, self.editor, self.strength, self.seed, self.negative]
-        for change in (self.upload.upload, self.undo.click):
+        examples = [button.click for button in self.examples.values()]
+        for change in (self.upload.upload, self.undo.click, self.redo.click, *examples):
             self._stop_on(change)  # registered first: the browser sends the change after it, and the change is queued
-        self._on_upload(self.upload, self._load, [self.upload, self.attribute], shown, self.portrait)
+        self._on_upload(
+            self.upload.upload, self._load, [self.upload, self.attribute], shown, self.portrait, self.upload
+        )
+        for name, click in zip(self.examples, examples, strict=True):
+            self._on_upload(click, self._example, [gr.State(name), self.attribute], shown, self.portrait, self.upload)
         self.parse.select(self._click, self.portrait, [self.attribute, self.message], **QUIET)
         self.attribute.change(self._show_mask, [self.portrait, self.attribute], [self.mask, self.message], **QUIET)
         self.editor.change(self._choose_editor, self.editor, [self.strength, self.message], **QUIET)
@@ -87,7 +110,14 @@ class EditingTab(Tab):
         gr.on(triggers, self._audit, asked, [self.words, self.message], **LIVE)
         begin = [self.go.click, self.prompt.submit]
         self._job(begin, self._edit, self.portrait, [self.portrait, *asked], shown, self.compare)
-        self.undo.click(self._undo, [self.portrait, self.attribute], shown, show_progress="hidden", **self.turns)
+        at = [self.portrait, self.attribute]
+        hidden = {"show_progress": "hidden", **self.turns}
+        self.undo.click(self._undo, at, shown, **hidden)
+        self.redo.click(self._redo, at, shown, **hidden)
+        drawn = [self.portrait, self.mask, self.message]
+        self.stroke.change(self._paint, [*at, self.stroke], drawn, trigger_mode="multiple", **hidden)
+        self.own_mask.upload(self._use_mask, [*at, self.own_mask], drawn, **hidden)
+        self.reset.click(self._reset_mask, at, drawn, **hidden)
         self.edge.input(lambda x: gr.ImageSlider(slider_position=x), self.edge, self.compare, queue=False, **LIVE)
 
     @with_message
@@ -97,15 +127,21 @@ class EditingTab(Tab):
         return self._view(portrait, attribute, wording.portrait(portrait), own)
 
     @with_message
+    def _example(self, name: str, attribute: str, request: gr.Request) -> dict:
+        own = self._page_folder(request)
+        portrait = session.open_portrait(EXAMPLES[name](), f"{name.replace(' ', '_')}.png", self.store, own.check)
+        return self._view(portrait, attribute, wording.portrait(portrait), own)
+
+    @with_message
     def _click(self, portrait: Portrait | None, event: gr.SelectData) -> dict:
         at = _loaded(portrait)
         height, width = shown(at.now).shape[:2]
         name, attribute = session.class_at(at, event.index[0] / width, event.index[1] / height, self.store)
         if attribute is None:
-            raise UserError(f"'{name}' cannot be edited; choose one of {', '.join(ATTRIBUTES)}")
+            raise UserError(f"'{in_words(name)}' cannot be edited; choose one of {', '.join(ATTRIBUTES)}")
         return {
             self.attribute: attribute,
-            self.message: wording.status_message(f"Region '{attribute}' selected ({name})."),
+            self.message: wording.status_message(f"Region '{attribute}' selected ({in_words(name)})."),
         }
 
     @with_message
@@ -113,9 +149,36 @@ class EditingTab(Tab):
         return {self.mask: self._mask(portrait, attribute, self._page_folder(request)) if portrait else None}
 
     @with_message
+    def _paint(self, portrait: Portrait | None, attribute: str, stroke: str, request: gr.Request) -> dict:
+        own = self._page_folder(request)
+        return self._drawn(session.painted(_loaded(portrait), attribute, stroke, self.store), attribute, own)
+
+    @with_message
+    def _use_mask(self, portrait: Portrait | None, attribute: str, path: str, request: gr.Request) -> dict:
+        own, data = self._page_folder(request), self._server_files.uploads.take("photo", path)
+        return self._drawn(session.with_mask(_loaded(portrait), attribute, data, safe_name(path)), attribute, own)
+
+    @with_message
+    def _reset_mask(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
+        return self._drawn(session.without_mask(_loaded(portrait), attribute), attribute, self._page_folder(request))
+
+    def _drawn(self, portrait: Portrait, attribute: str, own: Folder) -> dict:
+        whose = "your own" if attribute in portrait.drawn else "the parse's"
+        text = wording.status_message(f"The mask of '{attribute}' is {whose}.")
+        return {self.portrait: portrait, self.mask: self._mask(portrait, attribute, own), self.message: text}
+
+    def offer_editors(self) -> gr.Dropdown:
+        """All editors, once the page is open, as it takes seconds: those that can run first; the others say so."""
+        lacking = [name for name in editor_names() if self.store.lacks(name)]
+        ready = [(name, name) for name in editor_names() if name not in lacking]
+        return gr.Dropdown([*ready, *((f"{name} (weights not there)", name) for name in lacking)])
+
+    @with_message
     def _choose_editor(self, editor: str) -> dict:
-        own = self.store.strength(editor)
-        return {self.strength: gr.Slider(value=own or 1, interactive=own is not None)}
+        own, why = self.store.strength(editor), self.store.lacks(editor)
+        strength = gr.Slider(value=own or 1, interactive=own is not None)
+        said = wording.error_message(why) if why else wording.status_message(f"Editor '{editor}' selected.")
+        return {self.strength: strength, self.message: said}
 
     @with_message
     def _audit(self, *asked: Any) -> dict:
@@ -146,6 +209,10 @@ class EditingTab(Tab):
     def _undo(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
         return self._view(session.undo(_loaded(portrait)), attribute, "Undone.", self._page_folder(request))
 
+    @with_message
+    def _redo(self, portrait: Portrait | None, attribute: str, request: gr.Request) -> dict:
+        return self._view(session.redo(_loaded(portrait)), attribute, "Redone.", self._page_folder(request))
+
     def _view(self, portrait: Portrait, attribute: str, text: str, own: Folder) -> dict:
         """Values of all elements that show the portrait."""
         before = own.picture("before", shown(portrait.photo))
@@ -160,6 +227,7 @@ class EditingTab(Tab):
             self.history: wording.history(portrait),
             self.files: gr.File(self._downloads(portrait, own), visible=bool(portrait.steps)),
             self.undo: gr.Button(interactive=bool(portrait.steps)),
+            self.redo: gr.Button(interactive=bool(portrait.undone)),
         }
 
     def _mask(self, portrait: Portrait, attribute: str, own: Folder) -> str:
@@ -169,7 +237,8 @@ class EditingTab(Tab):
         if not portrait.steps:
             return None
         record = json.dumps(session.record(portrait, self.store), indent=1, ensure_ascii=False) + "\n"
-        return own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
+        files = own.downloads("edit", f"{Path(portrait.name).stem}_edit", encoded_png(portrait.now), record)
+        return files + [own.write(name, name, png) for name, png in session.mask_files(portrait).items()]
 
 
 def _loaded(portrait: Portrait | None) -> Portrait:

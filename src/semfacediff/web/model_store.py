@@ -15,8 +15,12 @@ from semfacediff.commands.edit.one_photo import (
     parser_of,
     settings_of,
 )
+from semfacediff.downloads import fetch_line
 from semfacediff.editing.base import Editor
+from semfacediff.editing.diffusion.lora import find_lora
+from semfacediff.editing.diffusion.weights import PUBLIC_PIPELINES, NoPipelineError, find_pipeline
 from semfacediff.errors import UserError
+from semfacediff.labels import attribute_classes
 
 _NEEDS_MORE = ("sca_dm", "command", "python")
 """Editors that need what the page does not ask for, or asks for in another tab."""
@@ -43,6 +47,19 @@ class EditForm:
 def editor_names() -> list[str]:
     """Names of the editors offered on the page."""
     return [name for name in editors() if name not in _NEEDS_MORE]
+
+
+def _check(form: EditForm) -> None:
+    """Refuse in words of the page what the configuration would refuse."""
+    attribute_classes(form.attribute)
+    if why := config.without_words(form.prompt):
+        raise UserError(f"The prompt {why}; describe the edit, such as: copper red hair")
+    if why := config.too_long(form.negative or ""):
+        raise UserError(f"The negative prompt {why}; shorten it")
+    if form.seed is None or not 0 <= form.seed < 2**63:
+        raise UserError("The seed is no whole number from 0; enter one, such as 42")
+    if not 0 < form.strength <= 1:
+        raise UserError("The strength is not between 0 and 1; move its slider")
 
 
 class ModelStore:
@@ -75,6 +92,7 @@ class ModelStore:
 
     def settings(self, form: EditForm) -> config.EditingEvaluation:
         """Settings as for ``semfacediff edit``; raises :class:`UserError` for an invalid request."""
+        _check(form)
         base = self._base(form.editor)
         options = EditOptions(
             edits=[(form.attribute, form.prompt)],
@@ -95,8 +113,33 @@ class ModelStore:
     def tools(self, form: EditForm) -> Tools:
         """Settings, parser and editor for an edit; raises :class:`UserError` if the editor's weights are missing."""
         settings = self.settings(form)
-        editor, facts = self._editor(settings)
+        if why := self.lacks(form.editor):
+            raise UserError(why)
+        editor, facts = self._editor(form.editor, settings)
         return Tools(settings, self.parser, self.parser_digest, editor, facts)
+
+    def lacks(self, editor: str) -> str | None:
+        """Why an editor cannot run on this computer; ``None`` if it can. Looks for its files and opens none."""
+        settings = self.settings(EditForm("hair", "brown", editor, 1.0))
+        of = settings.editor
+        if not isinstance(of, config.InpaintEditor | config.InstructEditor):
+            return None
+        explicit = getattr(settings.weights, of.name, None) or of.model
+        id_ = explicit or PUBLIC_PIPELINES.get(of.name)
+        other = f"choose {_DEFAULT_EDITOR}, which needs none"
+        try:
+            find_pipeline(of.name, explicit, settings.weights.root, download=False)
+            if of.lora:
+                find_lora(of.lora, of.lora_weight)
+        except NoPipelineError:
+            if id_ is None:
+                return f"'{editor}' cannot run: it opens a model of your own, and none is named; {other}"
+            fetch = fetch_line(of.name if PUBLIC_PIPELINES.get(of.name) == id_ else id_)
+            return f"'{editor}' cannot run: its weights ({id_}) are not there; fetch them with '{fetch}', or {other}"
+        except UserError:
+            parts = ", ".join(filter(None, (id_, of.lora)))
+            return f"'{editor}' cannot run: a part of its weights is missing ({parts}); fetch them, or {other}"
+        return None
 
     def _base(self, editor: str) -> dict[str, Any]:
         if editor not in editor_names():
@@ -106,9 +149,8 @@ class ModelStore:
                 self._base_settings[editor] = base_settings(editor, ["weights.download=false"])
             return self._base_settings[editor]
 
-    def _editor(self, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
+    def _editor(self, name: str, settings: config.EditingEvaluation) -> tuple[Editor, dict[str, Any]]:
         """Cached; of editors with weights only the last is kept, to save memory."""
-        name = settings.editor.name
         with self._lock:
             if name not in self._opened:
                 found = editor_of(settings)

@@ -16,6 +16,7 @@ from semfacediff.web.model_store import ModelStore
 from semfacediff.web.runs_tab import runs_tab
 from semfacediff.web.style_tab import WITHOUT, StyleTab
 from semfacediff.web.styling import StyleModel
+from semfacediff.web.tab import QUIET
 
 _PAGES = 8
 """Open pages whose photos are kept in memory; beyond this number the least recently used is dropped."""
@@ -35,7 +36,7 @@ def build_page(
     with gr.Blocks(title="SemFaceDiff", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# SemFaceDiff")
         with gr.Tab("Edit a photo"):
-            EditingTab(store, files, editor)
+            editing = EditingTab(store, files, editor)
         with gr.Tab("Two photos"):
             if model is None:
                 gr.Markdown(WITHOUT, elem_id="without")
@@ -51,6 +52,7 @@ def build_page(
 
         page.unload(leave)
         page.load(None, js=_resource("page.js"))
+        page.load(editing.offer_editors, None, editing.editor, **QUIET)
     return page
 
 

@@ -14,8 +14,8 @@ from semfacediff.types import RegionMasks
 SHOWN_PX = 1024
 ENLARGED_PX = 256
 """Side to which smaller squares are enlarged for display."""
-_DIM_FACTOR = 0.25
-"""Brightness of pixels that an edit does not change."""
+_TINT, _OPACITY = np.array([255, 0, 160], np.float32), 0.4
+"""Colour that no face has, and its share where an edit changes everything."""
 
 
 def shown(picture: np.ndarray) -> np.ndarray:
@@ -47,11 +47,16 @@ def _enlarged(square: np.ndarray) -> np.ndarray:
 
 
 def mask_picture(photo: np.ndarray, masks: RegionMasks) -> np.ndarray:
-    """uint8 ``[h, w, 3]``: the photo, dark where the edit does not change it."""
+    """uint8 ``[h, w, 3]``: the photo, tinted where an edit may change it, in a black and white outline."""
     size, blend = _size(photo), masks.blend[0].numpy()
     weight = blend if size is None else cv2.resize(blend, size, interpolation=cv2.INTER_AREA)
-    light = _DIM_FACTOR + (1 - _DIM_FACTOR) * weight[..., None]
-    return np.rint(shown(photo) * light).astype(np.uint8)
+    share = _OPACITY * weight[..., None]
+    seen = np.rint(shown(photo) * (1 - share) + _TINT * share).astype(np.uint8)
+    lines, _ = cv2.findContours((weight >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    thin = max(1, max(weight.shape) // 500)
+    for colour, width in (((0, 0, 0), 3 * thin), ((255, 255, 255), thin)):
+        cv2.drawContours(seen, lines, -1, colour, width)
+    return seen
 
 
 def encoded(picture: np.ndarray) -> bytes:

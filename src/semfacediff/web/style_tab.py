@@ -5,6 +5,7 @@ from pathlib import Path
 import gradio as gr
 
 from semfacediff.errors import UserError
+from semfacediff.labels import in_words
 from semfacediff.synthesis.sampling import SamplingOptions
 from semfacediff.tasks.editing.sample_row import encoded_png
 from semfacediff.web import styling, wording
@@ -16,11 +17,10 @@ from semfacediff.web.portrait import MAX_MEGAPIXELS
 from semfacediff.web.styling import STEPS, TASKS, Face, StyleForm, StyleModel
 from semfacediff.web.tab import PROGRESS, QUIET, Tab, with_message
 
-WITHOUT = """This tab needs a trained SCA-DM, which generates a face from the layout of one photo and the style of
-another. Train one (a tiny one on drawn faces takes some minutes on a CPU) and serve the page with `--synthesis RUN`:
+WITHOUT = """This tab generates a face from the layout of one photo and the style of another. It needs a trained model
+(SCA-DM), and this server was started without one. *Training* in `docs/synthesis.md` says how to get one; then start
+the server with it:
 
-    python train_synthesis.py experiment=sca_dm/tiny stage=first hydra.run.dir=FIRST
-    python train_synthesis.py experiment=sca_dm/tiny first_stage.checkpoint=FIRST hydra.run.dir=RUN
     semfacediff web --synthesis RUN
 """
 _WELCOME = (
@@ -55,7 +55,8 @@ class StyleTab(Tab):
             self.upload_second = gr.File(label="Second: style", height=150, elem_id="second", min_width=140)
         choices = [(task.label, name) for name, task in TASKS.items()]
         self.task = gr.Radio(choices, value="swap_parts", label="Task", elem_id="task")
-        self.parts = gr.CheckboxGroup(self.model.parts, value=["hair"], label="Parts", elem_id="parts")
+        parts = [(in_words(name), name) for name in self.model.parts]
+        self.parts = gr.CheckboxGroup(parts, value=["hair"], label="Parts", elem_id="parts")
         with gr.Row():
             self.steps = gr.Dropdown(list(STEPS), value=50, label="Steps", elem_id="steps", min_width=120)
             self.seed = gr.Number(42, label="Seed", precision=0, minimum=0, elem_id="style-seed", min_width=120)
@@ -84,7 +85,9 @@ class StyleTab(Tab):
         for which in ("first", "second"):
             upload, *shown = self._elements(which)
             inputs, turn = [gr.State(which), upload], "loading"  # also while a face is generated, which may take long
-            self._on_upload(upload, self._load, inputs, [*shown, self.message], self.first, concurrency_id=turn)
+            self._on_upload(
+                upload.upload, self._load, inputs, [*shown, self.message], self.first, upload, concurrency_id=turn
+            )
         self.task.change(self._choose_task, self.task, [self.parts, self.message], **QUIET)
         self.form.change(self._choose_form, self.form, [self.guidance, self.message], **QUIET)
         asked = [self.first, self.second, self.task, self.parts, self.steps, self.seed, self.form, self.guidance]

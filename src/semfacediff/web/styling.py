@@ -166,7 +166,8 @@ def open_face(data: bytes, name: str, store: ModelStore, before_each: Callable[[
     labels = labels_to_square(of_face(seen.labels_now, seen.faces), place)
     if not labels.any():
         raise UserError(f"{name}: the parse shows no part of a face; load another photo")
-    done = ["padded with white to a square"] if height != width else []
+    done = ["scaled down from {1} x {0} px".format(*seen.own_size)] if seen.scaled else []
+    done += ["padded with white to a square"] if height != width else []
     done += [f"scaled to {place.side} px a side"] if max(height, width) > place.side else []
     sample = FaceSample(Path(name).stem, square, labels)
     count = len(seen.faces.shares) if seen.faces else 0

@@ -67,10 +67,17 @@ class Tab:
         return opened(self._server_files.uploads.take("photo", path), safe_name(path), self.store, own.check)
 
     def _on_upload(
-        self, upload: gr.File, load: Callable, inputs: list, outputs: list, ready: gr.State, **turns: object
+        self,
+        trigger: Callable,
+        load: Callable,
+        inputs: list,
+        outputs: list,
+        ready: gr.State,
+        upload: gr.File,
+        **turns: object,
     ) -> None:
-        """Call ``load(*inputs)`` on an upload, then clear the upload element and enable the start button if ready."""
-        loaded = upload.upload(load, inputs, outputs, **self.turns | turns)
+        """Call ``load(*inputs)`` on ``trigger``, then clear the upload element and enable the start button if ready."""
+        loaded = trigger(load, inputs, outputs, **self.turns | turns)
         loaded.then(self._clear_upload, [self.stop, ready], [upload, self.go], queue=False, **QUIET)
 
     def _clear_upload(self, stop: Stop | None, ready: object) -> tuple:

@@ -1,10 +1,11 @@
 """Texts of the page as HTML. External text is escaped here and nowhere else."""
 
+import re
 from html import escape
 
 import numpy as np
 
-from semfacediff.labels import LabelSpace, palette
+from semfacediff.labels import LabelSpace, in_words, palette
 from semfacediff.report.overview import overview
 from semfacediff.report.reading import Record
 from semfacediff.web.pictures import ENLARGED_PX
@@ -34,7 +35,8 @@ def portrait(loaded: Portrait) -> str:
     """Description of a loaded photo."""
     height, width = loaded.photo.shape[:2]
     n = len(loaded.faces.shares) if loaded.faces else 0
-    return f"{loaded.name}: {width} x {height} px, {faces_seen(n, 'edited')}."
+    own = "{1} x {0} px, scaled down to ".format(*loaded.own_size) if loaded.scaled else ""
+    return f"{loaded.name}: {own}{width} x {height} px, {faces_seen(n, 'edited')}."
 
 
 def legend(portrait: Portrait, space: LabelSpace) -> str:
@@ -56,8 +58,8 @@ def _legend(labels: np.ndarray, space: LabelSpace, of: str) -> str:
 def _class(name: str, colour: np.ndarray, share: float) -> str:
     swatch = f'<span class="swatch" style="background:#{bytes(colour).hex()}"></span>'
     attribute = attribute_of(name)
-    edits = f" → {attribute}" if attribute and attribute != name else ""
-    return f"<li>{swatch}{escape(name)} <small>{100 * share:.1f} %{edits}</small></li>"
+    edits = f" → {attribute}" if attribute and attribute != in_words(name) else ""
+    return f"<li>{swatch}{escape(in_words(name))} <small>{100 * share:.1f} %{edits}</small></li>"
 
 
 def audit_facts(audit: Audit) -> str:
@@ -120,7 +122,8 @@ def style_result(found: StyleResult, size: int) -> str:
     order = between if len(found.images) > 1 else second
     enlarged = f", enlarged to {ENLARGED_PX} px (bicubic) for display" if size < ENLARGED_PX else ""
     text = f"From left to right: {order}; at the model's {size} px{enlarged}. {found.facts['seconds']:.1f} s."
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    said = [re.sub(r"\w+", lambda word: in_words(word[0]), note) for note in found.notes]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in said)
     return f"<p><b>Result.</b> {escape(text)}</p>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
 
 

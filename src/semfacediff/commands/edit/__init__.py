@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face", choices=("one", "largest", "all"), default="one", help="which face to edit if there are several"
     )
+    parser.add_argument(
+        "--mask", type=Path, metavar="FILE", help="grey image of the region, white = edit (default: from the parse)"
+    )
     parser.add_argument("--no-reparse", action="store_true", help="take all masks from the first parse")
     parser.add_argument("--order", choices=("given", "anatomical"), default="given", help="order of several edits")
     parser.add_argument("--weights", metavar="DIR", help="folder of weights, as weights.root")
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         weights=a.weights,
         device=a.device,
         overrides=a.set,
+        mask=a.mask.expanduser() if a.mask else None,
     )
     return edit_photos(photo, a.out.expanduser(), options)
 

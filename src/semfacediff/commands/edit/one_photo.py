@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from semfacediff.parsing.default import default_parser
 from semfacediff.parsing.opening import open_trained, precision
 from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.regions import RegionRule, region_masks
+from semfacediff.regions import masks_of as drawn_masks
 from semfacediff.regions.faces import Faces
 from semfacediff.tasks.editing.sample_row import mask_digests
 from semfacediff.types import RegionMasks, to_tensor
@@ -50,6 +52,7 @@ class EditOptions:
         face: ``one`` refuses photos with no face or several, ``largest`` edits the largest, ``all`` the whole parse.
         weights: folder of weights. device: as ``runtime.device``.
         overrides: further settings as for ``evaluate.py``, e.g. ``editor.steps=30``.
+        mask: file of the region of the only edit; ``None`` = from the parse.
     """
 
     edits: list[tuple[str, str]]
@@ -64,6 +67,7 @@ class EditOptions:
     weights: str | None
     device: str
     overrides: list[str]
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -198,15 +202,22 @@ def parser_of(settings: config.EditingEvaluation) -> tuple[ModelParser, str]:
 
 
 def masks_of(
-    labels: np.ndarray, faces: Faces | None, attribute: str, space: LabelSpace, region: config.RegionConfig
+    labels: np.ndarray,
+    faces: Faces | None,
+    attribute: str,
+    space: LabelSpace,
+    region: config.RegionConfig,
+    drawn: np.ndarray | None = None,
 ) -> RegionMasks:
     """The masks of ``attribute``: of the largest of ``faces``, or of the whole parse.
 
     Args:
-        labels: integers ``[H, W]`` in ``space``.
+        labels: integers ``[H, W]`` in ``space``. drawn: bool ``[H, W]``, the region instead of the parse's.
     """
-    mine = torch.from_numpy(of_face(labels, faces).astype(np.int64))
-    return region_masks(mine, attribute, space, RegionRule(**region.model_dump()))
+    rule = RegionRule(**region.model_dump())
+    if drawn is not None:
+        return drawn_masks(drawn, rule)
+    return region_masks(torch.from_numpy(of_face(labels, faces).astype(np.int64)), attribute, space, rule)
 
 
 def of_face(labels: np.ndarray, faces: Faces | None) -> np.ndarray:

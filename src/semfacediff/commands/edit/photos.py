@@ -37,6 +37,7 @@ from semfacediff.records.samples import EMPTY_REGION, OK
 from semfacediff.records.writing import write_bytes, write_errors, write_text
 from semfacediff.regions.faces import Faces, find_faces
 from semfacediff.regions.masks import MIN_COVERAGE
+from semfacediff.regions.own_masks import drawn_region
 from semfacediff.regions.portraits import parse_faces
 from semfacediff.tables.figures import overlay, panel_figure
 from semfacediff.tasks.editing.cascade import staged
@@ -75,6 +76,11 @@ def edit_photos(source: Path, out: Path, options: EditOptions) -> int:
     photos = photos_of(source)
     if out.resolve() == photos[0].parent.resolve():
         raise UserError(f"--out: {out} is the folder of the photos, edits could overwrite them; give another folder")
+    if options.mask and (source.is_dir() or len(options.edits) > 1):
+        raise UserError(
+            f"--mask: expected one edit of one photo, got {len(options.edits)} edits of {len(photos)} photos; edit one "
+            f"after the other, or give evaluate.py a folder of masks (masks=DIR)"
+        )
     task = _task(out, options)
     show(task.prompts)
     kept: list[Path] = []
@@ -106,14 +112,16 @@ def _edit_file(file: Path, task: _Task) -> bool:
     """Edit one photo; ``False`` if it already has this edit."""
     data = Blob(file, file.name).read()
     photo = decode_photo(data, file.name)
-    identity = _identity(file, data, task)
+    mask = task.options.mask
+    drawn = drawn_region(Blob(mask, mask.name).read(), mask.name, photo.shape[:2]) if mask else None
+    identity = _identity(file, data, task, drawn)
     folder, result = task.out / file.stem, task.out / f"{file.stem}.png"
     if result.exists() and _recorded(folder / "edit.json") == identity:
         return False
     start = time.perf_counter()
     labels = parse_faces(task.tools.parser, photo, file.name).labels
-    faces = _faces(labels, file.name, task)
-    stages = _edited(file, photo, labels, faces, task)
+    faces = _faces(labels, file.name, task) if drawn is None else None
+    stages = _edited(file, photo, labels, faces, task, drawn)
     _clear(folder)
     for stage in stages:
         _write_stage(stage, folder, several=len(stages) > 1)
@@ -162,7 +170,7 @@ def _clear(folder: Path) -> None:
                 file.unlink()
 
 
-def _identity(file: Path, data: bytes, task: _Task) -> dict:
+def _identity(file: Path, data: bytes, task: _Task, drawn: np.ndarray | None) -> dict:
     """Everything that determines the edit, after a JSON round trip."""
     words = [one.facts() for one in task.prompts]
     facts = {
@@ -173,6 +181,8 @@ def _identity(file: Path, data: bytes, task: _Task) -> dict:
         "face": task.options.face,
         **task.tools.identity(),
     }
+    if drawn is not None:
+        facts["mask_sha256"] = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
     return json.loads(json.dumps(facts))
 
 
@@ -206,8 +216,13 @@ def _faces(labels: np.ndarray, name: str, task: _Task) -> Faces | None:
     return faces
 
 
-def _edited(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None, task: _Task) -> list[Stage]:
+def _edited(
+    file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | None, task: _Task, drawn: np.ndarray | None
+) -> list[Stage]:
     """Apply all edits in order, each to the result of the previous one.
+
+    Args:
+        drawn: bool ``[H, W]``, the region instead of the parse's.
 
     Raises:
         UserError: no edit found its region, or the editor failed.
@@ -218,7 +233,7 @@ def _edited(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | No
     for spec in task.specs:
         if stages and cascade_of(task.tools.settings).reparse and stages[-1].facts["status"] == OK:
             labels = parse_faces(task.tools.parser, now).labels
-        masks = masks_of(labels, faces, spec.attribute, space, region)
+        masks = masks_of(labels, faces, spec.attribute, space, region, drawn)
         stages.append(edited(file.stem, now, labels, masks, spec, task.tools))
         if note := stages[-1].facts["note"]:
             print(printable(f"{file.name}: {spec.attribute}: {note}"), file=sys.stderr)
@@ -226,10 +241,13 @@ def _edited(file: Path, photo: np.ndarray, labels: np.ndarray, faces: Faces | No
         touched |= masks.blend[0].numpy() > 0
     empty = [s.spec.attribute for s in stages if s.facts["status"] == EMPTY_REGION]
     if len(empty) == len(stages):
-        found = max(100 * s.masks.coverage for s in stages)
+        found = f"{max(100 * s.masks.coverage for s in stages):.2f} % of the photo"
+        expected = f"expected at least {100 * MIN_COVERAGE:g} %"
+        if task.options.mask:
+            raise UserError(f"{task.options.mask.name}: the mask covers {found}, {expected}; draw a larger region")
         raise UserError(
-            f"{file.name}: the parse shows no {' or '.join(dict.fromkeys(empty))} ({found:.2f} % of the photo, "
-            f"expected at least {100 * MIN_COVERAGE:g} %); choose another region or photo"
+            f"{file.name}: the parse shows no {' or '.join(dict.fromkeys(empty))} ({found}, {expected}); choose "
+            f"another region or photo"
         )
     for attribute in empty:
         print(printable(f"{file.name}: the parse shows no {attribute}, so this edit was skipped"), file=sys.stderr)

@@ -21,6 +21,7 @@ from semfacediff.editing.base import Editor
 from semfacediff.engine.peak_memory import peak_memory_mib, reset_peak_memory
 from semfacediff.engine.prefetch import grouped, in_order, one_core_each, read_ahead, torch_threads
 from semfacediff.engine.processes import agreed, in_turn, processes
+from semfacediff.errors import UserError
 from semfacediff.metrics.effect import source_distance
 from semfacediff.metrics.face_facts import face_facts
 from semfacediff.metrics.opening import Metrics
@@ -116,7 +117,7 @@ class EditingBench:
 
     def opened_log(self) -> SampleLog:
         """The log with the rows of earlier sittings that are still valid."""
-        valid = still_valid(Parsers(self.parser, self.judge), self.editor)
+        valid = still_valid(Parsers(self.parser, self.judge), self.editor, self.rules.own_masks)
         return SampleLog(self.folder / "samples.jsonl", self.key, valid)
 
     def keep(self, row: dict) -> None:
@@ -211,8 +212,9 @@ class EditingBench:
         return Task(self._facts(sample_id, spec) | failure(error), spec)
 
     def _facts(self, sample_id: str, spec: EditSpec) -> dict:
+        of_row = sample_id, spec.attribute, spec.repeat
         parsers = Parsers(self.parser, self.judge)
-        read = {"inputs_sha256": inputs_fingerprint(parsers, self.editor, sample_id, spec.attribute, spec.repeat)}
+        read = {"inputs_sha256": inputs_fingerprint(parsers, self.editor, self.rules.own_masks, *of_row)}
         place = {"sample_id": sample_id, "stage": spec.stage, "attribute": spec.attribute, "strength": spec.strength}
         place |= {"repeat": spec.repeat, "kind": spec.kind, "target": spec.target}
         return {**place, **dataclasses.asdict(spec.words), "seed": self.rules.seed_of(sample_id, spec), **read}
@@ -221,7 +223,10 @@ class EditingBench:
         if isinstance(parsed, Exception):
             return self.failed(sample.id, spec, parsed)
         start, space = time.perf_counter(), self.parser.label_space
-        masks = self.rules.masks(parsed.labels, spec.attribute, space, spec.kind)
+        try:
+            masks = self.rules.masks(sample, parsed.labels, spec.attribute, space, spec.kind)
+        except UserError as e:  # of a mask of one's own
+            return self.failed(sample.id, spec, e)
         seconds = parsed.parse_s + time.perf_counter() - start
         row = self._facts(sample.id, spec) | parsed.facts | mask_facts(masks, parsed.photo)
         row |= parsed.floor.get(spec.attribute, {})

@@ -136,7 +136,7 @@ class CascadeBench(EditingBench):
         if pixels is None:
             raise UserError(f"{file}: what stage {spec.stage} made of {sample.id} is gone; start in a new folder")
         photo = np.ascontiguousarray(pixels[..., ::-1])
-        masks = self.rules.masks(state.now.labels, spec.attribute, self.parser.label_space)
+        masks = self.rules.masks(sample, state.now.labels, spec.attribute, self.parser.label_space)
         seen = self._reparses or self.judge is not self.parser
         labels = self.judge.after(sample, spec.attribute, to_tensor(photo)) if seen else None
         self._advance(state, spec, ScoredEdit(photo, mask_bytes(masks.blend), labels, 0.0))

@@ -25,6 +25,7 @@ from semfacediff.records.folder import DONE, INCOMPLETE, RunFolder, beside_other
 from semfacediff.records.legacy_metrics import compared
 from semfacediff.records.samples import refuse_changed_inputs
 from semfacediff.records.tracking import tracked
+from semfacediff.regions.own_masks import OwnMasks
 from semfacediff.tables.text import editing_report
 from semfacediff.tasks.editing.bench import EditingBench
 from semfacediff.tasks.editing.cascade import CascadeBench
@@ -88,7 +89,7 @@ def _evaluated(
     edits = planned(settings, editor, everything, data)
     opened_facts = {"parser": parser_facts, "judge": judge_facts, "editor": editor_facts, **edits.facts(), **part}
     head = _head(settings, opened_facts, metrics, data, sum(edits.n_expected.values()))
-    inputs = _inputs(head, data, edits, parsers)
+    inputs = _inputs(head, data, edits, parsers) | ({"masks": "own"} if settings.masks else {})
     of_kind = EditingBench if settings.cascade is None else CascadeBench
     folder = agreed(state, beside_other_data(folder, identity(settings, inputs)))
 
@@ -105,9 +106,8 @@ def _evaluated(
             return 0
         with tracked(record, settings.tracking.model_dump(), settings.name):
             if finished:
-                refuse_changed_inputs(
-                    folder / "samples.jsonl", row_key(settings.model_dump()), still_valid(parsers, editor)
-                )
+                valid = still_valid(parsers, editor, OwnMasks(settings.masks) if settings.masks else None)
+                refuse_changed_inputs(folder / "samples.jsonl", row_key(settings.model_dump()), valid)
             else:
                 edits.show()
                 whole = bench()
@@ -132,6 +132,8 @@ def open_parsers(settings: config.EditingEvaluation, device: torch.device) -> tu
         mask = open_parser(labels, space, device)
     for parser in (mask[0], judge[0]):
         parser.check(settings.attributes)
+    if settings.masks:
+        OwnMasks(settings.masks).check(settings.attributes)
     return Parsers(mask[0], judge[0]), mask[1], judge[1]
 
 

@@ -35,7 +35,7 @@ def draw_strips(bench: EditingBench) -> None:
             specs = [s for s in bench.plan.of(p.sample.id) if s.attribute == attribute]
             edits = [(_caption(spec), _saved(bench, spec.name, p.sample.id)) for spec in specs]
             if specs:
-                mask = bench.rules.masks(p.labels, attribute, space, specs[0].kind).blend[0].numpy()
+                mask = bench.rules.masks(p.sample, p.labels, attribute, space, specs[0].kind).blend[0].numpy()
                 strips.append([*row[:2], ("mask", mask), *edits])
             row.append((attribute, edits[0][1] if edits else None))
         title = attribute if settings.prompts.of_tasks else f"{attribute}: {settings.prompts.texts[attribute]}"

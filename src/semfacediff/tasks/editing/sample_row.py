@@ -23,7 +23,8 @@ from semfacediff.metrics.overall import OVERALL, Overall
 from semfacediff.parsing import Parser
 from semfacediff.records.samples import EMPTY_REGION, ERROR, OK, UNCHANGED
 from semfacediff.records.writing import write_bytes
-from semfacediff.regions import attribute_region, task_region
+from semfacediff.regions import attribute_region
+from semfacediff.regions.own_masks import OwnMasks
 from semfacediff.types import FaceSample, RegionMasks, to_tensor
 
 COLUMNS = (
@@ -263,21 +264,22 @@ class EditScorer:
         blend: np.ndarray,
         after: torch.Tensor | None,
     ) -> EditPair:
-        space, attribute, of_two = self.judge.label_space, spec.attribute, self.judge is not self.parser
+        space, attribute = self.judge.label_space, spec.attribute
+        apart = self.judge is not self.parser or self.rules.own_masks is not None
         # What is added or removed does not keep its place and shape.
         keeps = after is not None and spec.kind not in (ADD, REMOVE)
         return EditPair(
             photo=p.photo,
             edit=edit,
             blend=blend,
-            before=task_region(p.labels, attribute, self.parser.label_space, spec.kind),
+            before=self.rules.semantic(p.sample, p.labels, attribute, self.parser.label_space, spec.kind),
             after=attribute_region(after, attribute, space) if after is not None and keeps else None,
             prompt=prompt,
             attribute=attribute,
             labels_before=p.judged.numpy(),
             labels_after=None if after is None else after.numpy(),
             space=space,
-            judged=attribute_region(p.judged, attribute, space) if of_two else None,
+            judged=attribute_region(p.judged, attribute, space) if apart else None,
         )
 
     def _note(self, task: Task) -> str | None:
@@ -312,22 +314,28 @@ def encoded_png(picture: np.ndarray) -> bytes:
 
 
 def inputs_fingerprint(
-    parsers: Parsers, editor: Editor, sample_id: str, attribute: str, repeat: int | None
+    parsers: Parsers,
+    editor: Editor,
+    own_masks: OwnMasks | None,
+    sample_id: str,
+    attribute: str,
+    repeat: int | None,
 ) -> str | None:
-    """Digest of the precomputed files behind a row; ``None`` if all of it is computed."""
+    """Digest of the files behind a row: label maps, edits and own masks; ``None`` if all of it is computed."""
     two = parsers.judge is not parsers.mask
     read = [parsers.mask.fingerprint(sample_id, None if two else attribute)]
     read += [parsers.judge.fingerprint(sample_id, attribute)] * two
     read += [editor.fingerprint(sample_id, edit_name(attribute, repeat))]
+    read += [own_masks.fingerprint(sample_id, attribute)] if own_masks else []
     return "-".join(filter(None, read)) or None
 
 
-def still_valid(parsers: Parsers, editor: Editor) -> Callable[[dict], bool]:
-    """Whether a row was made from the precomputed files as they are now."""
+def still_valid(parsers: Parsers, editor: Editor, own_masks: OwnMasks | None) -> Callable[[dict], bool]:
+    """Whether a row was made from the files as they are now."""
 
     def valid(row: dict) -> bool:
         of_row = row["sample_id"], row["attribute"], row.get("repeat")
-        return row["inputs_sha256"] == inputs_fingerprint(parsers, editor, *of_row)
+        return row["inputs_sha256"] == inputs_fingerprint(parsers, editor, own_masks, *of_row)
 
     return valid
 
