@@ -265,7 +265,7 @@ def edit(
     labels = parse_faces(store.parser, made.photo, before_each=stop.check).labels
     touched = portrait.touched | (region.blend[0].numpy() > 0)
     facts = json.loads(json.dumps(made.facts | words.facts() | tools.identity() | {"own_mask": own is not None}))
-    after = {"now": made.photo, "labels_now": labels, "touched": touched}
+    after: dict[str, Any] = {"now": made.photo, "labels_now": labels, "touched": touched}
     undo = tuple(zlib.compress(getattr(portrait, name) ^ array, 1) for name, array in after.items())
     png = None if own is None else encoded_png(own.astype(np.uint8) * 255)
     steps = (*portrait.steps, Step(form, facts, undo, png))
