@@ -1,7 +1,12 @@
 """Every command of README and docs: its options parse, its configuration composes, what it names is there."""
 
 import functools
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,7 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from semfacediff import cli, config, plugins
 from semfacediff.scripts import SCRIPTS
 
-from .documented import commands
+from .conftest import write_tar
+from .documented import Command, commands
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = commands(ROOT)
@@ -123,3 +129,102 @@ def test_every_command_is_one_that_the_program_takes(compose, capsys, monkeypatc
         except Exception as e:
             wrong.append(f"{command.page}: {command.text}: {type(e).__name__}: {e}")
     assert not wrong, "\n".join(wrong)
+
+
+IN_A_TEXT = r"(?<!\S){}(?!\S)"
+PLACES = {
+    "parser.checkpoint=RUN": "parser.checkpoint=PARSER",
+    "parser.checkpoint=JUDGE": "parser.checkpoint=PARSER",
+    "export RUN": "export PARSER",
+    "--parser RUN": "--parser PARSER",
+    "--checkpoint RUN": "--checkpoint PARSER",
+    "--parser FOLDER": "--parser PARSER",
+    "compare RUN RUN RUN": "compare RUN OTHER",
+    "compare RUN RUN": "compare RUN OTHER",
+    "--photos DIR --edits DIR": "--photos P --edits E",
+    "--out DIR": "--out OUT",
+    "hydra.run.dir=RUN": "hydra.run.dir=TRAINED",
+    "--weights DIR": "--set weights.lpips_alexnet=ALEXNET --set weights.clip=random --set weights.inception=random",
+    "editor.donors=DIR_OF_OTHER_PEOPLE": "editor.donors=P",
+    "experiment=controls": "experiment=controls editor.kind=nothing,jpeg_50",
+    "experiment=ablations/feather_sigma": "experiment=ablations/feather_sigma region.feather_sigma_px=0,7",
+    "--label-space NAME": "--label-space celebamask",
+    "tables RUN --format md --columns SCORE,": "tables RUN --format md --columns ssim,seam",
+    "--out FILE": "--out mine.md",
+    "--rank SCORE": "--rank seam",
+}
+"""Placeholder -> what it is in the folder in which the commands run; ``RUN``, ``DIR``, ``P`` and others lie there."""
+QUICK = {
+    "evaluate": "runtime.workers=0 runtime.device=cpu data.n=1 metrics.on_missing=skip metrics.clip.model=ViT-S-32-alt",
+    "train_parser": "runtime.workers=0 runtime.device=cpu limit=4 train.size=32 train.epochs=1 train.batch_size=2",
+    "train_synthesis": "runtime.workers=0 runtime.device=cpu limit=3 vq.steps=1",
+}
+NOT_RUN = {
+    "semfacediff web": "serves until Ctrl-C; tests/web, tests/test_installed.py",
+    "semfacediff fetch": "needs a network; tests/fetching",
+    "experiment=thesis/cascade": "needs the weights of SDXL; tests/tasks/test_cascade.py",
+}
+
+
+def chosen() -> list[Command]:
+    """Those of the README and the first line of each page, once each."""
+    seen: dict[tuple[str, ...], Command] = {}
+    for page in dict.fromkeys(command.page for command in COMMANDS):
+        of_page = [c for c in COMMANDS if c.page == page and (page == "README.md" or not c.of_text)]
+        for command in of_page if page == "README.md" else of_page[:1]:
+            ours = command.script or command.words[0] == "semfacediff"
+            bare = not command.after if command.script else len(command.words) == 2
+            in_a_sentence = bare and command.of_text
+            if ours and not in_a_sentence and not any(words in command.text for words in NOT_RUN):
+                seen.setdefault(command.words, command)
+    return list(seen.values())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, portrait, encode, tiny_checkpoint, alexnet_file, official_tree, drawn) -> Path:
+    """A folder in which what the docs call ``DIR`` or ``RUN`` exists."""
+    root = tmp_path_factory.mktemp("place")
+    for name in ("me.jpg", "photo.jpg", "PHOTO"):
+        (root / name).write_bytes(encode(portrait, "jpeg"))
+    for name, target in (("PARSER", tiny_checkpoint), ("ALEXNET", alexnet_file), ("OFFICIAL", official_tree)):
+        (root / name).symlink_to(target)
+    from semfacediff.data.toy import ToyFaces
+
+    members = {}
+    for folder in ("DIR/images", "DIR/masks", "P", "E"):
+        (root / folder).mkdir(parents=True)
+    for face in ToyFaces(11, 64):
+        photo, labels = encode(face.photo), encode(face.labels)
+        members |= {f"{face.id}.png": labels, f"{face.id}.webp": encode(face.photo, "webp", lossless=True)}
+        for file, content in (("DIR/images", photo), ("DIR/masks", labels), ("P", photo), ("E", photo)):
+            (root / file / f"{face.id}.png").write_bytes(content)
+    write_tar(root / "DIR" / "toy-00000.tar", members)
+    words = "data=folder data.root=DIR editor=recolor metrics.on_missing=skip attributes=[hair]"
+    for name, sigma in (("RUN", 3), ("OTHER", 7)):
+        run = [*words.split(), *QUICK["evaluate"].split(), "data.n=6", f"region.feather_sigma_px={sigma}"]
+        done(root, [sys.executable, ROOT / "evaluate.py", *run, f"hydra.run.dir={name}"])
+    return root
+
+
+def done(folder: Path, words) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SEMFACEDIFF_DATA": str(folder / "DIR")}
+    made = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    assert made.returncode == 0, made.stderr[-3000:]
+    return made.stdout
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("command", chosen(), ids=lambda command: f"{command.page}: {command.text}")
+def test_it_runs_on_drawn_faces(place, command):
+    line = shlex.join(command.words)
+    for placeholder, real in PLACES.items():
+        line = re.sub(IN_A_TEXT.format(re.escape(placeholder)), real, line)
+    words = shlex.split(line)
+    for made in ("OUT", "TRAINED"):
+        shutil.rmtree(place / made, ignore_errors=True)
+    if command.script:
+        words = ["-m", "semfacediff.cli", command.script.replace("_", "-"), *words[len(words) - len(command.after) :]]
+        words += QUICK[command.script].split()
+    else:
+        words = ["-m", "semfacediff.cli", *words[1:]]
+    done(place, [sys.executable, *words])
