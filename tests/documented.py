@@ -53,7 +53,8 @@ def _of_page(page: Path) -> list[Command]:
                 found += [(text, False) for text in _lines(line) if re.match(_PROGRAMS, f"{text} ")]
         else:
             inline = [text.replace(r"\|", "|") for text in re.findall(r"`([^`]+)`", line)]
-            found += [(text, True) for text in inline if re.match(_PROGRAMS + r"\S", text)]
+            inline = [text for text in inline if re.match(_PROGRAMS + r"\S", text)]
+            found += [(text, True) for several in inline for text in _lines(several)]
     made = [Command(page.name, text, tuple(_words(text)), of_text) for text, of_text in found]
     return [command for command in made if len(command.words) > 1 and command.words[-1] != "-"]
 
