@@ -268,5 +268,5 @@ def test_it_runs_on_drawn_faces(place, command, monkeypatch, capsys):
     if not command.script:
         assert cli.main(words[1:]) == 0, capsys.readouterr().err
         return
-    after = [*words[len(words) - len(command.after) :], *QUICK[command.script].split()]
+    after = [*words[len(command.words) - len(command.after) :], *QUICK[command.script].split()]
     done(place, [sys.executable, "-m", "semfacediff.cli", command.script.replace("_", "-"), *after])
