@@ -65,7 +65,7 @@ test: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2
 
-# What make test leaves out: the wheel, the notebook and the site; metrics and parsers without torch's AVX kernels.
+# What make test leaves out: the wheel, the notebook, the site and the commands of the docs; metrics and parsers without torch's AVX kernels.
 test-more: $(READY)
 	$(PYTHON) -m pytest -n 2 --more -m more
 	ATEN_CPU_CAPABILITY=default $(PYTHON) -m pytest -n 2 tests/metrics tests/parsing

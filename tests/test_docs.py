@@ -31,6 +31,18 @@ def test_the_index_lists_every_page(repository):
     assert listed == {page.name for page in repository.glob("docs/*.md")} - {"index.md"}
 
 
+def test_the_readme_is_short_and_its_table_is_that_of_the_record(repository):
+    readme = (repository / "README.md").read_text("utf-8")
+    assert len(readme.splitlines()) <= 150
+    lines = (repository / "results" / "tables" / "controls.md").read_text("utf-8").splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    columns = [head.index(f"{name} raw (up)") for name in ("toward prompt", "SSIM", "PSNR outside dB", "mask IoU")]
+    whole = {row[0]: [row[column] for column in columns] for row in rows}
+    shown = re.findall(r"^\| .*\(`(\w+)`\) \|(.*)\|$", readme, re.MULTILINE)
+    assert len(shown) == 7
+    assert [[cell.strip() for cell in cells.split("|")] for _, cells in shown] == [whole[name] for name, _ in shown]
+
+
 def test_every_dependency_and_extra_is_explained(repository):
     """In ``docs/dependencies.md``; nothing is explained that the project no longer needs."""
     project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]

@@ -1,10 +1,10 @@
-"""The README's pictures, of drawn faces and of one photo in the public domain (NASA's portrait of Eileen Collins).
+"""The README's pictures, most of them of one photo in the public domain (NASA's portrait of Eileen Collins).
 
     make pictures                                 # trains and edits the demo first; needs what `make browser` installs
     python docs/pictures/draw.py --synthesis RUN  # of evaluate.py task=synthesis on drawn faces (docs/synthesis.md)
 
-`overview.png` is the demo's own figure, `astronaut.png` a parse and three edits, `report.png` the demo's report and
-`web.png` the page of `semfacediff web`, both as a browser shows them. `synthesis.png` is what a run shows of its model.
+`before_after.png` shows one edit, `report.png` the demo's report and `web.png` the page of `semfacediff web`, both as a
+browser shows them. `synthesis.png` is what a run shows of its model.
 """
 
 import argparse
@@ -27,12 +27,14 @@ from scipy.spatial import cKDTree
 
 import semfacediff
 from semfacediff.labels import CELEBAMASK, palette
-from semfacediff.tables.figures import overlay, panel_figure
+from semfacediff.tables.figures import panel_figure
 
 HERE = Path(__file__).parent
 DEMO = HERE.parents[1] / "outputs" / "demo"
 FACE = (slice(5, 215), slice(125, 335))
 """Rows and columns of the portrait."""
+HEAD = (slice(0, 256), slice(96, 352))
+"""More of it, with the suit."""
 WIDTH = 1400
 """Of the picture of a synthesis run, px."""
 
@@ -51,9 +53,8 @@ def main() -> None:
 
 
 def _demo_and_portrait() -> None:
-    _small(Image.open(DEMO / "editing" / "figures" / "overview.png", formats=("PNG",)), HERE / "overview.png")
+    _before_and_after(np.ascontiguousarray(skimage.data.astronaut()[HEAD]))
     portrait = np.ascontiguousarray(skimage.data.astronaut()[FACE])
-    _parse_and_edits(portrait)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
@@ -64,18 +65,13 @@ def _demo_and_portrait() -> None:
         browser.close()
 
 
-def _parse_and_edits(photo: np.ndarray) -> None:
-    labels = semfacediff.parse(photo)
-    row = [("photo", photo), ("parse", overlay(photo, labels, CELEBAMASK)), ("mask", _mask(labels, "hair"))]
-    for attribute, prompt in (("hair", "copper red hair"), ("hair", "platinum blonde"), ("clothing", "navy blue")):
-        edit = semfacediff.edit(photo, attribute, prompt, labels=labels)
-        row.append((prompt, edit))
-    panel_figure([row], "", HERE / "astronaut.png")
-    _small(Image.open(HERE / "astronaut.png", formats=("PNG",)), HERE / "astronaut.png")
-
-
-def _mask(labels: np.ndarray, attribute: str) -> np.ndarray:
-    return semfacediff.region_mask(labels, attribute).astype(np.float32) / 255
+def _before_and_after(photo: np.ndarray) -> None:
+    """The photo, an edit of it, and the pixels that the edit changed."""
+    edit = semfacediff.edit(photo, "hair", "copper red hair", labels=semfacediff.parse(photo))
+    changed = (edit != photo).any(-1).astype(np.float32)
+    row = [("before", photo), ("after: copper red hair", edit), ("pixels that changed", changed)]
+    panel_figure([row], "", HERE / "before_after.png")
+    _small(Image.open(HERE / "before_after.png", formats=("PNG",)), HERE / "before_after.png")
 
 
 def _report(page: Page) -> None:

@@ -11,10 +11,7 @@ HELP = "write label maps, coverage and confidence of a photo or a folder of phot
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", type=Path, metavar="PHOTO|DIR", help="a photo, or a folder of photos (not nested)")
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("outputs") / "parse",
-        help="folder for the label maps (palette PNG) and JSON files (default: outputs/parse)",
+        "--out", type=Path, default=Path("outputs") / "parse", help="for label maps and JSON (default: outputs/parse)"
     )
     parser.add_argument(
         "--checkpoint", metavar="RUN", help="run, checkpoint folder or weights file (default: the shipped one)"
