@@ -83,9 +83,8 @@ def editing_headline(records: list[Record], repository: Path) -> Table | None:
             cells += ["" for _ in (*of_sets, "latency")]
             rows.append(Row(name, "thesis, table 6.1", PUBLISHED, cells, setup=_THESIS))
     notes = []
-    if any(row.kind == PUBLISHED for row in rows):
-        if others := sorted({r.id for r, _ in shown if r.config.get("protocol") != "thesis"}):
-            notes.append(f"{', '.join(others)}: protocol strict, not comparable with the published rows")
+    if any(r.drawn for r, _ in shown):
+        notes.append(NOT_BESIDE)
     notes += [f"{r.id}: {said}" for r, summary in shown for said in counted(summary)]
     return Table(columns, rows, notes)
 
@@ -200,7 +199,7 @@ class ClassRow:
 
 
 def class_rows(record: Record, repository: Path) -> tuple[list[ClassRow], list[Published], str]:
-    """Scores by class beside the published IoU, whose these are, and how both were measured; drawn faces stand alone."""
+    """Scores by class, published works beside them, and protocol and data of both; drawn faces stand alone."""
     works = [] if record.drawn else published_iou(repository)
     setups = f"Published: {_SETUPS['ce7454']}. This run: {setup(record)}." if works else ""
     rows: list[ClassRow] = []

@@ -67,9 +67,11 @@ def _title(group: Sequence[Record]) -> str:
     what = f"{everyone[0]} on {of}" if len(everyone) == 1 else of
     if len(group) == 1:
         return what
-    values = list(dict.fromkeys(said(_leaves(r).get(keys[0])) for r in group)) if keys else []
+    values = list(dict.fromkeys(_value(r, keys[0]) for r in group)) if keys else []
     if len(keys) == 1 and len(values) <= _LISTED:
         listed = ", ".join(values)
+        if keys == ("data.name",) and len(everyone) == 1:
+            return f"{everyone[0]} on {listed}"
         return f"{listed} on {of}" if keys[0].endswith(".name") else f"{what}: {labels(keys)[0]} {listed}"
     by = f", by {', '.join(labels(keys))}" if 0 < len(keys) <= _LISTED else ""
     return f"{len(group)} runs of {what}{by}"
@@ -120,9 +122,14 @@ def _distinct(group: Sequence[Record]) -> tuple[str, ...]:
 
 def _setting(record: Record, group: Sequence[Record]) -> str:
     """The settings of one of several runs: ``feather sigma (px) 7``; empty if nothing differs."""
-    keys, own = _distinct(group), _leaves(record)
+    keys = _distinct(group)
     pairs = zip(keys, labels(keys), strict=True)
-    return ", ".join(said(own.get(k)) if k.endswith(".name") else f"{label} {said(own.get(k))}" for k, label in pairs)
+    return ", ".join(_value(record, k) if k.endswith(".name") else f"{label} {_value(record, k)}" for k, label in pairs)
+
+
+def _value(record: Record, key: str) -> str:
+    """A setting of a run; its data set with the number of photos."""
+    return photos(record) if key == "data.name" else said(_leaves(record).get(key))
 
 
 def labels(keys: Sequence[str]) -> tuple[str, ...]:
