@@ -139,24 +139,24 @@ def _won(grid: Grid, row: Row) -> list[str]:
 def _of_one(record: Record, grid: Grid) -> str:
     """Was the edit done, and was the rest left alone?"""
     first = dict(zip((c.name for c in grid.columns), grid.rows[0].cells, strict=True))
-    done, how = _effect(first.get(TOWARD), first.get(CHANGE))
+    effect = _effect(first.get(TOWARD), first.get(CHANGE))
     rows = record.samples[record.samples["status"] != "error"]
     idle = int((rows["status"] == UNCHANGED).sum())
     also = f"; {idle} of {len(rows)} edits changed nothing" if idle else ""
-    return f"{record.id}: the edit {done} ({how}{also}), and {_rest(record, first)}."
+    return f"{record.id}: {effect}{also}), and {_rest(record, first)}."
 
 
-def _effect(toward: object, change: object) -> tuple[str, str]:
-    """(whether the edit was done, by how much)."""
+def _effect(toward: object, change: object) -> str:
+    """Whether the edit was done, and an open bracket with by how much."""
     if isinstance(toward, Value) and not toward.missing:
         interval = toward.low == toward.low and not toward.few
         low = toward.low if interval else toward.mean
-        said = f"colours moved {100 * toward.mean:.0f} % of the way to the prompts'"
-        said += f", 95 % interval {100 * toward.low:.0f} to {100 * toward.high:.0f}" if interval else ""
-        return "was done" if low >= _HALF else "was done in part" if low > 0 else "was not done", said
+        done = "was done" if low >= _HALF else "was done in part" if low > 0 else "was not done"
+        said = f", 95 % interval {100 * toward.low:.0f} to {100 * toward.high:.0f}" if interval else ""
+        return f"the edit {done} (colours moved {100 * toward.mean:.0f} % of the way to the prompts'{said}"
     if isinstance(change, Value) and not change.missing:
-        return "was made", f"regions changed by {change.mean:.1f} CIEDE2000; no prompt names a colour to reach"
-    return "was not measured", "no score of its effect"
+        return f"the edit was made (regions changed by {change.mean:.1f} CIEDE2000; no prompt names a colour to reach"
+    return "whether the edit was done was not measured (no score of its effect"
 
 
 def _rest(record: Record, first: dict) -> str:
@@ -216,9 +216,14 @@ def _of_faces(records: Sequence[Record]) -> str:
     said = []
     for record in records:
         values = synthesis_values(record)
-        of = [f"{s.label} {s.text(v.mean)}" for (task, n), (s, v) in values.items() if (task, n) in _OF_FACES]
+        of = [_with_unit(s, v) for (task, n), (s, v) in values.items() if (task, n) in _OF_FACES]
         said.append(f"{record.id}: reconstructions reach {_listed(of)}" if of else f"{record.id}: no scores")
     return "; ".join(said) + "."
+
+
+def _with_unit(s: Score, value: Value) -> str:
+    """``mIoU 5.83 %`` of the label ``mIoU %``."""
+    return f"{s.label.removesuffix(' %')} {s.text(value.mean)}" + " %" * s.label.endswith(" %")
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from semfacediff.report.reading import EDITING, SYNTHESIS, TRAININGS, Record
+from semfacediff.report.reading import EDITING, SYNTHESIS, TRAINING, TRAININGS, Record
 from semfacediff.tables.ablation import named_today, spelt
 from semfacediff.tables.labels import parameter_labels
 
@@ -81,8 +81,9 @@ def _who(record: Record) -> str:
     """Editor, parser or generator."""
     key = {EDITING: "editor", SYNTHESIS: "generation"}.get(record.task, "parser")
     names = [of.get("name") for of in (record.run.get(key), record.config.get(key)) if isinstance(of, dict)]
-    name = str(next(filter(None, names), record.task))
-    return f"training of {name}" if record.task in TRAININGS else name
+    if record.task in TRAININGS:
+        return f"training of {next(filter(None, names), 'a parser' if record.task == TRAINING else 'SCA-DM')}"
+    return str(next(filter(None, names), record.task))
 
 
 def photos(record: Record) -> str:
