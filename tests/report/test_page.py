@@ -11,8 +11,9 @@ from semfacediff import config
 from semfacediff.cli import main
 from semfacediff.commands.report.page import ReportOptions, report
 from semfacediff.errors import UserError
-from semfacediff.report.finding import findings
+from semfacediff.report.finding import findings, missing_weights
 from semfacediff.report.naming import named, title
+from semfacediff.report.overview import overview
 from semfacediff.report.reading import read_records
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -245,12 +246,13 @@ def test_missing_weights_are_stated_once(written, tmp_path):
     empty = {"lpips": "weights.lpips_alexnet: no file", "fid": "weights.inception: no file", "kid": "1 photo"}
     runs = [written["editing"](tmp_path / "a", written["edits"](4), empty_columns=empty)]
     runs += [written["editing"](tmp_path / "b", written["edits"](4), {"strips": 1}, empty_columns=empty)]
-    text = made([*runs, written["parsing"](tmp_path / "c")], tmp_path / "out").text
-    assert text.count("weights are missing") == 1
-    assert "Not measured in 2 of 3 runs because weights are missing: lpips, fid;" in text
-    assert "rescore RUN --add lpips,fid fills" in text
-    assert "no file" not in text
-    assert text.count("column kid is empty: 1 photo") == 2
+    records = named(read_records([*runs, written["parsing"](tmp_path / "c")])[0])
+    assert missing_weights(records) == (
+        "Not measured in 2 of 3 runs because weights are missing: lpips, fid; semfacediff doctor lists the files, and "
+        "semfacediff rescore RUN --add lpips,fid fills the columns."
+    )
+    assert missing_weights(records[2:]) == ""
+    assert [overview(r).notes for r in records[:2]] == 2 * [["column kid is empty: 1 photo"]]
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -254,7 +254,9 @@ class TestPage:
         facts["identity"]["config"]["data"]["name"] = "shards"
         (copy / "run.json").write_text(json.dumps(facts))
         text = re.sub(r"<[^>]+>|\s+", " ", html([copy], tmp_path / "out"))
-        assert re.search(r"reconstruction +SCA-DM, published +CelebAMask-HQ, another judge; [^.]* 0\.54 +81\.78 +94\.67", text)
+        assert re.search(
+            r"reconstruction +SCA-DM, published +CelebAMask-HQ, another judge; [^.]* 0\.54 +81\.78 +94\.67", text
+        )
         assert "not comparable" in text  # the record was changed by hand
 
     def test_runs_of_other_steps_have_curves(self, run, made, tmp_path):
