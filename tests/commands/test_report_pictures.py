@@ -93,6 +93,24 @@ def test_other_photos_than_the_runs_are_refused(run, tmp_path):
         shown(copy)
 
 
+def test_photos_are_looked_for_where_the_record_and_the_environment_say(run, tmp_path, monkeypatch):
+    copy = shutil.copytree(run, tmp_path / "toy")
+    facts = json.loads((copy / "run.json").read_text())
+    facts["identity"]["config"]["data"] = {"name": "folder", "split": "all"}
+    facts["command"] = f"python evaluate.py data=folder data.root={tmp_path / 'named'}"
+    (copy / "run.json").write_text(json.dumps(facts))
+    monkeypatch.delenv("SEMFACEDIFF_DATA", raising=False)
+    with pytest.raises(UserError, match="needs the photos; give --data DIR"):
+        shown(copy)
+    for place in ("named", "set"):
+        (tmp_path / place).mkdir()
+        cv2.imwrite(str(tmp_path / place / "a.png"), np.full((48, 48, 3), 9, np.uint8))
+    monkeypatch.setenv("SEMFACEDIFF_DATA", str(tmp_path / "set"))
+    with pytest.raises(UserError) as e:
+        shown(copy)
+    assert str(e.value).index(str(tmp_path / "set")) < str(e.value).index(str(tmp_path / "named"))
+
+
 def test_masks_that_are_not_the_records_are_not_shown(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "toy")
     facts = json.loads((copy / "run.json").read_text())

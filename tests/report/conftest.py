@@ -39,6 +39,7 @@ def write_editing(folder: Path, rows: pd.DataFrame, config: dict | None = None, 
         "attributes": attributes,
         "region": {"feather_sigma_px": 7.0},
         "data": {"name": "toy"},
+        "editor": {"name": "recolor"},
     }
     run = {
         "schema_version": 1,

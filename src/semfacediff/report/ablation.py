@@ -1,14 +1,16 @@
 """Scores against the settings that differ between runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semfacediff.errors import UserError
-from semfacediff.records.pairing import refuse_other_measurement, scored
+from semfacediff.records.pairing import refuse_other_judge, refuse_other_measurement, scored
 from semfacediff.report.charts import LineChart, line_chart
 from semfacediff.report.generation import synthesis_values
+from semfacediff.report.naming import labels, said, varied
 from semfacediff.report.reading import EDITING, SYNTHESIS, TRAINING, Record
 from semfacediff.report.wording import RAW, Score, score, scores_of
-from semfacediff.tables.ablation import Setting, interval_values, named_today, parser_values
+from semfacediff.tables.ablation import Setting, interval_values, parser_values
 from semfacediff.tables.grid import Value
 from semfacediff.tables.scores import OF_PARSERS
 
@@ -33,17 +35,29 @@ def ablations(records: list[Record]) -> tuple[list[Ablation], list[str]]:
     found, left_out = [], []
     for task in dict.fromkeys(r.task for r in records):
         group = [r for r in records if r.task == task]
-        kept: list[Record] = []
-        for record in group if len(group) >= _FEWEST else []:
-            why = why_not(kept[0] if kept else None, record)
-            kept += [] if why else [record]
-            left_out += [f"{record.id}: {why}"] if why else []
+        kept, why = comparable(group) if len(group) >= _FEWEST else ([], [])
+        left_out += why
         found += _of_group(kept) if len(kept) >= _FEWEST else []
     return found, left_out
 
 
-def why_not(first: Record | None, record: Record) -> str:
-    """Why a run cannot stand beside ``first``; empty if it can."""
+def comparable(records: Sequence[Record], judged: bool = False) -> tuple[list[Record], list[str]]:
+    """Those that can stand beside the first finished and comparable one, and why others cannot.
+
+    Args:
+        judged: whether one parser must have judged the edits of all.
+    """
+    kept: list[Record] = []
+    left_out = []
+    for record in records:
+        why = why_not(kept[0] if kept else None, record, judged)
+        kept += [] if why else [record]
+        left_out += [f"{record.id}: {why}"] if why else []
+    return kept, left_out
+
+
+def why_not(first: Record | None, record: Record, judged: bool = False) -> str:
+    """Why a run cannot stand beside ``first``; empty if it can. ``judged``: as :func:`comparable`."""
     if record.doubts:
         return "; ".join(record.doubts)
     if record.summary is None or (record.task == EDITING and record.samples.empty):
@@ -55,44 +69,27 @@ def why_not(first: Record | None, record: Record) -> str:
         return "" if digests[0] == digests[1] else f"validated on other photos than {first.id}"
     try:
         refuse_other_measurement(first.folder, first.run, record.folder, record.run)
+        if judged:
+            refuse_other_judge(first.folder, first.run, record.folder, record.run)
     except UserError as e:
         return str(e)
     return ""
 
 
-def flat(config: dict, prefix: str = "") -> dict[str, object]:
-    """Dotted key -> leaf of a nested mapping."""
-    out: dict[str, object] = {}
-    for key, value in config.items():
-        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out
-
-
 def _of_group(records: list[Record]) -> list[Ablation]:
-    settings = [flat(named_today(r.config)) | _parser(r) for r in records]
-    keys = sorted({k for s in settings for k in s})
-    varied = [k for k in keys if len({repr(s.get(k)) for s in settings}) > 1]
-    values = [_values(r) for r in records]
+    settings, values = varied(records), [_values(r) for r in records]
+    keys = tuple(settings[0])
+    words = dict(zip(keys, labels(keys), strict=True))
     found = []
-    for key in varied:
+    for key in keys:
         groups: dict[str, list[int]] = {}
         for i, own in enumerate(settings):
-            groups.setdefault(", ".join(f"{k} = {_said(own.get(k))}" for k in varied if k != key), []).append(i)
+            groups.setdefault(", ".join(f"{words[k]} {said(own[k])}" for k in keys if k != key), []).append(i)
         for fixed, members in groups.items():
-            if len({repr(settings[i].get(key)) for i in members}) >= _FEWEST:
-                charts = _charts(key, [(settings[i].get(key), values[i]) for i in members])
-                found.append(Ablation(key, fixed, charts, [records[i].id for i in members]))
+            if len({repr(settings[i][key]) for i in members}) >= _FEWEST:
+                charts = _charts(words[key], [(settings[i][key], values[i]) for i in members])
+                found.append(Ablation(words[key], fixed, charts, [records[i].id for i in members]))
     return found
-
-
-def _parser(record: Record) -> dict[str, str]:
-    """Digest of the parser's weights, which the configuration does not contain."""
-    digest = record.run["identity"].get("inputs", {}).get("parser")
-    return {"parser (weights)": str(digest)[:8]} if digest else {}
-
-
-def _said(value: object) -> str:
-    return "not set" if value is None else str(value)
 
 
 Values = dict[tuple[str, str], tuple[Score, Value]]
@@ -110,20 +107,20 @@ def _values(record: Record) -> Values:
     return {(a, n): (scores[n], v) for (a, n), v in found.items() if not v.missing}
 
 
-def _charts(key: str, runs: list[tuple[object, Values]]) -> list[LineChart]:
+def _charts(setting: str, runs: list[tuple[object, Values]]) -> list[LineChart]:
     """One chart per score, one line per attribute; x is the setting, or its index if it is not a number."""
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in runs)
-    order = {name: float(i) for i, name in enumerate(dict.fromkeys(_said(v) for v, _ in runs))}
+    order = {name: float(i) for i, name in enumerate(dict.fromkeys(said(v) for v, _ in runs))}
     names = None if numeric else {x: name for name, x in order.items()}
     scores = {n: s for _, values in runs for (_, n), (s, _) in values.items()}
     charts = []
     for name, s in scores.items():
         series: dict[str, list] = {}
-        for setting, values in runs:
-            x = float(setting) if numeric and isinstance(setting, int | float) else order[_said(setting)]
+        for value_of, values in runs:
+            x = float(value_of) if numeric and isinstance(value_of, int | float) else order[said(value_of)]
             for (line, n), (_, value) in values.items():
                 if n == name:
                     ends = (s.factor * v for v in (value.mean, value.low, value.high))
                     series.setdefault(line, []).append((x, *ends))
-        charts.append(line_chart(f"{s.label} {s.arrow}", key, series, names))
+        charts.append(line_chart(f"{s.label} {s.arrow}", setting, series, names))
     return charts

@@ -6,9 +6,9 @@ import pandas as pd
 
 from semfacediff.errors import UserError
 from semfacediff.metrics.overall import CHANGE, TOWARD
-from semfacediff.records.pairing import refuse_other_judge, scored, together
+from semfacediff.records.pairing import scored, together
 from semfacediff.records.ranking import ranked
-from semfacediff.report.ablation import why_not
+from semfacediff.report.ablation import comparable
 from semfacediff.report.charts import LineChart, line_chart
 from semfacediff.report.headline import Table, shown
 from semfacediff.report.reading import EDITING, Record
@@ -30,12 +30,7 @@ class Editors:
 
 def editors(records: list[Record]) -> Editors | None:
     """The finished, comparable editing runs of the same photos as the first one; ``None`` if it stands alone."""
-    kept: list[Record] = []
-    left_out = []
-    for record in (r for r in records if r.task == EDITING):
-        why = why_not(kept[0] if kept else None, record) or (_other_judge(kept[0], record) if kept else "")
-        kept += [] if why else [record]
-        left_out += [f"{record.id}: {why}"] if why else []
+    kept, left_out = comparable([r for r in records if r.task == EDITING], judged=True)
     if len(kept) < 2:
         return None
     try:
@@ -48,14 +43,6 @@ def editors(records: list[Record]) -> Editors | None:
         return None
     side, ranks = shown(side_by_side(table, compared)), shown(rank_grid(table))
     return Editors(_charts(table, kept[0].run), side, ranks, left_out)
-
-
-def _other_judge(first: Record, record: Record) -> str:
-    try:
-        refuse_other_judge(first.folder, first.run, record.folder, record.run)
-    except UserError as e:
-        return str(e)
-    return ""
 
 
 def _charts(table: pd.DataFrame, run: dict) -> list[LineChart]:

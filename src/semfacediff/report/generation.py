@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from semfacediff.report.charts import LineChart, line_chart
-from semfacediff.report.headline import OURS, PUBLISHED, Row, Table
+from semfacediff.report.headline import NOT_BESIDE, OURS, PUBLISHED, Row, Table, setup
 from semfacediff.report.reading import SYNTHESIS, Record
 from semfacediff.report.wording import Score
 from semfacediff.tables.grid import Column, Value
@@ -14,31 +14,29 @@ from semfacediff.tables.published import published_reconstruction
 from semfacediff.tables.run_tables import synthesis_grid
 
 _RECONSTRUCTION = "reconstruction"
-_DRAWN = "toy"
-_PUBLISHED_NOTE = (
-    "published rows: SCA-DM, table 1, reconstruction on CelebAMask-HQ; the paper states neither the resolution of the "
-    "scores, nor its averaging of mIoU, nor its SSIM, and judges with another parser"
-)
+_PUBLISHED = "CelebAMask-HQ, another judge; size, SSIM and averaging of mIoU not stated"
 
 
 def synthesis_headline(records: list[Record], repository: Path) -> Table | None:
-    """Every task of every run, published reconstructions below unless all faces are drawn; ``None`` without a run."""
+    """Every task of every run, published reconstructions below unless faces are drawn; ``None`` without a run."""
     shown = [(r, r.summary) for r in records if r.task == SYNTHESIS and r.summary is not None]
     if not shown:
         return None
     found = [(r, task, n, of) for r, summary in shown for task, n, of in _scores(summary)]
     columns = [c for c in _columns(shown[0][1]) if any(c.name in of for *_, of in found)]
     rows = [
-        Row(task, r.id, OURS, [n, *(_text(c, of.get(c.name)) for c in columns)], bool(r.doubts))
+        Row(task, r.id, OURS, [n, *(_text(c, of.get(c.name)) for c in columns)], bool(r.doubts), setup(r))
         for r, task, n, of in found
     ]
     notes = ["photo: the photos themselves; first_stage: encoded and decoded, which no reconstruction can exceed"]
     theirs = published_reconstruction(repository)
-    if theirs is not None and any((r.config.get("data") or {}).get("name") != _DRAWN for r, _ in shown):
+    if any(r.drawn for r, _ in shown):
+        notes.append(NOT_BESIDE)
+    elif theirs is not None:
         for method, of in theirs.items():
             cells = ["", *(of.get(c.name, "") for c in columns)]
-            rows.append(Row(_RECONSTRUCTION, f"{method}, published", PUBLISHED, cells))
-        notes.append(_PUBLISHED_NOTE)
+            rows.append(Row(_RECONSTRUCTION, f"{method}, published", PUBLISHED, cells, setup=_PUBLISHED))
+        notes.append("published rows: SCA-DM, table 1")
     headings = [("n", ""), *((f"{c.heading} {_score(c).arrow}", _score(c).better) for c in columns)]
     return Table(headings, rows, notes)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from semfacediff.report.naming import photos
 from semfacediff.report.reading import EDITING, PARSING, TRAINING, Record
 from semfacediff.report.wording import Score, score
 from semfacediff.tables.formats import parts
@@ -12,7 +13,7 @@ from semfacediff.tables.grid import Cell, Column, Grid
 from semfacediff.tables.parsing_figures import Published, of_classes, published_f1, published_iou
 from semfacediff.tables.run_tables import kinds_grid
 from semfacediff.tables.scores import OF_EFFECT, OF_PARSERS, OF_SETS
-from semfacediff.tables.text import counted, published_editing
+from semfacediff.tables.text import comparable_rows, counted, published_editing
 
 OURS, PUBLISHED = "ours", "published"
 _EDITING = (*OF_EFFECT, *"lpips ssim iou clip identity identity_distance overall seam geometry_shift_pct".split())
@@ -20,17 +21,28 @@ _NOT_IN_IOU = {"mean_f1_no_background": "f1", "pixel_accuracy": "f1", "mean_accu
 """Column of ``summary.csv`` that holds an aggregate; the others are in ``iou``."""
 _PUBLISHED_N = "100"
 """Photos of the thesis's table 6.1."""
+_THESIS = "protocol thesis; first 100 photos of CelebAMask-HQ, at 1024 px; SDXL inpainting"
+_SETUPS = {
+    "ce7454": "protocol ce7454; 1,000 validation photos of its own split, at 512 px",
+    "segface": "protocol segface; test photos of CelebAMask-HQ, at 512 px",
+}
+"""Protocol and data of published numbers."""
+NOT_BESIDE = "published rows are not shown: scores of drawn faces never stand beside those of photos"
 
 
 @dataclass(frozen=True)
 class Row:
-    """``cells`` are texts in the order of the table's columns; ``kind`` is ours or published."""
+    """``cells`` are texts in the order of the table's columns; ``kind`` is ours or published.
+
+    ``setup``: protocol and data, shown in tables with published rows.
+    """
 
     name: str
     of: str
     kind: str
     cells: list[str]
     doubtful: bool = False
+    setup: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,11 @@ class Table:
     """(heading, what is better)"""
     rows: list[Row]
     notes: list[str]
+
+    @property
+    def published(self) -> bool:
+        """Whether published rows stand in it, so that protocol and data of every row must."""
+        return any(row.kind == PUBLISHED for row in self.rows)
 
 
 def editing_headline(records: list[Record], repository: Path) -> Table | None:
@@ -51,26 +68,33 @@ def editing_headline(records: list[Record], repository: Path) -> Table | None:
     columns = [("n", ""), *((f"{s.label} {s.arrow}", s.better) for s in scores)]
     columns += [(f"{OF_SETS[name].label} ↓", "lower is better") for name in of_sets] + [("latency s, median", "")]
     published = published_editing(repository)
-    rows, compared = [], set()
+    beside = [comparable_rows(r.run, table, repository) for r, table in shown]
+    rows = []
     for name in dict.fromkeys(_row_name(row) for _, table in shown for row in table.to_dict("records")):
-        with_paper = published is not None and name in published.index
-        for record, table in shown:
+        with_paper = published is not None
+        for (record, table), theirs in zip(shown, beside, strict=True):
             for row in table.to_dict("records"):
                 if _row_name(row) == name:
                     rows.append(_ours(record, row, name, scores, of_sets))
-                    with_paper &= _thesis_words(record, name)
+                    with_paper &= theirs is not None and name in theirs.index
         if published is not None and with_paper:
-            compared.add(name)
             paper = published.to_dict("index")[name]
-            cells = [_spread(paper, s.name, s, 1 if s.name == "clip" else s.factor) for s in scores]
-            rows.append(Row(name, "thesis, table 6.1", PUBLISHED, [_PUBLISHED_N, *cells, *("" for _ in of_sets), ""]))
+            cells = [_PUBLISHED_N, *(_spread(paper, s.name, s, 1 if s.name == "clip" else s.factor) for s in scores)]
+            cells += ["" for _ in (*of_sets, "latency")]
+            rows.append(Row(name, "thesis, table 6.1", PUBLISHED, cells, setup=_THESIS))
     notes = []
-    if compared:
-        notes.append("published rows: thesis, table 6.1, SDXL inpainting of 100 photos, protocol thesis")
-        if others := sorted({r.id for r, _ in shown if r.config.get("protocol") != "thesis"}):
-            notes.append(f"{', '.join(others)}: protocol strict, not comparable with the published rows")
+    if any(r.drawn for r, _ in shown):
+        notes.append(NOT_BESIDE)
     notes += [f"{r.id}: {said}" for r, summary in shown for said in counted(summary)]
     return Table(columns, rows, notes)
+
+
+def setup(record: Record) -> str:
+    """Protocol and data of a run, to stand beside those of published numbers."""
+    protocol, size = record.config.get("protocol"), record.config.get("working_size")
+    validation = "validation of the best epoch; " if record.task == TRAINING else ""
+    at = f", at {size} px" if size else ""
+    return validation + (f"protocol {protocol}; " if protocol else "") + photos(record) + at
 
 
 def kinds(record: Record) -> Table | None:
@@ -111,13 +135,7 @@ def _ours(record: Record, row: dict, name: str, scores: list[Score], of_sets: li
         cells.append("" if value is None or pd.isna(value) else f"{how.factor * value:.{how.digits}f}")
     median = row.get("latency_s_median")
     cells.append("" if median is None or pd.isna(median) else f"{median:.3f}")
-    return Row(name, record.id, OURS, cells, bool(record.doubts))
-
-
-def _thesis_words(record: Record, attribute: str) -> bool:
-    """Whether a run used the thesis's prompt for the attribute; older records without a source did."""
-    sources = {p.get("attribute"): p.get("prompt_source") for p in record.run.get("prompts") or []}
-    return sources.get(attribute, "thesis") == "thesis"
+    return Row(name, record.id, OURS, cells, bool(record.doubts), setup(record))
 
 
 def _spread(row: dict, name: str, s: Score, factor: float) -> str:
@@ -139,14 +157,16 @@ def parsing_headline(records: list[Record], repository: Path) -> Table | None:
     rows = []
     for record, table in shown:
         cells = [_aggregate(table, name) for name in there]
-        what = "validation of the best epoch" if record.task == TRAINING else f"n = {record.run.get('n', '?')}"
-        rows.append(Row(parser_name(record), f"{record.id}, {what}", OURS, cells, bool(record.doubts)))
-    for column, found in (("miou", published_iou(repository)), ("mean_f1_no_background", published_f1(repository))):
-        for result in found:
+        rows.append(Row(parser_name(record), record.id, OURS, cells, bool(record.doubts), setup(record)))
+    headings = [(f"{OF_PARSERS[name].label} ↑", "higher is better") for name in there]
+    if any(record.drawn for record, _ in shown):
+        return Table(headings, rows, [NOT_BESIDE])
+    works = {"miou": ("ce7454", published_iou), "mean_f1_no_background": ("segface", published_f1)}
+    for column, (work, read) in works.items():
+        for result in read(repository):
             cells = [f"{result.mean:.2f}" if name == column else "" for name in there]
-            rows.append(Row(result.name, "published", PUBLISHED, cells))
-    notes = ["published rows use other photos and protocols than ours; docs/protocols.md describes the differences"]
-    return Table([(f"{OF_PARSERS[name].label} ↑", "higher is better") for name in there], rows, notes)
+            rows.append(Row(result.name, "published", PUBLISHED, cells, setup=_SETUPS[work]))
+    return Table(headings, rows, ["published rows use other photos and protocols than ours (docs/protocols.md)"])
 
 
 def _aggregate(table: pd.DataFrame, name: str) -> str:
@@ -178,19 +198,20 @@ class ClassRow:
     published: list[tuple[int, str, float]]
 
 
-def class_rows(record: Record, repository: Path) -> tuple[list[ClassRow], list[Published]]:
-    """Scores by class beside the published IoU, and whose these are."""
-    works = published_iou(repository)
+def class_rows(record: Record, repository: Path) -> tuple[list[ClassRow], list[Published], str]:
+    """Scores by class, published works beside them, and protocol and data of both; drawn faces stand alone."""
+    works = [] if record.drawn else published_iou(repository)
+    setups = f"Published: {_SETUPS['ce7454']}. This run: {setup(record)}." if works else ""
     rows: list[ClassRow] = []
     if record.summary is None:
-        return rows, works
+        return rows, works, setups
     for name, row in of_classes(record.summary).iterrows():
         values = {key: _number(row.get(key)) for key in ("iou", "iou_low", "iou_high", "f1")}
         theirs = [(i, w.name, value) for i, w in enumerate(works) if (value := _number(w.values.get(name))) is not None]
         images = "" if _number(row.get("images")) is None else str(int(row["images"]))
         ends = values["iou_low"], values["iou_high"]
         rows.append(ClassRow(str(name), values["iou"], *ends, values["f1"], images, theirs))
-    return rows, works
+    return rows, works, setups
 
 
 def _number(value: float | None) -> float | None:

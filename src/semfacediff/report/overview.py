@@ -22,9 +22,13 @@ _UNKNOWN_RIGHTS = (
 
 @dataclass(frozen=True)
 class Overview:
-    """One run. ``facts`` and ``prompts`` are (name, text) pairs; ``alerts`` are shown before any number."""
+    """One run. ``facts`` and ``prompts`` are (name, text) pairs; ``alerts`` are shown before any number.
+
+    ``id``: what the page calls it. ``run_id``: its name in the record.
+    """
 
     id: str
+    run_id: str
     status: str
     task: str
     alerts: list[str]
@@ -46,6 +50,7 @@ def overview(record: Record) -> Overview:
         alerts.append(f"Unfinished: the status is {run['status']}; repeat its command to continue it")
     return Overview(
         id=record.id,
+        run_id=str(run.get("run_id") or record.folder.name),
         status=str(run["status"]),
         task=record.task,
         alerts=alerts,
@@ -63,15 +68,21 @@ def overview(record: Record) -> Overview:
     )
 
 
+def needs_weights(why: str) -> bool:
+    """Whether a column is empty because weights are missing, by the reason in the record."""
+    return str(why).startswith("weights.")
+
+
 def data_rights(record: Record) -> str:
     """Source and permitted use of a run's photos."""
     return _DATA_RIGHTS.get(_named(record.config.get("data")), _UNKNOWN_RIGHTS)
 
 
 def _notes(record: Record) -> list[str]:
-    """Notes of the tables without those already in the alerts."""
+    """Notes of the tables without those in the alerts and those about weights, which the page states once."""
     try:
-        said = run_notes({"not_comparable": [], "data": {}} | record.run)
+        empty = {c: why for c, why in (record.run.get("empty_columns") or {}).items() if not needs_weights(why)}
+        said = run_notes({"not_comparable": [], "data": {}} | record.run | {"empty_columns": empty})
         # The notes about scores need at least one score.
         said += synthesis_notes(record.run) if record.task == SYNTHESIS and "n" in record.run else []
     except (UserError, KeyError, TypeError, AttributeError) as e:

@@ -16,8 +16,10 @@ from semfacediff.report import (
     analyses,
     charts,
     editors,
+    finding,
     generation,
     headline,
+    naming,
     overview,
     sample_rows,
     showcase,
@@ -26,7 +28,6 @@ from semfacediff.report.reading import EDITING, PARSING, SYNTHESIS, TRAINING, TR
 
 _TEMPLATES = "templates"
 _WITH_MAPS = (EDITING, SYNTHESIS)
-_HEADLINES = (headline.editing_headline, headline.parsing_headline, generation.synthesis_headline)
 
 
 def render(
@@ -49,12 +50,15 @@ def render(
     parsing = [r for r in records if r.task in (PARSING, TRAINING) and r.summary is not None]
     script = _file("report.js")
     return environment.get_template("page.html").render(
-        title=", ".join(r.id for r in records),
+        title=naming.title(records),
         version=__version__,
         command=command,
         unread=unread,
         runs=[overview.overview(r) for r in records],
-        headlines=[made for of in _HEADLINES if (made := of(records, repository)) is not None],
+        findings=finding.findings(records, repository),
+        missing_weights=finding.missing_weights(records),
+        four=finding.four_pictures(records, rank, pictures),
+        headline=headline.editing_headline(records, repository),
         means=[(r.id, _means(r)) for r in records if r.task == EDITING],
         kinds=[(r.id, table) for r in records if (table := headline.kinds(r)) is not None],
         editors=editors.editors(records),

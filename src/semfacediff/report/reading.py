@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ class Record:
     """One run.
 
     Attributes:
-        id: the run's name, unique on the page.
+        id: the run's name; on the page what ran, in words (:func:`semfacediff.report.naming.named`), unique there.
         folder: its path. run: its ``run.json``.
         samples: rows of the samples, attributes of a cascade named by stage, tasks of a synthesis run as attributes;
             empty if there are none.
@@ -64,6 +64,12 @@ class Record:
         return found if isinstance(found, dict) else {}
 
     @property
+    def drawn(self) -> bool:
+        """Whether the faces are drawn: such scores never stand beside published ones of photos."""
+        data = self.config.get("data")
+        return isinstance(data, dict) and data.get("name") == "toy"
+
+    @property
     def doubts(self) -> list[str]:
         """Why its numbers are not comparable; empty if they are."""
         unfinished = [] if self.run["status"] == DONE else [f"its status is {self.run['status']}"]
@@ -83,9 +89,7 @@ def read_records(folders: list[Path]) -> tuple[list[Record], dict[str, str]]:
     unread = {}
     for folder in folders:
         try:
-            record = read_record(folder)
-            same = sum(r.run.get("run_id") == record.run.get("run_id") for r in records)
-            records.append(replace(record, id=f"{record.id} ({same + 1})") if same else record)
+            records.append(read_record(folder))
         except UserError as e:
             unread[str(folder)] = str(e)
     if not records:

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def thumbnail(picture: np.ndarray, px: int) -> str:
 
 
 def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> Data:
-    """The run's photos, validated once.
+    """The run's photos, found by their digest and validated once.
+
+    Args:
+        root: their folder; ``None``: tried are ``SEMFACEDIFF_DATA`` and the ``data.root`` of the recorded command.
 
     Raises:
         UserError: they are missing or differ from the run's.
@@ -64,15 +68,30 @@ def recorded_data(record: Record, root: Path | None, labels_needed: bool) -> Dat
             f"{record.folder}: --with-photos does not support the data set '{asked.get('name')}'; leave it out"
         )
     plain = yaml.safe_load((config.repository() / "conf" / "data" / f"{asked['name']}.yaml").read_text()) | asked
-    if "root" in plain:
-        plain["root"] = str(root) if root else os.environ.get("SEMFACEDIFF_DATA")
-        if plain["root"] is None:
-            raise UserError(f"{record.folder}: --with-photos needs the photos; give --data DIR or set SEMFACEDIFF_DATA")
-    data = open_data(config.checked(_DATA[asked["name"]], plain), None, labels_needed, record.config.get("limit"))
-    known = record.run["identity"].get("inputs", {}).get("data")
-    if known != data.digest:
-        raise UserError(
-            f"{record.folder}: expected the photos that the run saw (digest {str(known)[:12]}), got others (digest "
+    places = [str(root)] if root else _places(record)
+    if "root" in plain and not places:
+        raise UserError(f"{record.folder}: --with-photos needs the photos; give --data DIR or set SEMFACEDIFF_DATA")
+    known, problems = record.run["identity"].get("inputs", {}).get("data"), []
+    for place in places if "root" in plain else [None]:
+        settings = config.checked(_DATA[asked["name"]], plain | ({"root": place} if place else {}))
+        try:
+            data = open_data(settings, None, labels_needed, record.config.get("limit"))
+        except UserError as e:
+            problems.append(str(e))
+            continue
+        if data.digest == known:
+            return data
+        got = f"others in {place}" if place else "others"
+        problems.append(
+            f"{record.folder}: expected the photos that the run saw (digest {str(known)[:12]}), got {got} (digest "
             f"{data.digest[:12]}); give --data DIR"
         )
-    return data
+    raise UserError("; ".join(problems))
+
+
+def _places(record: Record) -> list[str]:
+    """Folders where the photos may lie."""
+    words = shlex.split(str(record.run.get("command") or ""))
+    named = [word.removeprefix("data.root=") for word in words if word.startswith("data.root=")]
+    found = [place for place in (os.environ.get("SEMFACEDIFF_DATA"), *named) if place]
+    return list(dict.fromkeys(p for p in found if p not in named or Path(p).is_dir()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from semfacediff import config
 from semfacediff.errors import UserError
 from semfacediff.records.writing import write_bytes
+from semfacediff.report.naming import named
 from semfacediff.report.page import render
 from semfacediff.report.reading import Record, read_records
 from semfacediff.report.sample_rows import Pictures, columns, ranking
@@ -40,6 +41,7 @@ def report(folders: list[Path], out: Path | None, options: ReportOptions) -> Pat
         UserError: no readable record, unknown score, or the photos are not the run's.
     """
     records, unread = read_records(folders)
+    records = named(records)
     rank = _rank(records, options.rank)
     pictures = _pictures(records, rank, options) if options.with_photos else None
     page = render(records, unread, config.repository(), _command(folders, out, options), rank, pictures)

@@ -6,6 +6,9 @@
     ["labels", "label map"], ["parse", "parse"], ["semantic", "semantic mask"], ["generation", "generation mask"],
     ["blend", "blend mask"], ["difference", "difference × 4"],
   ];
+  for (const image of document.querySelectorAll("img[data-picture]")) {
+    image.src = document.getElementById(image.dataset.picture).textContent;
+  }
   const browser = document.getElementById("browser");
   if (!browser) return;
   const data = JSON.parse(document.getElementById("data").textContent);
