@@ -49,8 +49,9 @@ def named(records: Sequence[Record]) -> list[Record]:
 
 def _ordered(group: list[Record]) -> list[Record]:
     found = varied(group)
-    values = [next(iter(own.values())) for own in found if len(own) == 1]
-    if len(values) < len(group) or not all(isinstance(v, int | float) for v in values):
+    given = [next(iter(own.values())) for own in found if len(own) == 1]
+    values = [v for v in given if isinstance(v, int | float)]
+    if len(values) < len(group):
         return group
     return [r for _, r in sorted(zip(values, group, strict=True), key=lambda pair: pair[0])]
 
@@ -89,7 +90,8 @@ def _who(record: Record) -> str:
 def photos(record: Record) -> str:
     """How many photos of which data set: ``24 drawn faces``, ``100 photos of shards (val)``."""
     n = record.samples["sample_id"].nunique() if "sample_id" in record.samples else 0
-    data = record.config.get("data") if isinstance(record.config.get("data"), dict) else {}
+    data = record.config.get("data")
+    data = data if isinstance(data, dict) else {}
     what = "drawn faces" if record.drawn else f"photos of {data.get('name') or 'unknown data'}"
     split = data.get("split")
     part = f" ({split})" if split and split != "all" and not record.drawn else ""
