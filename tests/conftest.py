@@ -14,10 +14,10 @@ os.environ["OMP_NUM_THREADS"] = os.environ.get("SEMFACEDIFF_TEST_THREADS", "1")
 os.environ.pop("SEMFACEDIFF_DATA", None)
 os.environ.pop("SEMFACEDIFF_EXPERIMENTS", None)
 
-import copy
 import functools
 import hashlib
 import io
+import pickle
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -251,23 +251,23 @@ def compose(repository) -> Callable[..., DictConfig]:
     parser = OverridesParser.create()
     groups = {p.name for p in (repository / "conf").iterdir() if p.is_dir()} | {"experiment"}
 
-    files: dict[str, DictConfig] = {}
+    files: dict[str, bytes] = {}  # pickles: five times as fast as a deep copy
     load = OmegaConf.load
 
     def once(file) -> DictConfig:
         if file.name not in files:
-            files[file.name] = load(file)
-        return copy.deepcopy(files[file.name])
+            files[file.name] = pickle.dumps(load(file))
+        return pickle.loads(files[file.name])
 
     @functools.cache
-    def chosen(primary: str, choices: tuple[str, ...]) -> DictConfig:
+    def chosen(primary: str, choices: tuple[str, ...]) -> bytes:
         with pytest.MonkeyPatch.context() as patched:  # reading the same files takes a third of the time
             patched.setattr(OmegaConf, "load", once)
-            return hydra_app.composed(primary, list(choices), repository)
+            return pickle.dumps(hydra_app.composed(primary, list(choices), repository))
 
     def make(primary: str, *overrides: str) -> DictConfig:
         choices = tuple(o for o in overrides if o.partition("=")[0] in groups)
-        cfg = copy.deepcopy(chosen(primary, choices))
+        cfg = pickle.loads(chosen(primary, choices))
         for override in parser.parse_overrides([o for o in overrides if o not in choices]):
             if not override.is_add():
                 # The key exists, also where its value is missing, or Hydra would refuse it.
