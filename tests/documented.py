@@ -82,6 +82,6 @@ def _words(text: str) -> list[str]:
         if _ALTERNATIVES.fullmatch(word):
             word = word.partition("|")[0]
         word = _VALUES.get(word, word)
-        if word and word != "KEY=VALUE" and not (not words and re.fullmatch(r"[A-Z_]+=\S*", word)):
+        if word and word not in ("KEY=VALUE", "--dry-run") and not (not words and re.fullmatch(r"[A-Z_]+=\S*", word)):
             words.append(word)
     return words

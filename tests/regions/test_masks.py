@@ -53,7 +53,7 @@ def test_a_space_without_the_class_is_refused():
 
 
 def test_unknown_attribute_is_refused_with_the_choices():
-    with pytest.raises(UserError, match=r"unknown attribute 'hari'; choose one of hair, lips"):
+    with pytest.raises(UserError, match=r"unknown attribute 'hari'; did you mean 'hair'. choose one of hair, lips"):
         attribute_region(torch.zeros(2, 2, dtype=torch.int64), "hari", CELEBAMASK)
 
 

@@ -49,6 +49,14 @@ def test_several_folders_are_the_sweep_of_them(sweep):
     assert own_grid([*sweep.iterdir()]).rows == own_grid([sweep]).rows
 
 
+def test_a_setting_that_was_run_twice_stands_there_twice(tmp_path, edited_run):
+    for name, sigma in (("a", 3.0), ("b", 3.0), ("c", 7.0)):
+        edited_run(tmp_path / name, edits(5), region={"feather_sigma_px": sigma})
+    grid = own_grid([tmp_path])
+    assert grid.labels == ("attribute", "feather sigma (px)", "run")
+    assert [row.labels[1:] for row in grid.rows[:3]] == [("3.0", "a"), ("3.0", "b"), ("7.0", "c")]
+
+
 def test_columns_notes_and_file(sweep, tmp_path, capsys):
     out = tmp_path / "mine.tex"
     assert tables(sweep, "--columns", "seam,ssim", "--notes", "none", "--out", out) == 0

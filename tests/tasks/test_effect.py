@@ -14,7 +14,7 @@ from semfacediff.cli import main
 from semfacediff.editing.identity import Identity
 from semfacediff.hydra_app import composed
 from semfacediff.metrics.effect import Effect
-from semfacediff.tasks.editing.sample_row import _effect
+from semfacediff.tasks.editing.sample_row import of_effect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = (
@@ -34,12 +34,12 @@ TOY = (
 )
 def test_status_of_an_edit(status, changed, expected):
     row = {"status": status, "ssim": 0.5, "changed_pct": changed, "change_de_raw": 1.0}
-    assert (row | _effect(row))["status"] == expected
+    assert (row | of_effect(row))["status"] == expected
 
 
 def test_an_empty_region_has_no_effect():
     row = {"status": "empty_region", "ssim": 0.5, "changed_pct": 3.0, "changed_pct_raw": 3.0}
-    assert row | _effect(row) == row | {"changed_pct": None, "changed_pct_raw": None}
+    assert row | of_effect(row) == row | {"changed_pct": None, "changed_pct_raw": None}
 
 
 @pytest.fixture(scope="module")

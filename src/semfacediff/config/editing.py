@@ -186,7 +186,7 @@ class EditingEvaluation(Evaluation):
     cascade: CascadeConfig | None
     working_size: Annotated[int, Field(ge=32, le=4096)] | None
     region: RegionConfig
-    masks: Annotated[str, Field(min_length=1)] | None = None
+    masks: Annotated[str, Field(min_length=1)] | None
     judge: Annotated[str, Field(min_length=1)] | None
     editor: AnyEditor
     inpaint_mask: Literal["generation", "blend"]

@@ -30,6 +30,7 @@ from semfacediff.parsing.registry import (
     from_published,
     inferred_options,
     kind,
+    landmark_spaces,
     load_exactly,
 )
 from semfacediff.parsing.segformer_folder import CONFIG, PREPROCESSOR, WEIGHT_FILES, is_released, released
@@ -65,7 +66,7 @@ class ParserCard:
     @property
     def uses_landmarks(self) -> bool:
         """Whether the network is given the landmarks of a photo that has some."""
-        return self.label_space in kind(self.name).landmarks
+        return self.label_space in landmark_spaces(self.name)
 
     @classmethod
     def of_kind(cls, name: str, label_space: str, input_size: int, training: dict | None = None) -> "ParserCard":

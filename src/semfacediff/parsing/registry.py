@@ -81,6 +81,14 @@ def kind(name: str) -> Kind:
     raise UserError(f"unknown parser '{name}'; choose one of {', '.join(architectures())}, or one of a package")
 
 
+def landmark_spaces(name: str) -> tuple[str, ...]:
+    """:attr:`Kind.landmarks` of ``name``; none of what is no architecture here."""
+    try:
+        return kind(name).landmarks
+    except UserError:
+        return ()
+
+
 def architectures() -> list[str]:
     """Names of our own architectures; of an open family as ``<module>_...``. Imports the module of each."""
     names = []

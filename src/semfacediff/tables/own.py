@@ -96,6 +96,8 @@ def _there(cell: object) -> bool:
 
 def _of_several(found: Sequence[tuple[dict, Path]], names: Sequence[str]) -> Grid:
     settings = settings_of(found, doubtful=True)
+    if len({s.label for s in settings}) < len(settings):  # some were made twice
+        settings = [replace(s, values={**s.values, "run": s.folder.name}) for s in settings]
     task = settings[0].run["task"]
     if task == "editing":
         known = [*edit_scores(), *(n for n in directions(settings[0].run) if n not in edit_scores())]
