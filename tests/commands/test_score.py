@@ -97,6 +97,17 @@ def test_mistakes(folders, tmp_path, capsys, change, message):
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_the_folder_that_edit_writes(folders, tmp_path, capsys):
+    for id_ in ("00000", "00001"):
+        own = tmp_path / "edits" / "deep" / id_
+        own.mkdir()
+        (own / "edit.json").write_text("{}")
+        for name in ("1_hair_blend", "strip"):
+            Image.new("RGB", (64, 64)).save(own / f"{name}.png")
+    assert scored(folders, tmp_path / "run") == 0
+    assert "strip" not in capsys.readouterr().err
+
+
 def test_names_that_fit_none_or_two(folders, tmp_path, capsys, encode):
     photos, edits, labels = folders
     (edits / "00000.png").write_bytes(encode(np.zeros((64, 64, 3), np.uint8)))

@@ -69,12 +69,12 @@ def _matched(asked: argparse.Namespace) -> dict[str, dict[str, Path]]:
 
 
 def _by_stem(folder: Path, name: str, others: list[Path]) -> dict[str, Path]:
-    """Every picture below ``folder``, but for those below ``others``."""
+    """Every picture below ``folder``, but for those below ``others`` and the masks that ``semfacediff edit`` writes."""
     found: dict[str, Path] = {}
     for file in sorted(folder.resolve().rglob("*")):
         if not is_file(file, (".png",) if name == "labels" else PHOTO_SUFFIXES) or file.is_dir():
             continue
-        if any(file.is_relative_to(other.resolve()) for other in others):
+        if any(file.is_relative_to(other.resolve()) for other in others) or (file.parent / "edit.json").exists():
             continue
         if twin := found.get(file.stem):
             raise UserError(
