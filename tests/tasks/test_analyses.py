@@ -205,6 +205,8 @@ def test_json(soft, hard, capsys, words, keys):
     [
         (["compare", "SOFT", "SOFT"], "was named twice"),
         (["compare", "SOFT"], "expected two runs or more"),
+        (["compare", "SOFT", "HARD", "--json", "--format", "csv"], "--json and --format csv are two forms"),
+        (["strata", "SOFT", "HARD", "--by", "pose", "--json"], "--json is of one run, got 2; name one"),
         (["compare", "SOFT", "TOY"], "the data's digest is"),
         (["compare", "SOFT", "HARD", "--score", "beauty"], "no score beauty in both runs; there are change_de, "),
         (["compare", "SOFT", "nowhere"], "not a run's record"),

@@ -22,9 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     from semfacediff.tasks.strata_report import strata
 
     folders = runs_of([folder.expanduser() for folder in arguments.runs])
-    if arguments.figure is not None and len(folders) > 1:
-        raise UserError(f"strata: --figure is of one run, got {len(folders)}; name one")
+    if len(folders) > 1 and (arguments.figure is not None or arguments.json):
+        option = "figure" if arguments.figure is not None else "json"
+        raise UserError(f"strata: --{option} is of one run, got {len(folders)}; name one")
     for folder in folders:
-        heading = [f"## {folder.name}"] if len(folders) > 1 and not arguments.json else []
+        heading = [f"## {folder.name}"] if len(folders) > 1 else []
         print(*heading, strata(folder, arguments.by, arguments.score, arguments.figure, arguments.json), sep="\n\n")
     return 0

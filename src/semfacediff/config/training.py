@@ -109,7 +109,7 @@ class AdamWConfig(Closed):
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norms_and_biases: bool
     schedule: Literal["constant", "cosine", "polynomial", "multistep"]
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)] | None
     polynomial_power: Rate
     milestones: list[Positive]
     milestone_factor: Rate

@@ -56,7 +56,11 @@ def test_warm_up_longer_than_the_training_is_no_error(settings):
     assert all(math.isfinite(f) and f <= 1 for f in factors(1, 5, settings(warmup_steps=50)))
 
 
-def test_a_warm_up_is_at_most_a_tenth_of_the_training(settings):
-    rising = [f for f in factors(4, 10, settings(warmup_steps=100, schedule="constant")) if f < 1]
-    assert rising == [0.25, 0.5, 0.75], "4 of 40 steps, the fourth at the base rate"
-    assert factors(1, 9, settings(warmup_steps=100, schedule="constant")) == [1.0] * 9
+def test_a_warm_up_that_nobody_chose_is_at_most_a_tenth_of_the_training(settings):
+    def rising(epochs: int, steps: int, asked: int | None) -> list[float]:
+        return [f for f in factors(epochs, steps, settings(warmup_steps=asked, schedule="constant")) if f < 1]
+
+    assert rising(4, 10, None) == [0.25, 0.5, 0.75], "4 of 40 steps, the fourth at the base rate"
+    assert rising(1, 9, None) == []
+    assert rising(20, 100, None) == pytest.approx([k / 100 for k in range(1, 100)])
+    assert rising(4, 10, 20) == pytest.approx([k / 20 for k in range(1, 20)]), "what is asked for is done"

@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     folders = runs_of([folder.expanduser() for folder in a.runs])
+    if a.json and a.format is not None:
+        raise UserError(f"compare: --json and --format {a.format} are two forms; give one of them")
     if len(folders) < 2:
         raise UserError(f"compare: expected two runs or more, got {folders[0]}; name another one")
     if len(folders) == 2 and a.format is None and not a.doubtful:
