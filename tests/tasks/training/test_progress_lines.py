@@ -20,7 +20,10 @@ def test_scores_are_shares_in_per_cent_and_what_is_absent_is_not_named():
     assert scores({"train_loss": 1.0, "val_miou": None, "val_long_tail": 0.05}) == "loss 1, rare accessories 5.00 %"
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (7500, "2 h 5 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(7.4, "7 s"), (40, "40 s"), (89.6, "90 s"), (600, "10 min"), (720, "12 min"), (7500, "2 h 5 min")],
+)
 def test_duration(seconds, said):
     assert duration(seconds) == said
 

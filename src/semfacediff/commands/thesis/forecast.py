@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from semfacediff.errors import UserError
+from semfacediff.tasks.training.progress_lines import duration
 
 WHOLE_GIB, LOW_GIB = 9.62, 5.09
 """Tensors of SDXL at 1024 px, whole and with ``runtime=low_memory`` (benchmarks/sdxl_memory.py counts them)."""
@@ -76,14 +77,5 @@ class Forecast:
         each = sum(times) / len(times)
         memory = f"; at most {max(peaks) / 1024:.1f} GiB of memory" if peaks else ""
         memory += f" of {self.memory_mib / 1024:.1f}" if peaks and self.memory_mib else ""
-        return (
-            f"forecast: {each:.1f} s an edit, about {spelt(each * self.left)} for the {self.left} that are left{memory}"
-        )
-
-
-def spelt(seconds: float) -> str:
-    """``95 s``, ``12 min`` or ``3 h 20 min``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+        left = f"{duration(each * self.left)} for the {self.left} that are left"
+        return f"forecast: {each:.1f} s an edit, about {left}{memory}"
